@@ -1,0 +1,221 @@
+"""What a mux is to the layers above it: its verbs, its events, and `Decision`.
+
+`Mux` is the sans-IO contract that every channel protocol (LSTP messages, Usher
+records) meets, so that `tunnelkit.net` drives them all with the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import attrs
+
+from tunnelkit.errors import Code
+
+
+@attrs.frozen
+class Decision:
+    """Permission for one connect, bind or sendto; only `tunnelkit.policy` makes one (rule X1).
+
+    The functions in ``net`` that open sockets take a Decision, not an address.
+    """
+
+    peer: str
+    """Verified name of the peer on whose behalf; empty for this end's own configuration."""
+    action: str
+    """``connect``, ``bind`` or ``sendto``."""
+    protocol: str
+    """``tcp``, ``udp`` or ``unix``."""
+    address: str
+    """The resolved IPv4 or IPv6 address in text, or the path of a unix socket."""
+    port: int
+    """0 to 65535; 0 for unix sockets, or to bind to any free port."""
+    rule: str
+    """The text of the rule that allows it, for the log."""
+
+
+# -- events ---------------------------------------------------------------
+
+
+class Data(NamedTuple):
+    """Bytes of a channel, in order. ``data`` is valid only until the next ``receive``.
+
+    On a datagram channel one event is one datagram.
+    """
+
+    channel: int
+    data: memoryview
+
+
+class Writable(NamedTuple):
+    """``sendable(channel)`` has become more than 0."""
+
+    channel: int
+
+
+class Finished(NamedTuple):
+    """The far application has ended this direction cleanly; no Data follows."""
+
+    channel: int
+
+
+@attrs.frozen
+class TunnelUp:
+    """The far side's properties have arrived: channels may be opened."""
+
+    software: str = ""
+
+
+@attrs.frozen
+class ChannelRequested:
+    """The far side asks for a channel to ``destination``; answer with ``opened`` or ``refuse``."""
+
+    channel: int
+    destination: str
+    datagrams: bool = False
+
+
+@attrs.frozen
+class ChannelOpened:
+    """A channel this side asked for is connected; ``bound`` is the far socket's own address."""
+
+    channel: int
+    bound: str = ""
+
+
+@attrs.frozen
+class ChannelEnded:
+    """A channel is over, whoever ended it; its id may be used again.
+
+    ``code`` None: both directions ended cleanly. Otherwise it was refused
+    (``refused`` True: it was never open), reset or lost.
+    """
+
+    channel: int
+    code: Code | None = None
+    reason: str = ""
+    refused: bool = False
+
+
+@attrs.frozen
+class ConnectionRequested:
+    """The far side asks for a further tunnel connection that meets under ``join`` (LSTP)."""
+
+    channel: int
+    join: str
+
+
+@attrs.frozen
+class ServicesChanged:
+    """The far side's table of published services, in full (LSTP trusted sockets)."""
+
+    services: tuple[dict[str, object], ...]
+
+
+@attrs.frozen
+class Draining:
+    """The far side is shutting down: no new channels; it ends after ``grace`` seconds at most."""
+
+    grace: float
+    reason: str = ""
+
+
+@attrs.frozen
+class TunnelEnded:
+    """The mux is finished; ``code`` None: cleanly, after a shutdown.
+
+    Every channel that was open has had its ChannelEnded before this event.
+    The connection is to be closed once ``data_to_send`` has gone out.
+    """
+
+    code: Code | None = None
+    reason: str = ""
+
+
+Event = (
+    Data
+    | Writable
+    | Finished
+    | TunnelUp
+    | ChannelRequested
+    | ChannelOpened
+    | ChannelEnded
+    | ConnectionRequested
+    | ServicesChanged
+    | Draining
+    | TunnelEnded
+)
+
+NO_EVENTS: Sequence[Event] = ()
+
+
+# -- the contract ---------------------------------------------------------
+
+
+class Mux(Protocol):
+    """Many channels on one byte stream, sans-IO.
+
+    Times are seconds of one monotonic clock. Every verb returns the events it
+    caused, which the caller treats like those of `receive`. Remote input
+    raises nothing: a broken rule ends the channel or, with `TunnelEnded`, the
+    tunnel. Misuse raises `LocalProtocolError`.
+    """
+
+    header_size: int
+    """Bytes before each frame's payload."""
+    max_frame: int
+    """Largest payload of one frame."""
+
+    def receive(self, data: memoryview, now: float) -> Sequence[Event]:
+        """Take bytes as they come, cut anywhere."""
+
+    def data_to_send(self) -> bytes:
+        """Frames other than payload that are due now (control, acknowledgements); empties the queue."""
+
+    def next_deadline(self) -> float | None:
+        """When `deadline_passed` wants to be called at the latest."""
+
+    def deadline_passed(self, now: float) -> Sequence[Event]:
+        """Do what is due: keepalive, acknowledgements, expiry."""
+
+    def open(self, destination: str, now: float) -> int:
+        """Ask for a channel; its id. Data may be sent at once (it travels with the request)."""
+
+    def opened(self, channel: int, bound: str) -> Sequence[Event]:
+        """Answer `ChannelRequested`: the destination is connected."""
+
+    def refuse(self, channel: int, code: Code, reason: str) -> Sequence[Event]:
+        """Answer `ChannelRequested`: it is not."""
+
+    def sendable(self, channel: int) -> int:
+        """Payload bytes that may be sent on this channel now; 0: wait for `Writable`, or for the
+        path (see `path_allowance`)."""
+
+    def frame_into(
+        self, buffer: bytearray | memoryview, offset: int, channel: int, size: int, now: float
+    ) -> None:
+        """Account for ``size`` payload bytes, at most ``sendable``, that stand in ``buffer`` at
+        ``offset + header_size``, and write the frame's header at ``offset``."""
+
+    def send(self, channel: int, data: bytes, now: float) -> None:
+        """Queue one frame of at most ``sendable`` bytes, for callers off the hot path."""
+
+    def finish(self, channel: int, now: float) -> Sequence[Event]:
+        """This side has no more data for the channel (half-close)."""
+
+    def consumed(self, channel: int, size: int, now: float) -> Sequence[Event]:
+        """The near application has taken ``size`` bytes of `Data`: grants credit."""
+
+    def abort(self, channel: int, code: Code, reason: str, now: float) -> Sequence[Event]:
+        """End the channel at once, as a reset."""
+
+    def shutdown(self, grace: float, reason: str, now: float) -> Sequence[Event]:
+        """No new channels from now on; `TunnelEnded` once the open ones are over or ``grace``
+        seconds have passed."""
+
+    def connection_lost(self, clean: bool, now: float) -> Sequence[Event]:
+        """The connection under the mux has ended; ``clean``: with close_notify."""
+
+    def channels(self) -> Iterable[int]:
+        """Ids of the channels that are not over."""
