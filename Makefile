@@ -1,0 +1,48 @@
+# Every target sets up what it needs: a Python 3.10 or newer is enough to begin with.
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: help demo test check lint format types bench venv dev clean
+
+help:
+	@echo 'make demo     a tunnel on this machine: web server, middle and two ends, with what each sees'
+	@echo 'make test     every check that a change must pass: lint, types, all tests'
+	@echo 'make lint     ruff, and its formatter in checking mode'
+	@echo 'make format   rewrite the source in the format that lint asks for'
+	@echo 'make types    mypy'
+	@echo 'make bench    throughput and latency beside ssh, stunnel and haproxy'
+	@echo 'make clean    remove everything that these made'
+
+venv:
+	@scripts/make-venv
+
+dev:
+	@scripts/make-venv dev
+
+demo: venv
+	@$(VENV)/bin/tunnelkit demo $(ARGS)
+
+test: dev
+	@scripts/install-test-packages
+	@$(MAKE) --no-print-directory lint types check
+
+check: dev
+	$(PY) -m pytest $(ARGS)
+
+lint: dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: dev
+	$(PY) -m mypy
+
+bench: dev
+	$(PY) bench/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .tox .coverage* _trial_temp*
+	find tunnelkit tests twisted scripts -name __pycache__ -prune -exec rm -rf {} +
