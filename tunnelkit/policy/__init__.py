@@ -1,0 +1,9 @@
+"""Who may do what: destinations, allow rules, identities, the access log.
+
+Glossary
+    destination   what a channel leads to, e.g. ``tcp:HOST:PORT``
+    rule          one ``--allow PATTERN``
+    policy        all rules of an end; the only maker of a `Decision`
+    special       an address that no rule admits by accident, e.g. loopback
+    own listener  a port that this very process listens on
+"""
