@@ -1,0 +1,573 @@
+"""The byte stream that carries a tunnel connection: one contract, two implementations.
+
+`SocketCarrier` drives a raw socket through a `Poller`, `TransportCarrier` any
+Twisted transport (TLS, pipes of tests, what an endpoint of somebody else
+returns). `take_over` picks the better one for a connected transport.
+
+Contract
+--------
+``start(sink)`` begins reading; the sink may be called before it returns. It is told
+
+- ``carrier_received(view)``: bytes, valid only during the call. A sink that
+  pauses reading in it is not called again before ``resume_reading``.
+- ``carrier_writable()``: once after each ``write`` that took less than all.
+- ``carrier_lost(reason, clean)``: once, and nothing after it. ``clean``: the
+  far side ended its stream in order. The carrier is closed by then. It is not
+  called after ``close`` or ``abort``.
+
+A sink that has ``carrier_ended()`` as well (`HalfCloseSink`) is told the far
+side's orderly end that way instead; the other direction stays open until
+``close`` or ``abort``, and a later failure is still told as ``carrier_lost``.
+
+``write`` copies what it takes: the view's buffer is free again on return.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any, Protocol, runtime_checkable
+
+from twisted.internet import tcp
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IPullProducer,
+    IPushProducer,
+)
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelkit.net.poll import READ_BUFFER_SIZE, Poller
+from tunnelkit.net.sockets import format_address
+
+NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+_SMALLEST_READ = 1 << 16
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
+
+
+class CarrierSink(Protocol):
+    """Who uses a carrier; see the module's text."""
+
+    def carrier_received(self, view: memoryview) -> None:
+        """Bytes have arrived."""
+
+    def carrier_writable(self) -> None:
+        """A write that was cut short can go on."""
+
+    def carrier_lost(self, reason: str, clean: bool) -> None:
+        """The stream is over."""
+
+
+@runtime_checkable
+class HalfCloseSink(Protocol):
+    """A sink that goes on writing after the far side's end of stream."""
+
+    def carrier_ended(self) -> None:
+        """No more bytes will arrive; ``write`` still works."""
+
+
+class Carrier(Protocol):
+    """The contract; see the module's text."""
+
+    near_address: str
+    far_address: str
+
+    def start(self, sink: CarrierSink) -> None:
+        """Begin reading for ``sink``. Called once."""
+
+    def write(self, view: memoryview | bytes | bytearray) -> int:
+        """Bytes of ``view`` taken now; fewer than given: ``carrier_writable`` will follow."""
+
+    def pause_reading(self) -> None:
+        """No ``carrier_received`` until `resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+
+    def set_low_water(self, size: int) -> None:
+        """Take no more while ``size`` bytes or more wait unsent, where the platform can tell."""
+
+    def finish_writing(self) -> None:
+        """End this side's stream in order behind what was taken (half-close); only once."""
+
+    def close(self) -> None:
+        """End in order: what was taken still goes out. The sink hears nothing more."""
+
+    def abort(self) -> None:
+        """End at once, as a reset. The sink hears nothing more."""
+
+
+def take_over(transport: Any) -> SocketCarrier | TransportCarrier:
+    """A carrier in place of the protocol of a connected Twisted ``transport``.
+
+    A plain TCP or unix socket transport is driven through the reactor's
+    `Poller`; when the carrier ends, the transport ends too, and its protocol
+    hears ``connectionLost`` as usual. Bytes that the protocol received before
+    and did not use are the caller's to pass on.
+    """
+    if isinstance(transport, tcp.Connection) and not transport.TLS and transport.connected:
+        return SocketCarrier(Poller.of(transport.reactor), transport)
+    return TransportCarrier(transport)
+
+
+class SocketCarrier:
+    """A carrier on a raw connected socket, or on a Twisted TCP transport that it takes over."""
+
+    __slots__ = (
+        "_ended",
+        "_fd",
+        "_low_water",
+        "_owner",
+        "_paused",
+        "_poller",
+        "_read_size",
+        "_sink",
+        "_socket",
+        "_stalled",
+        "far_address",
+        "near_address",
+    )
+
+    def __init__(self, poller: Poller, sock: socket.socket | tcp.Connection) -> None:
+        self._poller = poller
+        self._owner: _Takeover | None = None
+        if isinstance(sock, tcp.Connection):
+            self._socket: socket.socket | None = sock.getHandle()
+            self._owner = _Takeover(sock, self)
+        else:
+            self._socket = sock
+        assert self._socket is not None
+        self._fd = self._socket.fileno()
+        self._sink: CarrierSink | None = None
+        self._paused = False
+        self._stalled = False  # a write was cut short
+        self._ended = False  # the far side's end of stream has been told
+        self._low_water = 0
+        self._read_size = _SMALLEST_READ
+        self.near_address, self.far_address = _addresses(self._socket)
+        if self._socket.family != socket.AF_UNIX:
+            try:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                pass  # already broken: the first read tells
+        if self._owner is not None:
+            self._owner.begin()
+
+    def start(self, sink: CarrierSink) -> None:
+        self._sink = sink
+        if self._socket is not None:
+            self._poller.add(self._fd, self, not self._paused, self._stalled)
+
+    def write(self, view: memoryview | bytes | bytearray) -> int:
+        sock = self._socket
+        if sock is None:
+            return 0
+        size = len(view)
+        if self._owner is not None and self._owner.flushing:
+            self._stalled = size > 0
+            return 0
+        try:
+            sent = sock.send(view)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            # Told from the poller, where what has arrived before is read first.
+            self._poller.after_batch(_LateLoss(self, error))
+            return 0
+        if sent < size and not self._stalled:
+            self._stalled = True
+            self._watch()
+        return sent
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._watch()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._watch()
+
+    def set_low_water(self, size: int) -> None:
+        if self._socket is not None and size != self._low_water:
+            self._low_water = size
+            if self._socket.family != socket.AF_UNIX:
+                try:
+                    self._socket.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, size)
+                except OSError:
+                    pass  # a platform without it queues more, nothing else
+
+    def finish_writing(self) -> None:
+        if self._socket is not None:
+            if self._owner is not None and self._owner.flushing:
+                self._owner.then_finish = True
+                return
+            try:
+                self._socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # already broken: reading tells
+
+    def close(self) -> None:
+        self._release(True)
+
+    def abort(self) -> None:
+        self._release(False)
+
+    # -- Handler --
+
+    def readable(self) -> None:
+        sock = self._socket
+        sink = self._sink
+        if sock is None or sink is None:
+            return
+        size = self._read_size
+        buffer = self._poller.buffer
+        try:
+            count = sock.recv_into(buffer, size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lost(error.strerror or str(error), False)
+            return
+        if count == size:
+            if size < READ_BUFFER_SIZE:
+                self._read_size = size << 1
+        elif count < size >> 3 and size > _SMALLEST_READ:
+            self._read_size = size >> 1
+        if count:
+            sink.carrier_received(buffer[:count])
+        elif isinstance(sink, HalfCloseSink):
+            self._ended = True
+            self._watch()
+            sink.carrier_ended()
+        else:
+            self._lost("the far side ended the connection", True)
+
+    def writable(self) -> None:
+        self._stalled = False
+        sink = self._sink
+        if sink is not None:
+            sink.carrier_writable()
+        # Still stalled in most cases: the epoll is touched only if not.
+        if not self._stalled:
+            self._watch()
+
+    # -- inside --
+
+    def _watch(self) -> None:
+        if self._socket is not None and self._sink is not None:
+            flushing = self._owner is not None and self._owner.flushing
+            self._poller.change(
+                self._fd, not self._paused and not self._ended, self._stalled and not flushing
+            )
+
+    def _release(self, orderly: bool) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        if self._sink is not None:
+            self._poller.remove(self._fd)
+            self._sink = None
+        self._socket = None
+        if self._owner is not None:
+            self._owner.end(orderly)
+        elif orderly:
+            _close(sock)
+        else:
+            reset(sock)
+
+    def _lost(self, reason: str, clean: bool) -> None:
+        sink = self._sink
+        self._release(clean)
+        if sink is not None:
+            sink.carrier_lost(reason, clean)
+
+    def flushed(self) -> None:
+        """The transport taken over has sent what it held: writing begins."""
+        if self._stalled:
+            self._watch()
+
+    def transport_ended(self, reason: str) -> None:
+        """Somebody else has ended the transport taken over; its socket is closed on return."""
+        self._lost(reason, False)
+
+    def write_failed(self, error: OSError) -> None:
+        """The far side has gone: what has arrived from it is told first, then the loss."""
+        while self._socket is not None and not self._paused and not self._ended:
+            before = self._socket
+            try:
+                if not before.recv(1, socket.MSG_PEEK):
+                    break
+            except OSError:
+                break
+            self.readable()
+        if self._socket is not None:
+            self._lost(error.strerror or str(error), False)
+
+
+class _LateLoss:
+    """The loss of a carrier that a write noticed."""
+
+    __slots__ = ("_carrier", "_error")
+
+    def __init__(self, carrier: SocketCarrier, error: OSError) -> None:
+        self._carrier = carrier
+        self._error = error
+
+    def __call__(self) -> None:
+        self._carrier.write_failed(self._error)
+
+
+@implementer(IPullProducer, IPushProducer)
+class _Takeover:
+    """A Twisted transport whose socket somebody else drives.
+
+    What the transport still holds unsent goes out first: a pull producer is
+    asked for more exactly when it has.
+    """
+
+    __slots__ = ("_asked", "_carrier", "_transport", "flushing", "then_finish")
+
+    def __init__(self, transport: Any, carrier: SocketCarrier) -> None:
+        self._transport = transport
+        self._carrier = carrier
+        self._asked = False
+        self.flushing = True
+        self.then_finish = False
+
+    def begin(self) -> None:
+        transport = self._transport
+        transport.stopReading()
+        transport.unregisterProducer()
+        transport.registerProducer(self, False)
+        transport.startWriting()
+
+    def resumeProducing(self) -> None:
+        if not self._asked:
+            self._asked = True  # on registration: says nothing
+            return
+        if self.flushing:
+            self.flushing = False
+            transport = self._transport
+            transport.unregisterProducer()
+            # Registered again only to hear of the transport's end.
+            transport.registerProducer(self, True)
+            transport.stopWriting()
+            if self.then_finish:
+                self._carrier.finish_writing()
+            self._carrier.flushed()
+
+    def pauseProducing(self) -> None:
+        """Never: nothing is written through the transport."""
+
+    def stopProducing(self) -> None:
+        self._carrier.transport_ended("the connection was ended here")
+
+    def end(self, orderly: bool) -> None:
+        """End the transport, which closes the socket and tells its protocol."""
+        transport = self._transport
+        transport.unregisterProducer()
+        if orderly:
+            transport.loseConnection()
+        else:
+            transport.abortConnection()
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a connected socket so that its peer sees a reset, and drop what is unsent."""
+    if sock.family != socket.AF_UNIX:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            pass  # not connected any more
+    sock.close()
+
+
+def _close(sock: socket.socket) -> None:
+    """Close in order: unread bytes would turn the end into a reset, so they go first."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while len(sock.recv(_SMALLEST_READ)) == _SMALLEST_READ:
+            pass
+    except OSError:
+        pass  # nothing there, or broken already
+    sock.close()
+
+
+def _addresses(sock: socket.socket) -> tuple[str, str]:
+    try:
+        return format_address(sock.getsockname()), format_address(sock.getpeername())
+    except OSError:
+        return "", ""
+
+
+@implementer(IPushProducer)
+class TransportCarrier:
+    """A carrier on any Twisted transport.
+
+    It becomes the transport's protocol. For a transport that has no
+    ``protocol`` (or ``wrappedProtocol``) attribute, pass what its protocol is
+    told on to `protocol`.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._sink: CarrierSink | None = None
+        self._paused = False  # reading, by the sink
+        self._full = False  # writing, by the transport
+        self._cut = False  # a write was cut short
+        self._over = False
+        self._unread: list[bytes] = []
+        self._ended_early = False
+        self._lost_early: tuple[str, bool] | None = None
+        self.near_address = _text_of(transport.getHost())
+        self.far_address = _text_of(transport.getPeer())
+        self.protocol = _CarrierProtocol(self)
+        self.protocol.transport = transport
+        for attribute in ("wrappedProtocol", "protocol"):
+            if hasattr(transport, attribute):
+                setattr(transport, attribute, self.protocol)
+                break
+        transport.registerProducer(self, True)
+
+    def start(self, sink: CarrierSink) -> None:
+        self._sink = sink
+        self._tell_early()
+
+    def _tell_early(self) -> None:
+        """Tell what came before `start`, or while reading was paused."""
+        while self._unread and not self._paused and self._sink is not None:
+            self._sink.carrier_received(memoryview(self._unread.pop(0)))
+        if self._unread:
+            return
+        if self._ended_early and self._sink is not None:
+            self._ended_early = False
+            self.ended()
+        if self._lost_early is not None and self._sink is not None:
+            self.lost(*self._lost_early)
+
+    def write(self, view: memoryview | bytes | bytearray) -> int:
+        if self._over or not len(view):
+            return 0
+        if self._full:
+            self._cut = True
+            return 0
+        self._transport.write(bytes(view))
+        return len(view)
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            if not self._over:
+                self._transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._tell_early()
+            if not self._paused and not self._over:
+                self._transport.resumeProducing()
+
+    def set_low_water(self, size: int) -> None:
+        """Twisted's transports decide themselves how much they queue."""
+
+    def finish_writing(self) -> None:
+        """Half-close where the transport can, otherwise the sink's later ``close`` has to do."""
+        transport = self._transport
+        half_close = getattr(transport, "loseWriteConnection", None)
+        if half_close is not None and not self._over:
+            transport.unregisterProducer()
+            half_close()
+
+    def close(self) -> None:
+        self._end(self._transport.loseConnection)
+
+    def abort(self) -> None:
+        self._end(getattr(self._transport, "abortConnection", self._transport.loseConnection))
+
+    def _end(self, how: Any) -> None:
+        self._sink = None
+        if not self._over:
+            self._over = True
+            self._transport.unregisterProducer()
+            how()
+
+    # -- IPushProducer: the transport's send buffer --
+
+    def pauseProducing(self) -> None:
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        if self._cut:
+            self._cut = False
+            if self._sink is not None:
+                self._sink.carrier_writable()
+
+    def stopProducing(self) -> None:
+        """The transport is ending; it tells its protocol as well."""
+
+    # -- from the protocol --
+
+    def received(self, data: bytes) -> None:
+        """Bytes from the transport."""
+        if self._over:
+            return
+        if self._sink is None or self._paused or self._unread:
+            self._unread.append(data)
+        else:
+            self._sink.carrier_received(memoryview(data))
+
+    def ended(self) -> None:
+        """The far side has ended its stream in order."""
+        if self._sink is None or self._unread:
+            self._ended_early = True
+        elif isinstance(self._sink, HalfCloseSink):
+            self._sink.carrier_ended()
+        else:
+            sink = self._sink
+            self.close()
+            sink.carrier_lost("the far side ended the connection", True)
+
+    def lost(self, reason: str, clean: bool) -> None:
+        """The transport is gone."""
+        ended_by_us = self._over and self._lost_early is None
+        self._over = True
+        if ended_by_us:
+            return
+        if self._sink is None or self._unread:
+            self._lost_early = (reason, clean)
+            return
+        sink, self._sink = self._sink, None
+        sink.carrier_lost(reason, clean)
+
+
+@implementer(IHalfCloseableProtocol)
+class _CarrierProtocol(TwistedProtocol):
+    """What a transport is told, passed on to its carrier."""
+
+    def __init__(self, carrier: TransportCarrier) -> None:
+        self._carrier = carrier
+
+    def dataReceived(self, data: bytes) -> None:
+        self._carrier.received(data)
+
+    def readConnectionLost(self) -> None:
+        self._carrier.ended()
+
+    def writeConnectionLost(self) -> None:
+        """The half-close has gone out."""
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        clean = reason is None or isinstance(reason.value, ConnectionDone)
+        self._carrier.lost("" if reason is None else reason.getErrorMessage(), clean)
+
+
+def _text_of(address: Any) -> str:
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(getattr(address, "name", "") or "")
+    return format_address((host, address.port))
