@@ -1,0 +1,72 @@
+"""Settings as they were given: their text, and the place to name when it is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, TypeVar
+
+import attrs
+
+from tunnelkit.errors import ConfigError
+from tunnelkit.policy.printable import printable
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Given:
+    """One value of one setting, before anybody has looked at it."""
+
+    text: str
+    """What was written; a flag that is set reads ``true``."""
+    where: str
+    """The place: ``--listen``, or ``end.toml:3: key listen``."""
+    from_file: str = ""
+    """The configuration file it stands in; empty for the command line."""
+
+    def wrong(self, what: str, expected: str, *, show: bool = True) -> NoReturn:
+        """Raise the `ConfigError` for this value; ``show`` False keeps a secret out of it (X13)."""
+        shown = f" {printable(self.text)}" if show else ""
+        raise ConfigError(f"{self.where}{shown}: {what}: expected {expected}")
+
+    def parsed(self, parse: Callable[[str], T]) -> T:
+        """``parse(text)``, with the place put before the message of its `ConfigError`."""
+        try:
+            return parse(self.text)
+        except ConfigError as error:
+            raise ConfigError(f"{self.where}: {error}") from None
+
+
+class Settings:
+    """All values given for a role, by the name of the option without dashes."""
+
+    def __init__(self, values: Mapping[str, Iterable[Given]]) -> None:
+        self._values = {name: tuple(given) for name, given in values.items()}
+
+    def all(self, name: str) -> tuple[Given, ...]:
+        """Every value of a repeatable setting, in order."""
+        return self._values.get(name, ())
+
+    def one(self, name: str) -> Given | None:
+        """The value of a setting; the last one where it was repeated on the command line."""
+        values = self._values.get(name, ())
+        return values[-1] if values else None
+
+    def required(self, name: str, meaning: str) -> Given:
+        """The value of a setting that has to be there; raises `ConfigError` naming it."""
+        given = self.one(name)
+        if given is None:
+            raise ConfigError(f"--{name} is missing: expected {meaning}")
+        return given
+
+    def flag(self, name: str) -> bool:
+        """Whether a flag is set."""
+        given = self.one(name)
+        return given is not None and given.text == "true"
+
+
+def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """`` (did you mean 'x'?)`` if a known word is close; empty otherwise."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{prefix}{close[0]}'?)" if close else ""

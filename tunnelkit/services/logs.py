@@ -1,0 +1,123 @@
+"""What a role writes: one event a line, as text or as JSON (rows O1, X13, X14)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+from twisted.logger import ILogObserver, LogEvent, formatEvent
+from twisted.python.logfile import LogFile
+from zope.interface import implementer
+
+from tunnelkit.errors import ConfigError
+from tunnelkit.policy.printable import printable
+
+MAX_MESSAGE = 2048
+"""Characters of one event's text."""
+_HIDDEN = ("log_", "isError", "message", "time", "format", "system", "failure", "why")
+
+Format = Callable[[LogEvent], str]
+
+
+def format_text(event: LogEvent) -> str:
+    """``TIME LEVEL message``; a traceback follows, indented, where there is one."""
+    line = f"{_time(event)} {_level(event):<5} {_message(event)}"
+    failure = event.get("log_failure")
+    if failure is not None:
+        trace = failure.getTraceback().rstrip("\n").split("\n")
+        line += "".join(f"\n\t{printable(part, MAX_MESSAGE)}" for part in trace)
+    return line
+
+
+def format_json(event: LogEvent) -> str:
+    """One JSON object: time, level, module, text, and the event's own fields."""
+    entry: dict[str, object] = {
+        "time": _time(event),
+        "level": _level(event),
+        "module": str(event.get("log_namespace", "")),
+        "message": _message(event),
+    }
+    for name, value in event.items():
+        if not name.startswith(_HIDDEN) and name not in entry:
+            entry[name] = _value(value)
+    failure = event.get("log_failure")
+    if failure is not None:
+        entry["traceback"] = failure.getTraceback()
+    return json.dumps(entry)
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes each event through ``format``, and nothing that a peer says can add a line to it."""
+
+    def __init__(self, out: TextIO | LogFile, format: Format) -> None:
+        self._out = out
+        self._format = format
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write one event; the log must never be what brings a tunnel down."""
+        level = event.get("log_level")
+        if level is not None and level.name == "debug":
+            return
+        try:
+            line = self._format(event)
+        except Exception as error:
+            line = f"an event could not be formatted: {type(error).__name__}"
+        try:
+            self._out.write(line + "\n")
+            self._out.flush()
+        except OSError:
+            pass
+
+
+def observer_for(options: Mapping[str, Any], as_json: bool) -> LineObserver | None:
+    """The observer that twistd's own options ask for; None where they name another one.
+
+    ``options`` are those of twistd itself: ``logfile``, ``syslog``, ``logger``, ``nodaemon``.
+    Raises `ConfigError`.
+    """
+    if options.get("syslog") or options.get("logger"):
+        if as_json:
+            raise ConfigError("--log-json: expected without twistd's --syslog and --logger")
+        return None
+    name = options.get("logfile") or ("-" if options.get("nodaemon") else "twistd.log")
+    out: TextIO | LogFile
+    if name == "-":
+        if not options.get("nodaemon"):
+            return None  # twistd explains this one
+        out = sys.stdout
+    else:
+        try:
+            out = LogFile.fromFullPath(name)
+        except OSError as error:
+            raise ConfigError(f"--logfile {name}: {error.strerror}: expected a file") from None
+    return LineObserver(out, format_json if as_json else format_text)
+
+
+def _time(event: LogEvent) -> str:
+    moment = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _level(event: LogEvent) -> str:
+    level = event.get("log_level")
+    return "info" if level is None else str(level.name)
+
+
+def _message(event: LogEvent) -> str:
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if not text and failure is not None:
+        text = f"{failure.type.__name__}: {failure.getErrorMessage()}"
+    # Multi-line text of other libraries stays one line; what is escaped already stays as it is.
+    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return clean if len(clean) <= MAX_MESSAGE else clean[:MAX_MESSAGE] + "..."
+
+
+def _value(value: object) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return printable(str(value))

@@ -1,0 +1,94 @@
+"""The service that twistd runs: a role, its log, and an orderly end."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from tunnelkit.errors import ConfigError
+from tunnelkit.services.logs import LineObserver, observer_for
+from tunnelkit.services.options import RoleOptions, exit_with
+
+_log = Logger()
+
+
+def role_service(role: Any, options: RoleOptions) -> RoleService:
+    """The service of ``role`` (an `IProxyRole`) as its options configure it.
+
+    Its ports are opened now, before twistd goes to the background, so that
+    whoever started it is told in one line, with status 2, when one is taken.
+    """
+    from twisted.internet import reactor
+
+    check_libraries_or_exit(options.tapname)
+    try:
+        observer = observer_for(options.parent or {}, options.log_as_json)
+        service = role.make_service(reactor, options.config)
+    except ConfigError as error:
+        exit_with(options.tapname, error)
+    return RoleService(reactor, service, observer)
+
+
+def check_libraries_or_exit(program: str) -> None:
+    """End with status 2 if a library is one of those that are known to be broken (X22)."""
+    from tunnelkit.services.libraries import check_libraries
+
+    try:
+        check_libraries()
+    except ConfigError as error:
+        exit_with(program, error)
+
+
+class RoleService(MultiService):
+    """Holds the role's service; SIGTERM and SIGINT drain it, a second one ends at once."""
+
+    def __init__(self, reactor: Any, service: Any, observer: LineObserver | None) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._observer = observer
+        self._signals = 0
+        service.setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Also gives twistd's application the log observer, which it asks for next."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        """Start the role, then take over the signals from the reactor."""
+        super().startService()
+        self._reactor.callWhenRunning(self._take_signals)
+
+    def stopService(self) -> Deferred[None]:
+        """Fires once the role has drained, or its grace period is over."""
+        _log.info("Ending: what is open is finished first")
+        stopping: Deferred[None] = super().stopService()
+        return stopping
+
+    def _take_signals(self) -> None:
+        # The reactor's own handler would make twistd die of the signal after the drain; a role
+        # that was told to end and did so has succeeded: status 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self._reactor.callFromThread(self._stop)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def _stop(self) -> None:
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            pass

@@ -1,0 +1,24 @@
+"""The twistd subcommands of tunnelkit. Every twistd start imports this: nothing heavy belongs here."""
+
+from twisted.application.service import ServiceMaker
+
+lstp_middle = ServiceMaker(
+    "tunnelkit LSTP middle",
+    "tunnelkit.services.tap_lstp_middle",
+    "LSTP middle: pairs two ends that dial it and passes their bytes on, unread.",
+    "lstp-middle",
+)
+
+lstp_client_end = ServiceMaker(
+    "tunnelkit LSTP client end",
+    "tunnelkit.services.tap_lstp_client_end",
+    "LSTP client end: SOCKS and forwards here that lead through a tunnel.",
+    "lstp-client-end",
+)
+
+lstp_server_end = ServiceMaker(
+    "tunnelkit LSTP server end",
+    "tunnelkit.services.tap_lstp_server_end",
+    "LSTP server end: connects to what is allowed here, for the far side of a tunnel.",
+    "lstp-server-end",
+)
