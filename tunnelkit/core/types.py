@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
+from tunnelkit.core.path import Path
 from tunnelkit.errors import Code
 
 
@@ -166,12 +167,14 @@ class Mux(Protocol):
     """Bytes before each frame's payload."""
     max_frame: int
     """Largest payload of one frame."""
+    path: Path
+    """What is known of the way to the other end."""
 
     def receive(self, data: memoryview, now: float) -> Sequence[Event]:
         """Take bytes as they come, cut anywhere."""
 
     def data_to_send(self) -> bytes:
-        """Frames other than payload that are due now (control, acknowledgements); empties the queue."""
+        """Frames other than payload that are due now; empties their queue."""
 
     def next_deadline(self) -> float | None:
         """When `deadline_passed` wants to be called at the latest."""
@@ -189,8 +192,11 @@ class Mux(Protocol):
         """Answer `ChannelRequested`: it is not."""
 
     def sendable(self, channel: int) -> int:
-        """Payload bytes that may be sent on this channel now; 0: wait for `Writable`, or for the
-        path (see `path_allowance`)."""
+        """Payload bytes that may be sent on this channel now; 0: wait for `Writable` or the path."""
+
+    def waits_for_path(self, channel: int) -> bool:
+        """True if ``sendable`` is 0 only because enough is in flight: no `Writable` will come,
+        it is worth asking again after the next ``receive``."""
 
     def frame_into(
         self, buffer: bytearray | memoryview, offset: int, channel: int, size: int, now: float

@@ -1,0 +1,150 @@
+"""How much may be sent and how much may be queued: absolute offsets, never counters that drift.
+
+A receiver says two numbers about each channel's stream: ``taken``, how far
+its application has got, and ``limit``, how far the sender may go. Both are
+offsets from the start of the stream and neither goes back, so a lost or late
+update can only make the sender more careful (LSTP SERVICE_DATA_RESUME,
+`usher/1.1` acknowledgements).
+
+What arrived and what was taken are kept apart: only what the application took
+gives new credit, so what a peer can make this end hold is ``limit - taken``.
+"""
+
+from __future__ import annotations
+
+from tunnelkit.errors import RemoteProtocolError
+
+MAX_WINDOW = 16 * 1024 * 1024
+"""Largest ``limit - taken`` in bytes."""
+
+
+class Budget:
+    """How much received data all channels of the process may hold at once (rule X8).
+
+    Windows grow while less than half of it is in use, new channels are
+    refused from three quarters, and over the limit the biggest queue has to
+    go; `tunnelkit.net` sees to that.
+    """
+
+    __slots__ = ("limit", "queued")
+
+    def __init__(self, limit: int = 256 * 1024 * 1024) -> None:
+        self.limit = limit
+        self.queued = 0
+
+    @property
+    def roomy(self) -> bool:
+        """True while windows may grow."""
+        return self.queued * 2 < self.limit
+
+    @property
+    def accepts_channels(self) -> bool:
+        """True while new channels may be opened."""
+        return self.queued * 4 < self.limit * 3
+
+    @property
+    def exceeded(self) -> bool:
+        """True once the biggest queue has to be closed."""
+        return self.queued > self.limit
+
+
+class Outbound:
+    """The sending direction of one channel."""
+
+    __slots__ = ("limit", "sent", "taken")
+
+    def __init__(self, window: int) -> None:
+        self.sent = 0
+        self.limit = window
+        self.taken = 0
+
+    @property
+    def credit(self) -> int:
+        """Bytes that the receiver still accepts."""
+        return self.limit - self.sent
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes sent that the far application has not taken, as far as is known."""
+        return self.sent - self.taken
+
+    def granted(self, taken: int, limit: int) -> int:
+        """Take in a receiver's update; how many bytes were newly taken.
+
+        Raises `RemoteProtocolError` if an offset goes back or promises what
+        cannot be (more taken than sent, a window over 16 MiB).
+        """
+        if taken < self.taken:
+            raise RemoteProtocolError(f"taken went back from {self.taken} to {taken}")
+        if limit < self.limit:
+            raise RemoteProtocolError(f"limit went back from {self.limit} to {limit}")
+        if taken > self.sent:
+            raise RemoteProtocolError(f"taken is {taken}, but only {self.sent} bytes were sent")
+        if limit - taken > MAX_WINDOW:
+            raise RemoteProtocolError(
+                f"limit - taken is {limit - taken}, more than {MAX_WINDOW} bytes"
+            )
+        news = taken - self.taken
+        self.taken = taken
+        self.limit = limit
+        return news
+
+
+class Inbound:
+    """The receiving direction of one channel: checks the sender, decides when to grant more."""
+
+    __slots__ = ("_budget", "_floor", "_reported", "limit", "received", "taken", "window")
+
+    def __init__(self, window: int, budget: Budget) -> None:
+        self.received = 0
+        self.taken = 0
+        self.limit = window
+        self.window = window
+        self._floor = window
+        self._reported = 0
+        self._budget = budget
+
+    @property
+    def queued(self) -> int:
+        """Bytes that have arrived and that the application has not taken."""
+        return self.received - self.taken
+
+    @property
+    def unreported(self) -> int:
+        """Bytes taken since the sender was last told."""
+        return self.taken - self._reported
+
+    def arrived(self, size: int) -> None:
+        """Account for ``size`` bytes that came; raises `RemoteProtocolError` beyond credit."""
+        if self.received + size > self.limit:
+            raise RemoteProtocolError(
+                f"{self.received + size - self.limit} bytes more than the credit given"
+            )
+        self.received += size
+        self._budget.queued += size
+
+    def consumed(self, size: int) -> bool:
+        """The application took ``size`` bytes; True if the sender must be told at once."""
+        self.taken += size
+        self._budget.queued -= size
+        return (self.taken - self._reported) * 4 >= self.window
+
+    def discard(self) -> None:
+        """Nobody will take what is queued: give it back to the budget."""
+        self._budget.queued -= self.received - self.taken
+        self.taken = self.received
+
+    def report(self) -> tuple[int, int]:
+        """The ``(taken, limit)`` to tell the sender now.
+
+        The window doubles when a quarter of it was taken before the sender
+        was told and nothing is left over: then the application keeps up with
+        the path. Under memory pressure it goes back step by step.
+        """
+        if not self._budget.roomy:
+            self.window = max(self._floor, self.window // 2)
+        elif self.unreported * 4 >= self.window and self.received == self.taken:
+            self.window = min(self.window * 2, MAX_WINDOW)
+        self._reported = self.taken
+        self.limit = max(self.limit, self.taken + self.window)
+        return self.taken, self.limit

@@ -1,0 +1,146 @@
+"""One LSTP channel: its states, the messages each of them allows, and its offsets.
+
+`TABLE` is the sequencing of rows L3 and L5, read as: in this state, this
+message leads to this action and that state. What is not in the table is a
+protocol error that ends the channel. The actions are methods of
+`tunnelkit.core.lstp_mux.LstpMux`.
+
+        the side that asks (opener)                the side that is asked
+        REQUESTED   CONNECTION_REQUEST sent        ADMITTED   ACK sent, not begun
+        BEGINNING   ACK received, begin not yet    DIALLING   begun, being connected
+                                   OPEN     both may send
+        CLOSING     orderly FREE_REQUEST sent      LINGERING  it came; data still to be taken
+                                   ABORTING aborting FREE_REQUEST sent: discards until FREE_ACK
+                                                   REFUSED    BEGIN_NACK sent: discards until
+                                                              FREE_REQUEST
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from tunnelkit.core.credit import Budget, Inbound, Outbound
+from tunnelkit.core.path import Mark
+from tunnelkit.wire.lstp import MessageType as M
+
+
+class State(Enum):
+    """Where a channel is in its life, see the module's docstring."""
+
+    REQUESTED = "requested"
+    BEGINNING = "beginning"
+    ADMITTED = "admitted"
+    DIALLING = "dialling"
+    OPEN = "open"
+    CLOSING = "closing"
+    LINGERING = "lingering"
+    ABORTING = "aborting"
+    REFUSED = "refused"
+    OVER = "over"
+
+
+TABLE: dict[tuple[State, M], tuple[str, State]] = {
+    (State.REQUESTED, M.CONNECTION_ACK): ("admitted", State.BEGINNING),
+    (State.REQUESTED, M.CONNECTION_NACK): ("not_admitted", State.OVER),
+    (State.REQUESTED, M.ERROR): ("failed", State.OVER),
+    (State.BEGINNING, M.SERVICE_BEGIN_ACK): ("begun", State.OPEN),
+    (State.BEGINNING, M.SERVICE_BEGIN_NACK): ("not_begun", State.ABORTING),
+    (State.BEGINNING, M.SERVICE_DATA_PAUSE): ("paused", State.BEGINNING),
+    (State.BEGINNING, M.SERVICE_DATA_RESUME): ("resumed", State.BEGINNING),
+    (State.BEGINNING, M.SERVICE_FREE_REQUEST): ("aborted", State.OVER),
+    (State.BEGINNING, M.ERROR): ("failed", State.OVER),
+    (State.ADMITTED, M.SERVICE_BEGIN_REQUEST): ("begin", State.DIALLING),
+    (State.ADMITTED, M.SERVICE_FREE_REQUEST): ("aborted", State.OVER),
+    (State.ADMITTED, M.ERROR): ("failed", State.OVER),
+    (State.DIALLING, M.SERVICE_DATA): ("data", State.DIALLING),
+    (State.DIALLING, M.SERVICE_DATA_PAUSE): ("paused", State.DIALLING),
+    (State.DIALLING, M.SERVICE_DATA_RESUME): ("resumed", State.DIALLING),
+    (State.DIALLING, M.SERVICE_FREE_REQUEST): ("aborted", State.OVER),
+    (State.DIALLING, M.ERROR): ("failed", State.OVER),
+    (State.OPEN, M.SERVICE_DATA): ("data", State.OPEN),
+    (State.OPEN, M.SERVICE_DATA_PAUSE): ("paused", State.OPEN),
+    (State.OPEN, M.SERVICE_DATA_RESUME): ("resumed", State.OPEN),
+    (State.OPEN, M.SERVICE_FREE_REQUEST): ("free", State.LINGERING),
+    (State.OPEN, M.ERROR): ("failed", State.OVER),
+    (State.CLOSING, M.SERVICE_DATA_PAUSE): ("ignored", State.CLOSING),
+    (State.CLOSING, M.SERVICE_DATA_RESUME): ("ignored", State.CLOSING),
+    (State.CLOSING, M.SERVICE_FREE_REQUEST): ("crossed", State.CLOSING),
+    (State.CLOSING, M.SERVICE_FREE_ACK): ("freed", State.OVER),
+    (State.CLOSING, M.ERROR): ("failed", State.OVER),
+    (State.LINGERING, M.SERVICE_DATA_PAUSE): ("ignored", State.LINGERING),
+    (State.LINGERING, M.SERVICE_DATA_RESUME): ("ignored", State.LINGERING),
+    (State.LINGERING, M.SERVICE_FREE_REQUEST): ("aborted", State.OVER),
+    (State.LINGERING, M.ERROR): ("failed", State.OVER),
+    (State.ABORTING, M.CONNECTION_ACK): ("ignored", State.ABORTING),
+    (State.ABORTING, M.CONNECTION_NACK): ("freed", State.OVER),
+    (State.ABORTING, M.SERVICE_BEGIN_REQUEST): ("ignored", State.ABORTING),
+    (State.ABORTING, M.SERVICE_BEGIN_ACK): ("ignored", State.ABORTING),
+    (State.ABORTING, M.SERVICE_BEGIN_NACK): ("ignored", State.ABORTING),
+    (State.ABORTING, M.SERVICE_DATA): ("ignored", State.ABORTING),
+    (State.ABORTING, M.SERVICE_DATA_PAUSE): ("ignored", State.ABORTING),
+    (State.ABORTING, M.SERVICE_DATA_RESUME): ("ignored", State.ABORTING),
+    (State.ABORTING, M.SERVICE_FREE_REQUEST): ("crossed", State.ABORTING),
+    (State.ABORTING, M.SERVICE_FREE_ACK): ("freed", State.OVER),
+    (State.ABORTING, M.ERROR): ("freed", State.OVER),
+    (State.REFUSED, M.SERVICE_DATA): ("ignored", State.REFUSED),
+    (State.REFUSED, M.SERVICE_DATA_PAUSE): ("ignored", State.REFUSED),
+    (State.REFUSED, M.SERVICE_DATA_RESUME): ("ignored", State.REFUSED),
+    (State.REFUSED, M.SERVICE_FREE_REQUEST): ("refusal_seen", State.OVER),
+    (State.REFUSED, M.ERROR): ("freed", State.OVER),
+}
+"""``{(state, message): (action, state after it)}``; an action may choose another end."""
+
+SENDING = frozenset({State.REQUESTED, State.BEGINNING, State.DIALLING, State.OPEN})
+"""States in which this side may put data on the channel (DIALLING: only after ``opened``)."""
+
+
+class Channel:
+    """State and offsets of one channel. Nothing in here knows which connection carries it."""
+
+    __slots__ = (
+        "ack_at",
+        "far_finished",
+        "id",
+        "inbound",
+        "mark",
+        "near_finished",
+        "opener",
+        "outbound",
+        "paused",
+        "progress",
+        "reported_end",
+        "request",
+        "requested_at",
+        "stalled",
+        "state",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        state: State,
+        opener: bool,
+        near_window: int,
+        far_window: int,
+        budget: Budget,
+    ) -> None:
+        self.id = number
+        self.state = state
+        self.opener = opener
+        self.inbound = Inbound(near_window, budget)
+        self.outbound = Outbound(far_window)
+        self.near_finished = False
+        self.far_finished = False
+        self.paused = False
+        self.request: object = None
+        """The CONNECTION_REQUEST that asked for it, until it has begun."""
+        self.reported_end = False
+        """The layer above has had its ChannelEnded."""
+        self.requested_at = 0.0
+        self.ack_at = 0.0
+        """When the sender must be told of what was taken; 0: nothing to tell."""
+        self.mark: Mark | None = None
+        self.progress = 0.0
+        """When an acknowledgement last moved, or sending began."""
+        self.stalled = False
+        """Its application does not take data, so its bytes in flight are not the path's."""

@@ -1,0 +1,181 @@
+"""What lies between two ends, learned from acknowledgements, and how much to keep in flight on it.
+
+An end cannot see the queues in front of a slow link somewhere behind the
+middle. It does see when the far application has taken what was sent, and from
+that three things follow: the rate at which the path delivers, the shortest
+round trip it is capable of, and their product, the bytes that fill the path
+without queueing. Keeping little more than that in flight leaves the queues
+empty, so that an interactive channel beside a bulk transfer waits for a few
+milliseconds of other data instead of a full router buffer.
+
+The rules, after the ideas of BBR (Cardwell et al., 2016):
+
+- *rising*: the target doubles every round trip while the rate keeps growing;
+- *cruising*: the target is what the path delivers in its shortest round trip,
+  plus an allowance for the pace at which acknowledgements come;
+- *probing*: now and then, one round trip at half of that, which drains the
+  queue, so that the shortest round trip can be measured afresh;
+- while the application sends less than the path could carry, rate samples
+  count only if they raise the rate.
+
+Rates are bytes per second, times seconds.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+FLOOR = 128 * 1024
+"""Smallest target, in bytes."""
+CEILING = 16 * 1024 * 1024
+"""Largest target: no receiver grants more."""
+
+_GROWTH = 1.25
+"""A round must be this much faster than the one before for the rise to go on."""
+_STEADY_ROUNDS = 3
+"""So many rounds without growth end the rise."""
+_HEADROOM = 1.15
+"""Target as a multiple of the bytes that fill the path: finds new capacity."""
+_PACE = 0.006
+"""Allowance in seconds for the spacing of acknowledgements."""
+_RATE_ROUNDS = 10
+"""The rate is the highest of this many rounds."""
+_PROBE_EVERY = 5.0
+"""Seconds between two probes of the shortest round trip."""
+_PROBE_FLOOR = 16 * 1024
+_BATCH_TIME = 0.004
+"""A batch, and the unsent backlog in the socket, are worth this many seconds of the rate."""
+
+
+class Phase(Enum):
+    """What the estimate is doing, see the module's docstring."""
+
+    RISING = "rising"
+    CRUISING = "cruising"
+    PROBING = "probing"
+
+
+class Mark:
+    """Remembers one sent byte, until it is acknowledged."""
+
+    __slots__ = ("delivered", "limited", "offset", "probe", "time")
+
+    def __init__(self, offset: int, time: float, delivered: int, limited: bool, probe: bool):
+        self.offset = offset
+        self.time = time
+        self.delivered = delivered
+        self.limited = limited
+        self.probe = probe
+
+
+class Path:
+    """Rate, shortest round trip and target for the bytes in flight of one connection."""
+
+    __slots__ = (
+        "_best_rise",
+        "_limited_until",
+        "_next_probe",
+        "_rates",
+        "_round_end",
+        "_steady",
+        "delivered",
+        "in_flight",
+        "phase",
+        "rate",
+        "round_trip",
+        "target",
+    )
+
+    def __init__(self) -> None:
+        self.phase = Phase.RISING
+        self.delivered = 0
+        self.in_flight = 0
+        self.rate = 0.0
+        self.round_trip = 0.0
+        """Shortest seen, seconds; 0 while unknown."""
+        self.target = FLOOR
+        self._rates = [0.0] * _RATE_ROUNDS
+        self._round_end = 0
+        self._best_rise = 0.0
+        self._steady = 0
+        self._limited_until = 0
+        self._next_probe = 0.0
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be sent now, as far as the path is concerned."""
+        return self.target - self.in_flight
+
+    @property
+    def batch(self) -> int:
+        """Bytes to hand to the socket at once, and to leave unsent in it: 16 KiB to 1 MiB."""
+        return min(max(int(self.rate * _BATCH_TIME), 16 * 1024), 1024 * 1024)
+
+    def starved(self) -> None:
+        """There is room, and nothing to send: samples of what is in flight understate the path."""
+        if self.in_flight < self.target:
+            self._limited_until = max(1, self.delivered + self.in_flight)
+
+    def mark(self, offset: int, now: float) -> Mark:
+        """Remember the byte sent last, the one before ``offset`` in its channel's stream."""
+        return Mark(
+            offset,
+            now,
+            self.delivered,
+            self.delivered < self._limited_until,
+            self.phase is Phase.PROBING and self.in_flight <= self.target + self.batch,
+        )
+
+    def round_trip_seen(self, seconds: float) -> None:
+        """A round trip was measured outside of any transfer (a request and its answer)."""
+        if seconds > 0 and (not self.round_trip or seconds < self.round_trip):
+            self.round_trip = seconds
+
+    def acknowledged(self, mark: Mark, now: float) -> None:
+        """The marked byte has been taken: one sample of rate and round trip."""
+        elapsed = now - mark.time
+        if elapsed <= 0:
+            return
+        if mark.probe and self.phase is Phase.PROBING:
+            self.round_trip = elapsed
+            self.phase = Phase.CRUISING
+            self._next_probe = now + _PROBE_EVERY
+        else:
+            self.round_trip_seen(elapsed)
+        sample = (self.delivered - mark.delivered) / elapsed
+        if mark.delivered >= self._round_end:
+            self._round_over(now, mark.limited)
+        # While the application is the bottleneck a sample can only prove more, not less.
+        if sample > self._rates[0] and (not mark.limited or sample > self.rate):
+            self._rates[0] = sample
+        self.rate = max(self._rates)
+        self._aim()
+
+    def _round_over(self, now: float, limited: bool) -> None:
+        self._round_end = self.delivered
+        if limited:
+            return
+        if self.phase is Phase.RISING:
+            if self.rate > self._best_rise * _GROWTH:
+                self._best_rise = self.rate
+                self._steady = 0
+            else:
+                self._steady += 1
+                if self._steady >= _STEADY_ROUNDS:
+                    self.phase = Phase.CRUISING
+                    self._next_probe = now + _PROBE_EVERY
+        elif self.phase is Phase.CRUISING and now >= self._next_probe:
+            self.phase = Phase.PROBING
+        self._rates.insert(0, 0.0)
+        self._rates.pop()
+
+    def _aim(self) -> None:
+        fill = self.rate * self.round_trip
+        if self.phase is Phase.PROBING:
+            self.target = max(int(fill / 2), _PROBE_FLOOR)
+            return
+        if self.phase is Phase.RISING:
+            aim = 2 * self.rate * (self.round_trip + _PACE)
+        else:
+            aim = fill * _HEADROOM + self.rate * _PACE
+        self.target = int(min(max(aim, FLOOR), CEILING))
