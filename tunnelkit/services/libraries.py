@@ -18,7 +18,9 @@ def check_libraries(version_of: Callable[[str], str] = metadata.version) -> None
         try:
             found = version_of(name)
         except metadata.PackageNotFoundError:
-            raise ConfigError(f"{name} is not installed: expected {_text(floor)} or newer") from None
+            raise ConfigError(
+                f"{name} is not installed: expected {_text(floor)} or newer"
+            ) from None
         numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
         if numbers < floor:
             raise ConfigError(

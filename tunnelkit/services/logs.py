@@ -51,11 +51,11 @@ def format_json(event: LogEvent) -> str:
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes each event through ``format``, and nothing that a peer says can add a line to it."""
+    """Writes each event as one line, and nothing that a peer says can add a line to it."""
 
-    def __init__(self, out: TextIO | LogFile, format: Format) -> None:
+    def __init__(self, out: TextIO | LogFile, as_line: Format) -> None:
         self._out = out
-        self._format = format
+        self._as_line = as_line
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event; the log must never be what brings a tunnel down."""
@@ -63,7 +63,7 @@ class LineObserver:
         if level is not None and level.name == "debug":
             return
         try:
-            line = self._format(event)
+            line = self._as_line(event)
         except Exception as error:
             line = f"an event could not be formatted: {type(error).__name__}"
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import getopt
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -48,7 +47,7 @@ def _flag(name: str, doc: str) -> Callable[[RoleOptions], None]:
     return take
 
 
-class RoleOptions(usage.Options):  # type: ignore[misc]  # Twisted's class is not annotated
+class RoleOptions(usage.Options):
     """Options of one twistd subcommand; a subclass names its options and makes its config."""
 
     tapname: ClassVar[str]
@@ -61,9 +60,10 @@ class RoleOptions(usage.Options):  # type: ignore[misc]  # Twisted's class is no
 
     def __init__(self) -> None:
         self.given: dict[str, list[Given]] = {}
-        super().__init__()
+        usage.Options.__init__(self)
         self.config: Any = None
         """The role's configuration object, once the options have been parsed."""
+        self.log_as_json = False
 
     @classmethod
     def known(cls) -> frozenset[str]:
@@ -79,7 +79,7 @@ class RoleOptions(usage.Options):  # type: ignore[misc]  # Twisted's class is no
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse, read the configuration file, validate; one line and status 2 for a mistake."""
         try:
-            super().parseOptions(options)
+            usage.Options.parseOptions(self, options)
         except (usage.UsageError, ConfigError) as error:
             exit_with(self.tapname, self._explained(error))
 
@@ -100,7 +100,9 @@ class RoleOptions(usage.Options):  # type: ignore[misc]  # Twisted's class is no
         if files:
             found = read_config_file(files[0].text, self.known(), self.flags, self.repeatable)
             settings = {**found, **settings}
-        self.config = self.make_config(Settings(settings))
+        merged = Settings(settings)
+        self.log_as_json = merged.flag("log-json")
+        self.config = self.make_config(merged)
 
     def getSynopsis(self) -> str:
         """The first line of the help."""
@@ -208,9 +210,7 @@ class LstpEndOptions(RoleOptions):
         "allow",
         "PATTERN of what the other end may reach from here, e.g. tcp:127.0.0.1:9000; repeatable",
     )
-    opt_from = _option(
-        "from", "NETWORK whose programs may enter the ports opened here; repeatable"
-    )
+    opt_from = _option("from", "NETWORK whose programs may enter the ports opened here; repeatable")
     opt_crl = _option("crl", "FILE with revoked certificates (`tunnelkit keys revoke`)")
     opt_both = _flag("both", "be client end and server end at once")
     opt_connections = _option(

@@ -50,7 +50,7 @@ class RoleService(MultiService):
     """Holds the role's service; SIGTERM and SIGINT drain it, a second one ends at once."""
 
     def __init__(self, reactor: Any, service: Any, observer: LineObserver | None) -> None:
-        super().__init__()
+        MultiService.__init__(self)
         self._reactor = reactor
         self._observer = observer
         self._signals = 0
@@ -60,17 +60,17 @@ class RoleService(MultiService):
         """Also gives twistd's application the log observer, which it asks for next."""
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
-        super().setServiceParent(parent)
+        MultiService.setServiceParent(self, parent)
 
     def startService(self) -> None:
         """Start the role, then take over the signals from the reactor."""
-        super().startService()
+        MultiService.startService(self)
         self._reactor.callWhenRunning(self._take_signals)
 
     def stopService(self) -> Deferred[None]:
         """Fires once the role has drained, or its grace period is over."""
         _log.info("Ending: what is open is finished first")
-        stopping: Deferred[None] = super().stopService()
+        stopping: Deferred[None] = MultiService.stopService(self)
         return stopping
 
     def _take_signals(self) -> None:

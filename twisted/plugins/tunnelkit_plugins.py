@@ -1,4 +1,4 @@
-"""The twistd subcommands of tunnelkit. Every twistd start imports this: nothing heavy belongs here."""
+"""The twistd subcommands. Every twistd start imports this: nothing heavy belongs here."""
 
 from twisted.application.service import ServiceMaker
 
