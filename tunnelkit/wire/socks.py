@@ -1,0 +1,399 @@
+"""SOCKS 4, 4a and 5 (RFC 1928, RFC 1929) as bytes: what each message looks like.
+
+Every ``parse_*`` function takes the bytes received so far and returns None while
+they are not yet a whole message, otherwise the message and how many bytes it took.
+A rule broken by the sender raises `RemoteProtocolError` as soon as it can be seen;
+something that the protocol cannot carry raises `LocalProtocolError` in ``encode_*``.
+No message is longer than 518 bytes, so nothing needs a cap beyond its own format.
+
+An address stands as ``host`` (an IPv4 address, an IPv6 address without brackets, or a
+name in ASCII) and ``port`` (0 to 65535). All numbers are big-endian.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import IntEnum
+
+import attrs
+
+from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
+
+NO_AUTHENTICATION = 0
+USER_PASSWORD = 2
+NO_ACCEPTABLE_METHOD = 0xFF
+
+IPV4, NAME, IPV6 = 1, 3, 4
+"""The address types (ATYP)."""
+
+GRANTED4, REJECTED4 = 90, 91
+"""The SOCKS 4 reply codes that tunnelkit sends."""
+
+
+class Command(IntEnum):
+    """What a client asks for; the same numbers in SOCKS 4 (which has no UDP) and 5."""
+
+    CONNECT = 1
+    BIND = 2
+    UDP_ASSOCIATE = 3
+
+
+class Reply5(IntEnum):
+    """Reply codes of SOCKS 5, RFC 1928 section 6."""
+
+    SUCCEEDED = 0
+    GENERAL_FAILURE = 1
+    NOT_ALLOWED = 2
+    NETWORK_UNREACHABLE = 3
+    HOST_UNREACHABLE = 4
+    CONNECTION_REFUSED = 5
+    TTL_EXPIRED = 6
+    COMMAND_NOT_SUPPORTED = 7
+    ADDRESS_TYPE_NOT_SUPPORTED = 8
+
+
+_MEANING5: dict[int, tuple[str, Code]] = {
+    Reply5.GENERAL_FAILURE: ("general failure", Code.UNREACHABLE),
+    Reply5.NOT_ALLOWED: ("not allowed by ruleset", Code.NOT_ALLOWED),
+    Reply5.NETWORK_UNREACHABLE: ("network unreachable", Code.UNREACHABLE),
+    Reply5.HOST_UNREACHABLE: ("host unreachable", Code.UNREACHABLE),
+    Reply5.CONNECTION_REFUSED: ("connection refused", Code.REFUSED),
+    Reply5.TTL_EXPIRED: ("timed out (TTL expired)", Code.TIMED_OUT),
+    Reply5.COMMAND_NOT_SUPPORTED: ("command not supported", Code.REFUSED),
+    Reply5.ADDRESS_TYPE_NOT_SUPPORTED: ("address type not supported", Code.REFUSED),
+}
+_MEANING4 = {
+    REJECTED4: ("request rejected or failed", Code.REFUSED),
+    92: ("it cannot reach identd on this machine", Code.NOT_ALLOWED),
+    93: ("identd on this machine reports another user", Code.NOT_ALLOWED),
+}
+
+# HOST_UNREACHABLE rather than NETWORK_UNREACHABLE wherever both would do: the first is never wrong.
+_CODE_TO_REPLY5 = {
+    Code.REFUSED: Reply5.CONNECTION_REFUSED,
+    Code.RESET: Reply5.CONNECTION_REFUSED,
+    Code.UNREACHABLE: Reply5.HOST_UNREACHABLE,
+    Code.NO_SUCH_HOST: Reply5.HOST_UNREACHABLE,
+    Code.NO_SUCH_SERVICE: Reply5.HOST_UNREACHABLE,
+    Code.TIMED_OUT: Reply5.TTL_EXPIRED,
+    Code.NOT_ALLOWED: Reply5.NOT_ALLOWED,
+}
+
+
+def reply5_for(code: Code) -> Reply5:
+    """The SOCKS 5 reply code that tells a client why it was refused."""
+    return _CODE_TO_REPLY5.get(code, Reply5.GENERAL_FAILURE)
+
+
+def meaning_of_reply5(reply: int) -> tuple[str, Code]:
+    """A SOCKS 5 reply code other than SUCCEEDED in words, and as the `Code` nearest to it."""
+    return _MEANING5.get(reply) or (f"reply code {reply}", Code.REFUSED)
+
+
+def meaning_of_reply4(reply: int) -> tuple[str, Code]:
+    """A SOCKS 4 reply code other than GRANTED4 in words, and as the `Code` nearest to it."""
+    return _MEANING4.get(reply) or (f"reply code {reply}", Code.REFUSED)
+
+
+@attrs.frozen
+class Request:
+    """A client's request, of either version."""
+
+    version: int
+    """4 (also for 4a) or 5."""
+    command: int
+    """Usually a `Command`, but any byte can come."""
+    host: str
+    port: int
+    user: bytes = b""
+    """The user id of SOCKS 4, which nothing verifies; empty for SOCKS 5."""
+
+
+@attrs.frozen
+class Reply:
+    """A server's answer to a request; host and port are its own address for the connection."""
+
+    code: int
+    host: str
+    port: int
+
+
+@attrs.frozen
+class Credentials:
+    """User name and password, RFC 1929; each at most 255 bytes."""
+
+    user: bytes
+    password: bytes = attrs.field(repr=False)
+
+
+# -- addresses ------------------------------------------------------------
+
+
+def _text_of_name(name: bytes, what: str) -> str:
+    if not name:
+        raise RemoteProtocolError(f"{what} is empty")
+    if any(byte <= 0x20 or byte >= 0x7F for byte in name):
+        raise RemoteProtocolError(f"{what} has bytes that no host name has")
+    return name.decode("ascii")
+
+
+def _name_bytes(host: str) -> bytes:
+    try:
+        name = host.encode("ascii")
+    except UnicodeEncodeError:
+        raise LocalProtocolError(f"host name {host!r} is not ASCII") from None
+    if not 0 < len(name) <= 255 or any(byte <= 0x20 or byte == 0x7F for byte in name):
+        raise LocalProtocolError(f"{host[:300]!r} cannot be sent as a host name")
+    return name
+
+
+def _port_bytes(port: int) -> bytes:
+    if not 0 <= port <= 0xFFFF:
+        raise LocalProtocolError(f"port {port} is not within 0 to 65535")
+    return port.to_bytes(2, "big")
+
+
+def _packed(host: str) -> tuple[int, bytes] | None:
+    """ATYP and bytes if ``host`` is an IP address; zones (``%eth0``) cannot be sent at all."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if "%" in host:
+        raise LocalProtocolError(f"{host}: an address with a zone means nothing to another machine")
+    return (IPV4 if address.version == 4 else IPV6), address.packed
+
+
+def encode_address(host: str, port: int) -> bytes:
+    """ATYP, address, port: as in SOCKS 5 messages, UDP headers and datagrams of ``udp:*``."""
+    packed = _packed(host)
+    if packed is None:
+        name = _name_bytes(host)
+        return bytes((NAME, len(name))) + name + _port_bytes(port)
+    kind, address = packed
+    return bytes((kind,)) + address + _port_bytes(port)
+
+
+def parse_address(data: bytes | memoryview, offset: int = 0) -> tuple[str, int, int] | None:
+    """The address at ``offset``: host, port, and the offset behind it; None: not all there yet."""
+    if len(data) <= offset:
+        return None
+    kind = data[offset]
+    start = offset + 1
+    if kind == IPV4:
+        end = start + 4
+    elif kind == IPV6:
+        end = start + 16
+    elif kind == NAME:
+        if len(data) <= start:
+            return None
+        start += 1
+        end = start + data[start - 1]
+        if end == start:
+            raise RemoteProtocolError("the host name is empty")
+    else:
+        raise RemoteProtocolError(f"address type {kind} is none of 1 (IPv4), 3 (name), 4 (IPv6)")
+    if len(data) < end + 2:
+        return None
+    raw = bytes(data[start:end])
+    if kind == IPV4:
+        host = "%d.%d.%d.%d" % tuple(raw)
+    elif kind == IPV6:
+        host = str(ipaddress.IPv6Address(raw))
+    else:
+        host = _text_of_name(raw, "the host name")
+    return host, (data[end] << 8) | data[end + 1], end + 2
+
+
+def split_address(datagram: bytes | memoryview, offset: int = 0) -> tuple[str, int, int]:
+    """Like `parse_address` for a whole datagram: an address that is cut short is an error."""
+    parsed = parse_address(datagram, offset)
+    if parsed is None:
+        raise RemoteProtocolError("the datagram ends within its address")
+    return parsed
+
+
+# -- SOCKS 5 --------------------------------------------------------------
+
+
+def _check_version(data: bytes, expected: int, what: str) -> None:
+    if data and data[0] != expected:
+        raise RemoteProtocolError(f"{what} begins with {data[0]}, not {expected}")
+
+
+def encode_greeting(methods: tuple[int, ...]) -> bytes:
+    """The client's first message: version 5 and the ways to log in that it offers."""
+    if not 0 < len(methods) <= 255:
+        raise LocalProtocolError("a greeting offers 1 to 255 methods")
+    return bytes((5, len(methods), *methods))
+
+
+def parse_greeting(data: bytes) -> tuple[tuple[int, ...], int] | None:
+    """The methods that a client offers (possibly none)."""
+    _check_version(data, 5, "the SOCKS 5 greeting")
+    if len(data) < 2 or len(data) < 2 + data[1]:
+        return None
+    size = 2 + data[1]
+    return tuple(data[2:size]), size
+
+
+def encode_method(method: int) -> bytes:
+    """The server's choice among the methods offered."""
+    return bytes((5, method))
+
+
+def parse_method(data: bytes) -> tuple[int, int] | None:
+    """The method that the server chose."""
+    _check_version(data, 5, "the answer to the SOCKS 5 greeting")
+    return (data[1], 2) if len(data) >= 2 else None
+
+
+def encode_credentials(credentials: Credentials) -> bytes:
+    """User name and password, RFC 1929."""
+    user, password = credentials.user, credentials.password
+    if len(user) > 255 or len(password) > 255:
+        raise LocalProtocolError("SOCKS 5 carries user names and passwords of at most 255 bytes")
+    return bytes((1, len(user))) + user + bytes((len(password),)) + password
+
+
+def parse_credentials(data: bytes) -> tuple[Credentials, int] | None:
+    """User name and password, RFC 1929; both may be empty, as some clients send them."""
+    _check_version(data, 1, "the user name and password message")
+    if len(data) < 2:
+        return None
+    middle = 2 + data[1]
+    if len(data) <= middle or len(data) <= middle + data[middle]:
+        return None
+    size = middle + 1 + data[middle]
+    return Credentials(bytes(data[2:middle]), bytes(data[middle + 1 : size])), size
+
+
+def encode_verdict(accepted: bool) -> bytes:
+    """The server's answer to user name and password."""
+    return b"\x01\x00" if accepted else b"\x01\x01"
+
+
+def parse_verdict(data: bytes) -> tuple[bool, int] | None:
+    """True if the server accepts user name and password."""
+    # RFC 1929 says version 1; servers that repeat the 5 of SOCKS are common enough to bear with.
+    if data and data[0] not in (1, 5):
+        raise RemoteProtocolError(f"the answer to the password begins with {data[0]}, not 1")
+    return (data[1] == 0, 2) if len(data) >= 2 else None
+
+
+def encode_request5(command: int, host: str, port: int) -> bytes:
+    """A SOCKS 5 request."""
+    return bytes((5, command, 0)) + encode_address(host, port)
+
+
+def parse_request5(data: bytes) -> tuple[Request, int] | None:
+    """A SOCKS 5 request."""
+    _check_version(data, 5, "the SOCKS 5 request")
+    parsed = parse_address(data, 3)
+    if parsed is None:
+        return None
+    host, port, size = parsed
+    return Request(5, data[1], host, port), size
+
+
+def encode_reply5(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
+    """The answer to a SOCKS 5 request."""
+    return bytes((5, code, 0)) + encode_address(host, port)
+
+
+def parse_reply5(data: bytes) -> tuple[Reply, int] | None:
+    """The answer to a SOCKS 5 request.
+
+    A refusal is complete at its code: many servers close without sending the rest well-formed.
+    """
+    _check_version(data, 5, "the SOCKS 5 reply")
+    if len(data) >= 2 and data[1] != Reply5.SUCCEEDED:
+        return Reply(data[1], "", 0), len(data)
+    parsed = parse_address(data, 3)
+    if parsed is None:
+        return None
+    host, port, size = parsed
+    return Reply(data[1], host, port), size
+
+
+def encode_datagram(host: str, port: int, payload: bytes) -> bytes:
+    """One UDP datagram with the header of RFC 1928 section 7 (no fragments)."""
+    return b"\x00\x00\x00" + encode_address(host, port) + payload
+
+
+def parse_datagram(datagram: bytes | memoryview) -> tuple[str, int, int]:
+    """Host, port and the offset of the payload of a datagram; fragments are refused."""
+    if len(datagram) < 4:
+        raise RemoteProtocolError("the datagram is shorter than its SOCKS header")
+    if datagram[2]:
+        raise RemoteProtocolError("the datagram is a fragment, which tunnelkit does not reassemble")
+    return split_address(datagram, 3)
+
+
+# -- SOCKS 4 and 4a -------------------------------------------------------
+
+
+def encode_request4(
+    command: int, host: str, port: int, user: bytes = b"", *, names: bool = False
+) -> bytes:
+    """A SOCKS 4 request, or with ``names`` a SOCKS 4a one, in which host may be a name."""
+    if len(user) > 255 or 0 in user:
+        raise LocalProtocolError("SOCKS 4 carries user ids of at most 255 bytes without NUL")
+    head = bytes((4, command)) + _port_bytes(port)
+    packed = _packed(host)
+    if packed is not None and packed[0] == IPV4:
+        address = packed[1]
+        if address[:3] == b"\0\0\0" and address[3]:
+            raise LocalProtocolError(f"SOCKS 4 cannot carry the address {host}")
+        return head + address + user + b"\0"
+    if not names:
+        raise LocalProtocolError(f"SOCKS 4 carries only IPv4 addresses, not {host[:300]}")
+    # SOCKS 4a has no IPv6, but servers that resolve names mostly take the text of an address too.
+    return head + b"\0\0\0\x01" + user + b"\0" + _name_bytes(host) + b"\0"
+
+
+def _until_nul(data: bytes, start: int, what: str) -> int | None:
+    end = data.find(0, start, start + 256)
+    if end >= 0:
+        return end
+    if len(data) >= start + 256:
+        raise RemoteProtocolError(f"{what} is longer than 255 bytes")
+    return None
+
+
+def parse_request4(data: bytes) -> tuple[Request, int] | None:
+    """A SOCKS 4 or 4a request."""
+    _check_version(data, 4, "the SOCKS 4 request")
+    if len(data) < 9:
+        return None
+    end = _until_nul(data, 8, "the SOCKS 4 user id")
+    if end is None:
+        return None
+    command, port = data[1], int.from_bytes(data[2:4], "big")
+    address, user = data[4:8], bytes(data[8:end])
+    if address[:3] != b"\0\0\0" or not address[3]:
+        return Request(4, command, "%d.%d.%d.%d" % tuple(address), port, user), end + 1
+    start = end + 1
+    end = _until_nul(data, start, "the SOCKS 4a host name")
+    if end is None:
+        return None
+    host = _text_of_name(bytes(data[start:end]), "the SOCKS 4a host name")
+    return Request(4, command, host, port, user), end + 1
+
+
+def encode_reply4(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
+    """The answer to a SOCKS 4 request; an address that is not IPv4 is sent as 0.0.0.0."""
+    packed = _packed(host)
+    address = packed[1] if packed is not None and packed[0] == IPV4 else b"\0\0\0\0"
+    return bytes((0, code)) + _port_bytes(port) + address
+
+
+def parse_reply4(data: bytes) -> tuple[Reply, int] | None:
+    """The answer to a SOCKS 4 request."""
+    # The version of a reply is 0; servers that repeat the 4 of the request exist.
+    if data and data[0] not in (0, 4):
+        raise RemoteProtocolError(f"the SOCKS 4 reply begins with {data[0]}, not 0")
+    if len(data) < 8:
+        return None
+    port = int.from_bytes(data[2:4], "big")
+    return Reply(data[1], "%d.%d.%d.%d" % tuple(data[4:8]), port), 8
