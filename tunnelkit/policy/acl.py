@@ -1,0 +1,258 @@
+"""The one place that says what may be connected to, sent to or listened on (rules X1, X2).
+
+Whoever dials asks `Policy.authorize` for the resolved address, immediately
+before, and hands the `Decision` to the function in ``net`` that does it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from tunnelkit.core.types import Decision
+from tunnelkit.errors import NotAuthorized
+from tunnelkit.policy.destination import (
+    LISTEN,
+    MAX_DISPLAY,
+    SERVICE,
+    TCP,
+    UDP,
+    UNIX,
+    X11,
+    X11_BASE_PORT,
+)
+from tunnelkit.policy.printable import printable
+from tunnelkit.policy.rules import Rule, parse_network, parse_rule
+from tunnelkit.policy.special import Address, Network, special_ranges, unmapped
+
+__all__ = ["OwnListeners", "Policy", "PolicyHolder", "Rule", "parse_network", "parse_rule"]
+
+CONNECT, BIND, SENDTO = "connect", "bind", "sendto"
+
+REMEMBERED = 4096
+"""Answers that a Policy keeps."""
+
+_KINDS = {
+    (CONNECT, TCP): TCP,
+    (CONNECT, UDP): UDP,
+    (SENDTO, UDP): UDP,
+    (CONNECT, UNIX): UNIX,
+    (CONNECT, X11): X11,
+    (CONNECT, SERVICE): SERVICE,
+    (BIND, TCP): LISTEN,
+    (BIND, UDP): LISTEN,
+}
+
+
+class OwnListeners:
+    """The TCP and UDP ports that this process listens on; it does not dial itself for a peer."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[tuple[str, int], list[Address]] = {}
+
+    def add(self, protocol: str, address: str, port: int) -> None:
+        """A listener has been opened."""
+        self._addresses.setdefault((protocol, port), []).append(unmapped(ip_address(address)))
+
+    def discard(self, protocol: str, address: str, port: int) -> None:
+        """A listener has been closed."""
+        addresses = self._addresses.get((protocol, port), [])
+        if (closed := unmapped(ip_address(address))) in addresses:
+            addresses.remove(closed)
+        if not addresses:
+            self._addresses.pop((protocol, port), None)
+
+    def may_have(self, protocol: str, port: int) -> bool:
+        """Whether there is a listener with that port on any address; cheap."""
+        return (protocol, port) in self._addresses
+
+    def covers(self, protocol: str, address: Address, port: int) -> bool:
+        """Whether dialling there would reach one of the listeners."""
+        target = unmapped(address)
+        return any(
+            own == target
+            or target.is_unspecified
+            or (own.is_unspecified and is_own_address(target))
+            for own in self._addresses.get((protocol, port), ())
+        )
+
+
+def is_own_address(address: Address) -> bool:
+    """Whether ``address`` is one of this machine's."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError as error:
+            # Anything but 'there is no such address here' is no proof of the contrary.
+            return error.errno != errno.EADDRNOTAVAIL
+        return True
+
+
+class Policy:
+    """All rules of an end; immutable, replaced as a whole when the configuration changes."""
+
+    def __init__(
+        self,
+        rules: Iterable[Rule] = (),
+        sources: Iterable[Network] = (),
+        listeners: OwnListeners | None = None,
+    ) -> None:
+        self.rules = tuple(rules)
+        self.sources = tuple(sources)
+        """``--from``: who may enter local listeners; empty: whoever can reach them."""
+        self.listeners = OwnListeners() if listeners is None else listeners
+        self._rules: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            self._rules.setdefault(rule.kind, []).append(rule)
+        self._answers: dict[tuple[str, str, str, str, int, str | None], Decision | str] = {}
+
+    def authorize(
+        self,
+        peer: str,
+        action: str,
+        protocol: str,
+        address: str,
+        port: int,
+        host: str | None = None,
+    ) -> Decision:
+        """Permission for ``peer`` to have this done here, or `NotAuthorized` (rules X1, X2).
+
+        ``peer`` is the verified name. ``host`` is the name that was resolved
+        to ``address``, if there was one.
+
+        =================  =============  =======================  ==============
+        action             protocol       address                  port
+        =================  =============  =======================  ==============
+        connect            tcp            IPv4 or IPv6 address     1 to 65535
+        connect, sendto    udp            IPv4 or IPv6 address     1 to 65535
+        connect            unix           path                     0
+        connect            x11            address; empty: here     display
+        connect            service        name                     0
+        bind               tcp, udp       address to listen on     0 to 65535
+        =================  =============  =======================  ==============
+
+        A Decision for ``x11`` says where the X server listens: a unix
+        socket, or TCP port 6000 + display.
+        """
+        if protocol == X11 or self.listeners.may_have(protocol, port):
+            answer = self._decide(peer, action, protocol, address, port, host)
+        else:
+            key = (peer, action, protocol, address, port, host)
+            known = self._answers.get(key)
+            if known is None:
+                known = self._decide(*key)
+                if len(self._answers) >= REMEMBERED:
+                    self._answers.clear()
+                self._answers[key] = known
+            answer = known
+        if isinstance(answer, Decision):
+            return answer
+        raise NotAuthorized(answer)
+
+    def own(self, address: str, port: int, protocol: str, action: str = BIND) -> Decision:
+        """Permission for what this end's own configuration asks for, e.g. its listeners."""
+        return Decision("", action, protocol, address, port, "own configuration")
+
+    def admits(self, address: str) -> bool:
+        """Whether a client from ``address`` may enter a local listener (``--from``, row P4)."""
+        if not self.sources:
+            return True
+        try:
+            source = unmapped(ip_address(address.partition("%")[0]))
+        except ValueError:
+            return False
+        return any(source in network for network in self.sources)
+
+    def _decide(
+        self, peer: str, action: str, protocol: str, address: str, port: int, host: str | None
+    ) -> Decision | str:
+        """A Decision, or why there is none."""
+        kind = _KINDS.get((action, protocol), "")
+        rules = [rule for rule in self._rules.get(kind, ()) if rule.is_for(peer)]
+        if kind in (UNIX, SERVICE) or (kind == X11 and not address):
+            return _decide_local(rules, kind, peer, action, protocol, address, port)
+        shown = printable(f"{action} {protocol} {host or ''}[{address}]:{port}")
+        try:
+            if "%" in address:
+                raise ValueError("zone")
+            target = ip_address(address)
+        except ValueError:
+            return f"{shown} is not an address"
+        highest = MAX_DISPLAY if kind == X11 else 65535
+        if not (0 if kind in (LISTEN, X11) else 1) <= port <= highest:
+            return f"{shown} has no possible port"
+        dialled = X11_BASE_PORT + port if kind == X11 else port
+        transport = TCP if kind == X11 else protocol
+        name = host.lower().removesuffix(".") if host else None
+        is_own = kind != LISTEN and self.listeners.covers(transport, target, dialled)
+        for rule in rules:
+            if (
+                rule.has_port(port)
+                and rule.exact in ("", protocol)
+                and rule.admits(target, name)
+                and (not is_own or rule.names_exactly(target, port))
+            ):
+                return Decision(peer, action, transport, str(target), dialled, rule.text)
+        if is_own:
+            return f"{shown} is a listener of this process"
+        what = next((f" ({what} address)" for what, _ in special_ranges(target)), "")
+        return f"no rule allows {printable(peer)} to {shown}{what}"
+
+
+def _decide_local(
+    rules: list[Rule],
+    kind: str,
+    peer: str,
+    action: str,
+    protocol: str,
+    address: str,
+    port: int,
+) -> Decision | str:
+    """`Policy._decide` for what has no address in a network."""
+    for rule in rules:
+        if kind == UNIX and rule.exact == address:
+            return Decision(peer, action, UNIX, address, 0, rule.text)
+        if kind == SERVICE and rule.host is not None and rule.host.match(address):
+            return Decision(peer, action, SERVICE, address, 0, rule.text)
+        if kind == X11 and rule.host is None and rule.network is None and rule.has_port(port):
+            path = f"/tmp/.X11-unix/X{port}"
+            return Decision(peer, action, UNIX, path, 0, rule.text)
+    return f"no rule allows {printable(peer)} to {printable(f'{action} {protocol}:{address}')}"
+
+
+class PolicyHolder:
+    """The Policy of the moment: what front ends and the far side's answerer ask each time.
+
+    Own listeners outlive a replacement.
+    """
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.current = Policy() if policy is None else policy
+        self.listeners = self.current.listeners
+
+    def replace(self, rules: Iterable[Rule], sources: Iterable[Network] = ()) -> None:
+        """Put new rules in force; what is being asked from now on goes by them."""
+        self.current = Policy(rules, sources, self.listeners)
+
+    def authorize(
+        self,
+        peer: str,
+        action: str,
+        protocol: str,
+        address: str,
+        port: int,
+        host: str | None = None,
+    ) -> Decision:
+        """See `Policy.authorize`."""
+        return self.current.authorize(peer, action, protocol, address, port, host)
+
+    def own(self, address: str, port: int, protocol: str, action: str = BIND) -> Decision:
+        """See `Policy.own`."""
+        return self.current.own(address, port, protocol, action)
+
+    def admits(self, address: str) -> bool:
+        """See `Policy.admits`."""
+        return self.current.admits(address)

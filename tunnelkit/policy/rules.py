@@ -1,0 +1,256 @@
+"""One ``--allow PATTERN``: how it is read and what it matches (rows P2, P3, P5)."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+
+import attrs
+import idna
+
+from tunnelkit.errors import ConfigError
+from tunnelkit.policy.destination import (
+    KINDS,
+    LISTEN,
+    MAX_DISPLAY,
+    SERVICE,
+    TCP,
+    UDP,
+    UNIX,
+    X11,
+    to_host,
+    to_unix_path,
+)
+from tunnelkit.policy.printable import printable
+from tunnelkit.policy.special import Address, Network, names_itself, special_ranges, to_network
+
+MAX_TEXT = 2048
+
+EXPECTED = (
+    "expected tcp:HOST:PORTS, udp:HOST:PORTS, unix:PATH, x11:DISPLAY, service:NAME or "
+    "listen:ADDRESS:PORTS"
+)
+
+_GLOB_LABEL = re.compile(r"[a-z0-9_*](?:[a-z0-9_*-]{0,61}[a-z0-9_*])?\Z")
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?\Z")
+_SERVICE = re.compile(r"@?[A-Za-z0-9._*-]{1,128}\Z")
+
+
+@attrs.frozen
+class Rule:
+    """One allow rule. Made by `parse_rule`."""
+
+    text: str
+    """As the owner wrote it, for logs."""
+    kind: str
+    """``tcp``, ``udp``, ``unix``, ``x11``, ``service`` or ``listen``."""
+    peers: tuple[re.Pattern[str], ...] = ()
+    """Names of the peers it is for; empty: all."""
+    network: Network | None = None
+    """The addresses it names, if it does so by address."""
+    host: re.Pattern[str] | None = None
+    """The host names it names, if it does so by name; for ``service`` the service's name."""
+    any_host: bool = False
+    """True for the host ``*``, which stands for addresses, too."""
+    ports: tuple[tuple[int, int], ...] = ()
+    """Ranges of ports, or of displays for ``x11``; first and last."""
+    also: tuple[Network, ...] = ()
+    """Behind ``@``: special addresses that a host rule admits."""
+    exact: str = ""
+    """The path for ``unix``; ``tcp`` or ``udp`` for a ``listen`` rule of one protocol only."""
+
+    def is_for(self, peer: str) -> bool:
+        """Whether the rule says anything about ``peer``."""
+        return not self.peers or any(pattern.match(peer) for pattern in self.peers)
+
+    def has_port(self, port: int) -> bool:
+        """Whether ``port`` (or display) is within the rule."""
+        return any(first <= port <= last for first, last in self.ports)
+
+    def admits(self, address: Address, host: str | None) -> bool:
+        """Whether ``address`` is within the rule; ``host`` is the name that led to it, if any."""
+        ranges = special_ranges(address)
+        if self.network is not None:
+            return address in self.network and names_itself(self.network, ranges)
+        if not self.any_host and (self.host is None or not host or not self.host.match(host)):
+            return False
+        return not ranges or any(
+            address in network and names_itself(network, ranges) for network in self.also
+        )
+
+    def names_exactly(self, address: Address, port: int) -> bool:
+        """Whether the rule was written for this one address and port."""
+        named = (self.network,) if self.network is not None else self.also
+        return (port, port) in self.ports and ip_network(address) in named
+
+
+def parse_rule(text: str) -> Rule:
+    """Read one ``--allow`` value.
+
+    ==================================  ====================================================
+    text                                admits
+    ==================================  ====================================================
+    ``tcp:127.0.0.1:9000``              that address (a special one must be named like this)
+    ``tcp:[::1]:22``                    IPv6 goes in brackets
+    ``udp:10.0.0.0/8:53``               a network, also ``[2001:db8::/32]``
+    ``tcp:*.corp.example:80,443``       names; ``*`` is any run of characters, dots included
+    ``tcp:host:1000-2000``              a range of ports, ``*`` for all
+    ``tcp:*:443``                       every host, by name or address, but no special address
+    ``tcp:localhost:80@127.0.0.0/8``    a name that may lead to these special addresses;
+                                        several with commas; ``tcp:localhost@127.0.0.0/8:80``
+                                        is the same
+    ``unix:/run/x.sock``                that path
+    ``x11::0``, ``x11:HOST:0-3``        displays of this machine, of another one
+    ``service:NAME``                    a published service; ``*`` as above
+    ``listen:127.0.0.1:8000-8010``      that the far side opens these ports here;
+                                        ``listen:tcp:...``, ``listen:udp:...`` for one protocol
+    ``NAME,NAME=PATTERN``               any of these, for these peers only; ``*`` as above
+    ==================================  ====================================================
+
+    A name is resolved first; a rule by address also admits a name that leads
+    there. Raises `ConfigError`.
+    """
+    try:
+        if len(text) > MAX_TEXT:
+            raise ConfigError(f"it has more than {MAX_TEXT} characters")
+        peers, pattern = _split_peers(text)
+        kind, _, rest = pattern.partition(":")
+        if kind not in KINDS:
+            raise ConfigError(EXPECTED)
+        if kind == UNIX:
+            return Rule(text, kind, peers, exact=to_unix_path(rest))
+        if kind == SERVICE:
+            if not _SERVICE.match(rest):
+                raise ConfigError("the service's name is wrong; expected service:NAME")
+            return Rule(text, kind, peers, host=_glob(rest))
+        protocol = ""
+        if kind == LISTEN and rest.startswith((f"{TCP}:", f"{UDP}:")):
+            protocol, _, rest = rest.partition(":")
+        host, ports, also = _split_host_rule(rest)
+        ranges = _to_ports(ports, kind)
+        if kind == X11 and not host:
+            return Rule(text, kind, peers, ports=ranges, also=_also(also, by_name=False))
+        network = _network_of(host)
+        if network is None and kind == LISTEN and host != "*":
+            raise ConfigError(f"{_shown(host)} is not an address; expected listen:ADDRESS:PORTS")
+        return Rule(
+            text,
+            kind,
+            peers,
+            network=network,
+            host=None if network else _host_glob(host),
+            any_host=host == "*",
+            ports=ranges,
+            also=_also(also, by_name=network is None),
+            exact=protocol,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"allow rule {_shown(text)}: {error}") from None
+
+
+def parse_network(text: str) -> Network:
+    """Read one ``--from`` value, an address or a network in CIDR. Raises `ConfigError`."""
+    try:
+        return to_network(text)
+    except ValueError as error:
+        hint = " (bits behind the prefix are set)" if "host bits" in str(error) else ""
+        raise ConfigError(
+            f"{_shown(text)} is not a network{hint}; expected one such as 10.0.0.0/8 or "
+            "2001:db8::/32"
+        ) from None
+
+
+def _split_peers(text: str) -> tuple[tuple[re.Pattern[str], ...], str]:
+    names, equals, pattern = text.partition("=")
+    # A pattern may have a '=' in a path, a peer's name a ':' in an URI.
+    if not equals or names.startswith(tuple(f"{kind}:" for kind in KINDS)):
+        return (), text
+    peers = names.split(",")
+    if not all(name and name.isprintable() and " " not in name for name in peers):
+        raise ConfigError("a peer's name is empty or has blanks; expected NAME,NAME=PATTERN")
+    return tuple(_glob(name) for name in peers), pattern
+
+
+def _split_host_rule(rest: str) -> tuple[str, str, str]:
+    """The host without brackets around a name, the ports, and what is behind ``@``."""
+    before, at, behind = rest.partition("@")
+    also = behind
+    if at and ":" not in before:
+        also, _, ports = behind.rpartition(":")
+        before = f"{before}:{ports}"
+    if at and not also:
+        raise ConfigError("there is nothing behind '@'; expected a network")
+    if before.startswith("["):
+        host, bracket, ports = before.partition("]:")
+        host += "]" if bracket else ""
+    else:
+        host, bracket, ports = before.rpartition(":")
+        if ":" in host:
+            raise ConfigError(f"{_shown(host)} has colons; expected IPv6 addresses in brackets")
+    if not bracket:
+        raise ConfigError(f"the ports are missing in {_shown(before)}; expected HOST:PORTS")
+    return host, ports, also
+
+
+def _network_of(host: str) -> Network | None:
+    """The network that ``host`` is, None if it is a name."""
+    if host.startswith("[") or "/" in host:
+        return parse_network(host)
+    if "*" in host:
+        return None
+    name = to_host(host)
+    return to_network(name) if name.rpartition(".")[2].isdigit() else None
+
+
+def _host_glob(host: str) -> re.Pattern[str]:
+    if "*" not in host:
+        return _glob(to_host(host).removesuffix("."))
+    labels = host.lower().removesuffix(".").split(".")
+    try:
+        labels = [
+            label if label.isascii() else idna.encode(label, uts46=True).decode("ascii")
+            for label in labels
+        ]
+    except UnicodeError as error:
+        raise ConfigError(f"{_shown(host)} is not a valid name ({printable(str(error))})") from None
+    if len(labels) > 1 and all(label.strip("*").isdigit() or label == "*" for label in labels):
+        raise ConfigError(f"{_shown(host)} looks like an address; expected one such as 10.0.0.0/8")
+    if not all(map(_GLOB_LABEL.match, labels)):
+        raise ConfigError(f"{_shown(host)} is not a name; expected one such as *.corp.example")
+    return _glob(".".join(labels))
+
+
+def _glob(text: str) -> re.Pattern[str]:
+    """A pattern in which ``*`` stands for any run of characters, matching the whole text."""
+    parts = re.split(r"\*+", text)
+    return re.compile(".*".join(map(re.escape, parts)) + r"\Z", re.DOTALL)
+
+
+def _to_ports(text: str, kind: str) -> tuple[tuple[int, int], ...]:
+    lowest = 0 if kind in (LISTEN, X11) else 1
+    highest = MAX_DISPLAY if kind == X11 else 65535
+    if text == "*":
+        return ((lowest, highest),)
+    ranges = []
+    for part in text.split(","):
+        match = _PORTS.match(part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not lowest <= first <= last <= highest:
+            raise ConfigError(
+                f"{_shown(part)} is not a port or range; expected numbers from {lowest} to "
+                f"{highest}, such as 80,443 or 1000-2000, or *"
+            )
+        ranges.append((first, last))
+    return tuple(ranges)
+
+
+def _also(text: str, by_name: bool) -> tuple[Network, ...]:
+    if not text:
+        return ()
+    if not by_name:
+        raise ConfigError("only a rule for a host name can have '@NETWORK' behind it")
+    return tuple(parse_network(part) for part in text.split(","))
+
+
+def _shown(text: str) -> str:
+    return f"'{printable(text, 80)}'"
