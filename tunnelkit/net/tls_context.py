@@ -1,0 +1,269 @@
+"""What TLS between tunnel ends trusts: credentials, contexts, and names in certificates.
+
+A context is frozen by its first use, so changed keys or a changed revocation
+list mean new `Credentials` and a new `TlsContext`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import SSL, crypto
+
+from tunnelkit.errors import AuthError, ConfigError, PeerNotTrusted, Revoked
+
+PrivateKey = (
+    ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+    | rsa.RSAPrivateKey
+)
+
+NAME_SCHEME = "tunnelkit:"
+LSTP_ALPN = b"lstp/1"
+
+_LONGEST_NAME = 255
+# Widened to Any, as elsewhere here: the published type stubs are older than pyOpenSSL itself.
+_ssl: Any = SSL
+_Codes: Any = _ssl.X509VerificationCodes
+_MODE_ENABLE_PARTIAL_WRITE = 1  # of <openssl/ssl.h>; pyOpenSSL has no public name for it
+
+# What a chain to a CA is judged by; a pinned key does not need a chain.
+_CHAIN_ERRORS = frozenset(
+    {
+        _Codes.OK,
+        _Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+        _Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN,
+        _Codes.ERR_UNABLE_TO_GET_ISSUER_CERT,
+        _Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+        _Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
+        _Codes.ERR_CERT_UNTRUSTED,
+    }
+)
+_CRL_ERRORS = {
+    _Codes.ERR_UNABLE_TO_GET_CRL: "there is none from this end's CA",
+    _Codes.ERR_CRL_HAS_EXPIRED: "it has expired",
+    _Codes.ERR_CRL_NOT_YET_VALID: "it is not valid yet",
+    _Codes.ERR_CRL_SIGNATURE_FAILURE: "it is not signed by this end's CA",
+}
+
+
+@attrs.frozen(eq=False)
+class Credentials:
+    """Who this end is and whom it trusts; exactly one of ``authorities`` and ``pins`` is not empty.
+
+    ``check_revocation`` without a ``crl``, or with one that has expired,
+    refuses everybody (X17): it is how a list that cannot be read is expressed.
+    """
+
+    private_key: PrivateKey = attrs.field(repr=False)
+    certificate: x509.Certificate
+    authorities: tuple[x509.Certificate, ...] = ()
+    """The CA certificates, one of which must have issued the peer's certificate."""
+    pins: frozenset[bytes] = frozenset()
+    """SHA-256 of the SubjectPublicKeyInfo (32 bytes) of each peer trusted without a CA (K3)."""
+    check_revocation: bool = False
+    crl: x509.CertificateRevocationList | None = None
+
+
+def spki_pin(certificate: x509.Certificate) -> bytes:
+    """SHA-256 of the certificate's SubjectPublicKeyInfo, 32 bytes."""
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).digest()
+
+
+def certificate_name(certificate: x509.Certificate) -> str:
+    """The one name that policy and logs use (K4): URI ``tunnelkit:NAME``, else the first DNS name.
+
+    Raises `PeerNotTrusted` if it has neither, more than one ``tunnelkit:``
+    URI, or a name that is not printable ASCII without spaces.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        ours = [uri[len(NAME_SCHEME) :] for uri in uris if uri.startswith(NAME_SCHEME)]
+        found = ours or names.get_values_for_type(x509.DNSName)[:1]
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        found = []
+    if len(found) > 1:
+        raise PeerNotTrusted("the other end's certificate carries more than one tunnelkit name")
+    if not found:
+        raise PeerNotTrusted(
+            "the other end's certificate carries no name: "
+            "expected the URI tunnelkit:NAME or a DNS name as subject alternative name"
+        )
+    name = found[0]
+    if not 0 < len(name) <= _LONGEST_NAME or not name.isascii() or not name.isprintable():
+        raise PeerNotTrusted("the name in the other end's certificate is not printable ASCII")
+    if " " in name:
+        raise PeerNotTrusted("the name in the other end's certificate contains a space")
+    return name
+
+
+def describe_certificate(certificate: x509.Certificate) -> str:
+    """The certificate's name, or its subject, safe to log before anything has been verified."""
+    try:
+        return certificate_name(certificate)
+    except PeerNotTrusted:
+        pass
+    try:
+        subject = certificate.subject.rfc4514_string()
+    except ValueError:
+        subject = ""
+    return ascii(subject)[1:-1][:_LONGEST_NAME] or "without a name"
+
+
+class Verdict:
+    """What the verification callback found about one connection's peer."""
+
+    __slots__ = ("approved", "refusal")
+
+    def __init__(self) -> None:
+        self.approved = False
+        self.refusal: AuthError | None = None
+
+
+class TlsContext:
+    """One end's TLS settings for both TLS roles: TLS 1.3, both ends authenticated (X6).
+
+    Raises `ConfigError` if the credentials do not fit together.
+    """
+
+    def __init__(self, credentials: Credentials, alpn: Iterable[bytes] = (LSTP_ALPN,)) -> None:
+        if bool(credentials.authorities) == bool(credentials.pins):
+            raise ConfigError("trust is either a CA or a list of pinned keys: exactly one of them")
+        if credentials.pins and credentials.check_revocation:
+            raise ConfigError("a revocation list works with a CA, not with pinned keys")
+        self.credentials = credentials
+        self.alpn = tuple(alpn)
+        self.own_pin = spki_pin(credentials.certificate)
+        try:
+            self._context = self._build()
+        except (SSL.Error, crypto.Error, ValueError, TypeError) as error:
+            raise ConfigError(f"TLS cannot use this identity: {_first_reason(error)}") from None
+
+    def _build(self) -> SSL.Context:
+        credentials = self.credentials
+        context = SSL.Context(SSL.TLS_METHOD)
+        widened: Any = context
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_max_proto_version(SSL.TLS1_3_VERSION)
+        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
+        # No resumption: it would skip the verification below. No early data: OpenSSL's default.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_session_id(b"tunnelkit")
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        # pyOpenSSL turns partial writes on, which would mean one record per call into the library.
+        widened.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
+        widened.use_certificate(credentials.certificate)
+        widened.use_privatekey(credentials.private_key)
+        context.check_privatekey()
+        store: Any = context.get_cert_store()
+        for authority in credentials.authorities:
+            store.add_cert(crypto.X509.from_cryptography(authority))
+        if credentials.check_revocation:
+            store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
+            if credentials.crl is not None:
+                store.add_crl(credentials.crl)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify)
+        context.set_alpn_protos(list(self.alpn))
+        context.set_alpn_select_callback(self._choose_alpn)
+        return context
+
+    def new_connection(self, client: bool) -> tuple[SSL.Connection, Verdict]:
+        """A connection on memory BIOs in the given TLS role, before its handshake."""
+        connection = SSL.Connection(self._context, None)
+        verdict = Verdict()
+        connection.set_app_data(verdict)
+        if client:
+            connection.set_connect_state()
+        else:
+            connection.set_accept_state()
+        return connection, verdict
+
+    def _choose_alpn(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
+        for protocol in self.alpn:
+            if protocol in offered:
+                return protocol
+        # This does not end the handshake; `TlsEngine.handshake` looks at the outcome on both sides.
+        return SSL.NO_OVERLAPPING_PROTOCOLS
+
+    def _verify(
+        self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
+    ) -> bool:
+        # An exception that leaves this callback would be reported on a later, unrelated
+        # connection of the same context: everything is caught, and refuses.
+        verdict: Verdict = connection.get_app_data()
+        try:
+            refusal = self._judge(certificate.to_cryptography(), error, depth, bool(ok))
+        except Exception as problem:
+            refusal = PeerNotTrusted(
+                f"the other end's certificate cannot be read: {type(problem).__name__}"
+            )
+        if refusal is None:
+            if depth == 0:
+                verdict.approved = True
+            return True
+        verdict.approved = False
+        verdict.refusal = verdict.refusal or refusal
+        return False
+
+    def _judge(
+        self, certificate: x509.Certificate, error: int, depth: int, ok: bool
+    ) -> AuthError | None:
+        if not self.credentials.pins:
+            return None if ok else explain_verification(certificate, error)
+        if depth > 0:
+            # Only the pinned key counts; the handshake proves that the peer holds it.
+            return None
+        if spki_pin(certificate) not in self.credentials.pins:
+            return PeerNotTrusted(
+                f"the key of {describe_certificate(certificate)} is not one of the pinned keys"
+            )
+        return None if error in _CHAIN_ERRORS else explain_verification(certificate, error)
+
+
+def explain_verification(certificate: x509.Certificate, error: int) -> AuthError:
+    """The sentence for an X509_V_ERR code about ``certificate``."""
+    who = f"the certificate of {describe_certificate(certificate)}"
+    if error == _Codes.ERR_CERT_REVOKED:
+        return Revoked(f"{who} has been revoked")
+    if error == _Codes.ERR_CERT_HAS_EXPIRED:
+        return PeerNotTrusted(f"{who} has expired on {moment(certificate.not_valid_after_utc)}")
+    if error == _Codes.ERR_CERT_NOT_YET_VALID:
+        return PeerNotTrusted(
+            f"{who} is not valid before {moment(certificate.not_valid_before_utc)}: "
+            "is one of the clocks wrong?"
+        )
+    if error in _CRL_ERRORS:
+        return PeerNotTrusted(
+            f"the revocation list here is not usable ({_CRL_ERRORS[error]}), so nobody is let in"
+        )
+    if error in _CHAIN_ERRORS:
+        return PeerNotTrusted(f"{who} was not issued by this end's CA")
+    return PeerNotTrusted(f"{who} is not acceptable: {_code_name(error)}")
+
+
+def moment(when: Any) -> str:
+    """A time of a certificate in words, e.g. ``2026-11-22 04:30 UTC``."""
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+def _code_name(error: int) -> str:
+    for name, value in vars(_Codes).items():
+        if name.startswith("ERR_") and value == error:
+            return str(name)[len("ERR_") :].lower().replace("_", " ")
+    return f"X.509 error {error}"
+
+
+def _first_reason(error: Exception) -> str:
+    with contextlib.suppress(IndexError, TypeError):
+        return str(error.args[0][0][2])
+    return str(error) or type(error).__name__
