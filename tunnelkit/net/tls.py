@@ -33,6 +33,7 @@ from tunnelkit.net.tls_context import (
     TlsContext,
     certificate_name,
     describe_certificate,
+    moment,
     spki_pin,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "TlsEngine",
     "certificate_name",
     "describe_certificate",
+    "moment",
     "spki_pin",
 ]
 

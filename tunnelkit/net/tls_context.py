@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -251,7 +252,7 @@ def explain_verification(certificate: x509.Certificate, error: int) -> AuthError
     return PeerNotTrusted(f"{who} is not acceptable: {_code_name(error)}")
 
 
-def moment(when: Any) -> str:
+def moment(when: datetime) -> str:
     """A time of a certificate in words, e.g. ``2026-11-22 04:30 UTC``."""
     return f"{when:%Y-%m-%d %H:%M} UTC"
 

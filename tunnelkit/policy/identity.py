@@ -1,0 +1,281 @@
+"""Identity files: everything one end needs to be somebody, in one PEM file (K1).
+
+The file holds, in this order, what ordinary TLS programs expect of a combined
+PEM file, and one block that they pass over::
+
+    -----BEGIN PRIVATE KEY-----
+    -----BEGIN CERTIFICATE-----                    this end's own
+    -----BEGIN CERTIFICATE-----                    the CA's; more are further trusted CAs
+    -----BEGIN TUNNELKIT RENDEZVOUS SECRET-----    32 bytes in base64
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import stat
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+import attrs
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from tunnelkit.errors import ConfigError, PeerNotTrusted
+from tunnelkit.net.tls import Credentials, PrivateKey, certificate_name, moment, spki_pin
+from tunnelkit.policy.printable import printable
+
+SECRET_BYTES = 32
+SECRET_LABEL = "TUNNELKIT RENDEZVOUS SECRET"
+
+_LARGEST_FILE = 262_144
+_BLOCK = re.compile(
+    rb"^-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n(.*?)^-----END \1-----[ \t]*\r?$",
+    re.DOTALL | re.MULTILINE,
+)
+_KEY_LABELS = frozenset(
+    {"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}
+)
+
+
+@attrs.frozen(eq=False)
+class Identity:
+    """Who this end is; nothing secret shows in its repr (X13)."""
+
+    name: str
+    """What the certificate says (K4)."""
+    credentials: Credentials
+    rendezvous_secret: bytes = attrs.field(repr=False)
+    """32 bytes, the same for every identity of one ``keys init``."""
+
+    @property
+    def fingerprint(self) -> str:
+        """``sha256:`` and 64 hex digits of the certificate's SubjectPublicKeyInfo (K3)."""
+        return fingerprint(self.credentials.certificate)
+
+
+class Block(NamedTuple):
+    """One PEM block: its label, and all of it including the two dashed lines."""
+
+    label: str
+    text: bytes
+    body: bytes
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """The certificate's key in the form in which people compare it."""
+    return "sha256:" + spki_pin(certificate).hex()
+
+
+def load_identity(
+    path: str | os.PathLike[str], *, passphrase: bytes | None = None, now: datetime | None = None
+) -> Identity:
+    """Read an identity file; ``passphrase`` is for one whose key is encrypted (K6).
+
+    Raises `ConfigError` with one line that says what is wrong with the file
+    and how to mend it: access, permissions (X22), parts missing or not
+    matching each other, dates.
+    """
+    where = f"identity {printable(os.fspath(path))}"
+    identity = parse_identity(read_private_file(path, where), where, passphrase)
+    check_dates(identity, where, now or datetime.now(timezone.utc))
+    return identity
+
+
+def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> Identity:
+    """The identity in ``text``, of which every part fits the others; dates are not looked at."""
+    blocks = pem_blocks(text)
+    if not blocks:
+        raise ConfigError(f"{where}: not a PEM file, expected '-----BEGIN PRIVATE KEY-----'")
+    private_key = _private_key(blocks, where, passphrase)
+    certificates = _certificates(blocks, where)
+    if not certificates:
+        raise ConfigError(f"{where}: no CERTIFICATE block")
+    certificate, authorities = certificates[0], tuple(certificates[1:])
+    if not _same_key(private_key, certificate):
+        raise ConfigError(f"{where}: the private key does not belong to the first certificate")
+    if not authorities:
+        raise ConfigError(
+            f"{where}: the CA certificate is missing (expected as second CERTIFICATE)"
+        )
+    if not any(_issued(authority, certificate) for authority in authorities):
+        raise ConfigError(f"{where}: the certificate was not issued by the CA in the same file")
+    try:
+        name = certificate_name(certificate)
+    except PeerNotTrusted:
+        raise ConfigError(
+            f"{where}: the certificate has no usable name, expected the URI tunnelkit:NAME "
+            "or a DNS name as subject alternative name"
+        ) from None
+    credentials = Credentials(private_key, certificate, authorities)
+    return Identity(name, credentials, _secret(blocks, where))
+
+
+def check_dates(identity: Identity, where: str, now: datetime) -> None:
+    """Raises `ConfigError` unless the certificate and its CA are valid at ``now``."""
+    credentials = identity.credentials
+    remedy = f"'tunnelkit keys renew {identity.name}' makes a new one"
+    _check_dates(credentials.certificate, f"{where}: the certificate", remedy, now)
+    issuers = [ca for ca in credentials.authorities if _issued(ca, credentials.certificate)]
+    for authority in issuers:
+        _check_dates(authority, f"{where}: the CA certificate", "make new keys", now)
+
+
+def _check_dates(certificate: x509.Certificate, what: str, remedy: str, now: datetime) -> None:
+    if now > certificate.not_valid_after_utc:
+        raise ConfigError(
+            f"{what} has expired on {moment(certificate.not_valid_after_utc)}: {remedy}"
+        )
+    if now < certificate.not_valid_before_utc:
+        raise ConfigError(
+            f"{what} is not valid before {moment(certificate.not_valid_before_utc)}: "
+            f"is the clock right ({moment(now)})?"
+        )
+
+
+def identity_pem(identity: Identity) -> bytes:
+    """The identity file's content."""
+    credentials = identity.credentials
+    return b"".join(
+        (
+            key_pem(credentials.private_key),
+            credentials.certificate.public_bytes(Encoding.PEM),
+            *(authority.public_bytes(Encoding.PEM) for authority in credentials.authorities),
+            secret_pem(identity.rendezvous_secret),
+        )
+    )
+
+
+def key_pem(private_key: PrivateKey) -> bytes:
+    """A private key as PKCS #8, not encrypted."""
+    return private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def secret_pem(secret: bytes) -> bytes:
+    """The block ``TUNNELKIT RENDEZVOUS SECRET``."""
+    body = base64.b64encode(secret).decode("ascii")
+    return f"-----BEGIN {SECRET_LABEL}-----\n{body}\n-----END {SECRET_LABEL}-----\n".encode()
+
+
+# -- reading --------------------------------------------------------------
+
+
+def read_private_file(path: str | os.PathLike[str], where: str) -> bytes:
+    """A small regular file that only its owner can reach, else `ConfigError` (X13, X22).
+
+    ``where`` begins the error's line, e.g. ``identity KEYS/a.pem``.
+    """
+    try:
+        # Non-blocking: opening a pipe that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise ConfigError(f"{where}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: cannot be read: {_reason(error)}") from None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise ConfigError(f"{where}: is a directory, expected a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{where}: is not a regular file")
+        if mode := status.st_mode & 0o077:
+            raise ConfigError(
+                f"{where}: others can reach it (mode {status.st_mode & 0o777:04o}, "
+                f"{'group' if mode & 0o070 else 'everybody'}): "
+                f"chmod 600 {printable(os.fspath(path))}"
+            )
+        if status.st_size > _LARGEST_FILE:
+            raise ConfigError(f"{where}: is larger than {_LARGEST_FILE} bytes")
+        try:
+            return file.read(_LARGEST_FILE)
+        except OSError as error:
+            raise ConfigError(f"{where}: cannot be read: {_reason(error)}") from None
+
+
+def pem_blocks(text: bytes) -> list[Block]:
+    """The PEM blocks of ``text`` in order; anything between them is passed over."""
+    return [Block(found[1].decode("ascii"), found[0], found[2]) for found in _BLOCK.finditer(text)]
+
+
+def _private_key(blocks: list[Block], where: str, passphrase: bytes | None) -> PrivateKey:
+    keys = [block for block in blocks if block.label in _KEY_LABELS]
+    if not keys:
+        raise ConfigError(f"{where}: no PRIVATE KEY block")
+    if len(keys) > 1:
+        raise ConfigError(f"{where}: more than one PRIVATE KEY block")
+    encrypted = keys[0].label == "ENCRYPTED PRIVATE KEY" or b"ENCRYPTED" in keys[0].body
+    if encrypted and not passphrase:
+        raise ConfigError(f"{where}: the private key is encrypted with a passphrase")
+    try:
+        key = load_pem_private_key(keys[0].text, passphrase if encrypted else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        wrong = "the passphrase is wrong or the " if encrypted else "the "
+        raise ConfigError(f"{where}: {wrong}private key cannot be read") from None
+    kinds = (
+        ec.EllipticCurvePrivateKey,
+        ed25519.Ed25519PrivateKey,
+        ed448.Ed448PrivateKey,
+        rsa.RSAPrivateKey,
+    )
+    if not isinstance(key, kinds):
+        raise ConfigError(f"{where}: TLS has no use for this kind of private key")
+    return key
+
+
+def _certificates(blocks: list[Block], where: str) -> list[x509.Certificate]:
+    certificates = []
+    for block in blocks:
+        if block.label == "CERTIFICATE":
+            try:
+                certificates.append(x509.load_pem_x509_certificate(block.text))
+            except ValueError:
+                number = len(certificates) + 1
+                raise ConfigError(f"{where}: CERTIFICATE {number} cannot be read") from None
+    return certificates
+
+
+def _secret(blocks: list[Block], where: str) -> bytes:
+    secrets = [block for block in blocks if block.label == SECRET_LABEL]
+    if len(secrets) != 1:
+        found = "no" if not secrets else "more than one"
+        raise ConfigError(f"{where}: {found} {SECRET_LABEL} block")
+    try:
+        secret = base64.b64decode(b"".join(secrets[0].body.split()), validate=True)
+    except binascii.Error:
+        raise ConfigError(f"{where}: the {SECRET_LABEL} is not base64") from None
+    if len(secret) != SECRET_BYTES:
+        raise ConfigError(
+            f"{where}: the {SECRET_LABEL} has {len(secret)} bytes, expected {SECRET_BYTES}"
+        )
+    return secret
+
+
+def _same_key(private_key: PrivateKey, certificate: x509.Certificate) -> bool:
+    try:
+        public_key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return private_key.public_key().public_bytes(*form) == public_key.public_bytes(*form)
+
+
+def _issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
