@@ -1,0 +1,110 @@
+"""Which part of tunnelkit may import which: the order that the folder names promise."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "tunnelkit"
+
+LAYERS = ("wire", "core", "net", "policy", "frontends", "roles", "services", "cli")
+"""Each may import those before it."""
+TOP = {"cli", "admin"}
+"""The two that stand side by side at the top, and do not import each other."""
+FOR_EVERYBODY = {"errors", "interfaces", "__init__"}
+ALONGSIDE = {"testing": "policy", "registry": "net"}
+"""Parts beside the order: they may import what the named layer may, and that layer itself."""
+
+SANS_IO = ("wire", "core")
+OUTSIDE_WORLD = {"twisted", "socket", "time", "asyncio", "select", "selectors", "threading"}
+"""What a sans-IO module must not know of."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(module: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of everything that ``module`` imports, at its top or in a function."""
+    tree = ast.parse(module.read_text(encoding="utf-8"), str(module))
+    package = module.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [base])])
+            for alias in node.names:
+                yield node.lineno, f"{base}.{alias.name}"
+
+
+def allowed_for(part: str) -> set[str]:
+    if part == "admin":
+        return {*LAYERS[:-1], "registry", "admin"}
+    if part in LAYERS:
+        index = LAYERS.index(part)
+        beside = {name for name, layer in ALONGSIDE.items() if LAYERS.index(layer) < index}
+        return {*LAYERS[: index + 1], *beside} - {"testing"}
+    if part in ALONGSIDE:
+        return {*LAYERS[: LAYERS.index(ALONGSIDE[part]) + 1], part}
+    return set()
+
+
+def test_there_is_something_to_check() -> None:
+    assert {"wire", "core", "net", "policy"} <= {part_of(module) for module in MODULES}
+
+
+def test_every_part_has_its_place() -> None:
+    known = {*LAYERS, *ALONGSIDE, *FOR_EVERYBODY, *TOP}
+    assert {part_of(module) for module in MODULES} <= known
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_only_from_parts_below(module: Path) -> None:
+    part = part_of(module)
+    wrong = []
+    for line, name in imports_of(module):
+        words = name.split(".")
+        if words[0] != "tunnelkit":
+            continue
+        other = words[1] if len(words) > 1 else "__init__"
+        if other not in allowed_for(part) | FOR_EVERYBODY and (PACKAGE / other).exists():
+            wrong.append(f"{module.relative_to(ROOT)}:{line} imports {name}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [module for module in MODULES if part_of(module) in SANS_IO],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_sans_io_knows_nothing_of_the_outside_world(module: Path) -> None:
+    wrong = [
+        f"{module.relative_to(ROOT)}:{line} imports {name}"
+        for line, name in imports_of(module)
+        if name.split(".")[0] in OUTSIDE_WORLD
+    ]
+    assert wrong == []
+
+
+def test_only_services_and_command_line_import_the_global_reactor() -> None:
+    wrong = [
+        f"{module.relative_to(ROOT)}:{line}"
+        for module in MODULES
+        if part_of(module) not in ("services", "cli")
+        for line, name in imports_of(module)
+        if name == "twisted.internet.reactor"
+    ]
+    assert wrong == []
+
+
+def test_no_package_in_the_plug_in_folder() -> None:
+    assert not list((ROOT / "twisted").rglob("__init__.py"))
