@@ -1,0 +1,1 @@
+"""Second implementations and dishonest parties, for tests to talk to."""
