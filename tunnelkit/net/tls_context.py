@@ -34,7 +34,9 @@ _LONGEST_NAME = 255
 # Widened to Any, as elsewhere here: the published type stubs are older than pyOpenSSL itself.
 _ssl: Any = SSL
 _Codes: Any = _ssl.X509VerificationCodes
-_MODE_ENABLE_PARTIAL_WRITE = 1  # of <openssl/ssl.h>; pyOpenSSL has no public name for it
+# Of <openssl/ssl.h>; pyOpenSSL has no public names for them.
+_MODE_ENABLE_PARTIAL_WRITE = 1
+_MODE_NO_AUTO_CHAIN = 8
 
 # What a chain to a CA is judged by; a pinned key does not need a chain.
 _CHAIN_ERRORS = frozenset(
@@ -157,10 +159,13 @@ class TlsContext:
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.set_max_proto_version(SSL.TLS1_3_VERSION)
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
-        # No resumption: it would skip the verification below. No early data: OpenSSL's default.
+        # No resumption: it would skip the verification below. OpenSSL still sends two short
+        # tickets after the handshake; they name sessions that are stored nowhere. No early
+        # data: that is OpenSSL's default.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_session_id(b"tunnelkit")
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        # The peer has the CA's certificate; left to itself OpenSSL would send it along.
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
         # pyOpenSSL turns partial writes on, which would mean one record per call into the library.
         widened.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
         widened.use_certificate(credentials.certificate)
@@ -220,7 +225,7 @@ class TlsContext:
         self, certificate: x509.Certificate, error: int, depth: int, ok: bool
     ) -> AuthError | None:
         if not self.credentials.pins:
-            return None if ok else explain_verification(certificate, error)
+            return None if ok else explain_verification(certificate, error, depth)
         if depth > 0:
             # Only the pinned key counts; the handshake proves that the peer holds it.
             return None
@@ -228,11 +233,11 @@ class TlsContext:
             return PeerNotTrusted(
                 f"the key of {describe_certificate(certificate)} is not one of the pinned keys"
             )
-        return None if error in _CHAIN_ERRORS else explain_verification(certificate, error)
+        return None if error in _CHAIN_ERRORS else explain_verification(certificate, error, depth)
 
 
-def explain_verification(certificate: x509.Certificate, error: int) -> AuthError:
-    """The sentence for an X509_V_ERR code about ``certificate``."""
+def explain_verification(certificate: x509.Certificate, error: int, depth: int) -> AuthError:
+    """The sentence for an X509_V_ERR code about ``certificate``; ``depth`` 0 is the peer's own."""
     who = f"the certificate of {describe_certificate(certificate)}"
     if error == _Codes.ERR_CERT_REVOKED:
         return Revoked(f"{who} has been revoked")
@@ -246,6 +251,11 @@ def explain_verification(certificate: x509.Certificate, error: int) -> AuthError
     if error in _CRL_ERRORS:
         return PeerNotTrusted(
             f"the revocation list here is not usable ({_CRL_ERRORS[error]}), so nobody is let in"
+        )
+    if error in _CHAIN_ERRORS and depth > 0:
+        issuer = describe_certificate(certificate)
+        return PeerNotTrusted(
+            f"the other end's certificate was issued by {issuer}, which is not this end's CA"
         )
     if error in _CHAIN_ERRORS:
         return PeerNotTrusted(f"{who} was not issued by this end's CA")

@@ -175,31 +175,46 @@ def read_private_file(path: str | os.PathLike[str], where: str) -> bytes:
 
     ``where`` begins the error's line, e.g. ``identity KEYS/a.pem``.
     """
+    return _read(path, where, private=True)
+
+
+def read_file(path: str | os.PathLike[str], where: str) -> bytes:
+    """A small regular file that everybody may read, else `ConfigError`."""
+    return _read(path, where, private=False)
+
+
+def _read(path: str | os.PathLike[str], where: str, private: bool) -> bytes:
     try:
         # Non-blocking: opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise ConfigError(f"{where}: there is no such file") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{where}: cannot be read: {_reason(error)}") from None
-    with open(descriptor, "rb") as file:
+        raise ConfigError(f"{where}: cannot be read: {reason(error)}") from None
+    try:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
             raise ConfigError(f"{where}: is a directory, expected a file")
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{where}: is not a regular file")
-        if mode := status.st_mode & 0o077:
+        if private and status.st_mode & 0o077:
             raise ConfigError(
-                f"{where}: others can reach it (mode {status.st_mode & 0o777:04o}, "
-                f"{'group' if mode & 0o070 else 'everybody'}): "
+                f"{where}: others can reach it (mode {status.st_mode & 0o777:04o}): "
                 f"chmod 600 {printable(os.fspath(path))}"
             )
         if status.st_size > _LARGEST_FILE:
             raise ConfigError(f"{where}: is larger than {_LARGEST_FILE} bytes")
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             return file.read(_LARGEST_FILE)
-        except OSError as error:
-            raise ConfigError(f"{where}: cannot be read: {_reason(error)}") from None
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read: {reason(error)}") from None
+    finally:
+        os.close(descriptor)
+
+
+def reason(error: Exception) -> str:
+    """An operating system's error in its own words, without number and path."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def pem_blocks(text: bytes) -> list[Block]:
@@ -275,7 +290,3 @@ def _issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
     except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
         return False
     return True
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
