@@ -156,9 +156,11 @@ class LstpMiddleOptions(RoleOptions):
         "admission-token-file", "FILE with the token that ends have to show"
     )
     opt_max_waiting = _option("max-waiting", "ends that may wait at once (default: 10000)")
-    opt_max_pairs = _option("max-pairs", "pairs that may be joined at once (default: 10000)")
-    opt_max_per_address = _option(
-        "max-per-address", "connections in setup from one address at once (default: 16)"
+    opt_max_waiting_per_address = _option(
+        "max-waiting-per-address", "of those, from one address (default: 10000)"
+    )
+    opt_max_in_setup = _option(
+        "max-in-setup", "connections at once whose setup is not complete (default: 200)"
     )
 
     def make_config(self, settings: Settings) -> object:
