@@ -6,7 +6,8 @@ returns). `take_over` picks the better one for a connected transport.
 
 Contract
 --------
-``start(sink)`` begins reading; the sink may be called before it returns. It is told
+``start(sink)`` begins reading, or goes on with another sink. The sink is told, perhaps before
+``start`` returns:
 
 - ``carrier_received(view)``: bytes, valid only during the call. A sink that
   pauses reading in it is not called again before ``resume_reading``.
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from twisted.internet import tcp
@@ -39,6 +41,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelkit.errors import LocalProtocolError
 from tunnelkit.net.poll import READ_BUFFER_SIZE, Poller
 from tunnelkit.net.sockets import format_address
 
@@ -75,7 +78,10 @@ class Carrier(Protocol):
     far_address: str
 
     def start(self, sink: CarrierSink) -> None:
-        """Begin reading for ``sink``. Called once."""
+        """Begin reading for ``sink``; called again, hand everything that follows to another."""
+
+    def hand_over(self, sink: CarrierSink) -> None:
+        """From now on ``sink`` is told instead of the one that `start` was given."""
 
     def write(self, view: memoryview | bytes | bytearray) -> int:
         """Bytes of ``view`` taken now; fewer than given: ``carrier_writable`` will follow."""
@@ -118,6 +124,7 @@ class SocketCarrier:
     __slots__ = (
         "_ended",
         "_fd",
+        "_lent_to",
         "_low_water",
         "_owner",
         "_paused",
@@ -145,6 +152,7 @@ class SocketCarrier:
         self._stalled = False  # a write was cut short
         self._ended = False  # the far side's end of stream has been told
         self._low_water = 0
+        self._lent_to: Callable[[str], object] | None = None
         self._read_size = _SMALLEST_READ
         self.near_address, self.far_address = _addresses(self._socket)
         if self._socket.family != socket.AF_UNIX:
@@ -156,9 +164,14 @@ class SocketCarrier:
             self._owner.begin()
 
     def start(self, sink: CarrierSink) -> None:
+        watched = self._sink is not None
         self._sink = sink
-        if self._socket is not None:
+        if self._socket is not None and not watched:
             self._poller.add(self._fd, self, not self._paused, self._stalled)
+
+    def hand_over(self, sink: CarrierSink) -> None:
+        if self._sink is not None:
+            self._sink = sink
 
     def write(self, view: memoryview | bytes | bytearray) -> int:
         sock = self._socket
@@ -215,6 +228,28 @@ class SocketCarrier:
 
     def abort(self) -> None:
         self._release(False)
+
+    @property
+    def lendable(self) -> bool:
+        """Whether `lend` may be called: not once the carrier is over, nor while a transport
+        that was taken over still has bytes to send."""
+        return self._socket is not None and not (self._owner is not None and self._owner.flushing)
+
+    def lend(self, on_end: Callable[[str], object]) -> socket.socket:
+        """The socket, for somebody who watches, reads and writes it from now on.
+
+        The borrower removes it from the poller and then calls `close` or
+        `abort`; ``on_end(reason)`` tells it if the connection is ended from
+        elsewhere, after which the socket is closed. The sink hears nothing
+        more. Raises `LocalProtocolError` if the carrier is not `lendable`.
+        """
+        if self._socket is None or not self.lendable:
+            raise LocalProtocolError("the carrier cannot give its socket away now")
+        if self._sink is not None:
+            self._poller.remove(self._fd)
+            self._sink = None
+        self._lent_to = on_end
+        return self._socket
 
     # -- Handler --
 
@@ -292,7 +327,10 @@ class SocketCarrier:
 
     def transport_ended(self, reason: str) -> None:
         """Somebody else has ended the transport taken over; its socket is closed on return."""
+        lent_to, self._lent_to = self._lent_to, None
         self._lost(reason, False)
+        if lent_to is not None:
+            lent_to(reason)
 
     def write_failed(self, error: OSError) -> None:
         """The far side has gone: what has arrived from it is told first, then the loss."""
@@ -436,6 +474,10 @@ class TransportCarrier:
     def start(self, sink: CarrierSink) -> None:
         self._sink = sink
         self._tell_early()
+
+    def hand_over(self, sink: CarrierSink) -> None:
+        if self._sink is not None:
+            self._sink = sink
 
     def _tell_early(self) -> None:
         """Tell what came before `start`, or while reading was paused."""

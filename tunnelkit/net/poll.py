@@ -230,14 +230,28 @@ class ReactorPoller(Poller):
     def add(self, fd: int, handler: Handler, read: bool, write: bool) -> None:
         self._handlers[fd] = handler
         self._masks[fd] = 0
-        self._selectables[fd] = _Selectable(self, fd)
+        self._selectables[fd] = selectable = _Selectable(self, fd)
+        if self._in_batch:
+            # The reactor may hold an event for an earlier owner of the same number.
+            selectable.fresh = True
+            self.reactor.callLater(0, self._mature, selectable)
         self.change(fd, read, write)
+
+    def _mature(self, selectable: _Selectable) -> None:
+        fd = selectable.fd
+        selectable.fresh = False
+        if fd >= 0:
+            mask = self._masks[fd]
+            self._masks[fd] = 0
+            self.change(fd, bool(mask & _IN), bool(mask & _OUT))
 
     def change(self, fd: int, read: bool, write: bool) -> None:
         mask = (_IN if read else 0) | (_OUT if write else 0)
         turned = mask ^ self._masks[fd]
         selectable = self._selectables[fd]
         self._masks[fd] = mask
+        if selectable.fresh:
+            return
         if turned & _IN:
             (self.reactor.addReader if read else self.reactor.removeReader)(selectable)
         if turned & _OUT:
@@ -250,7 +264,11 @@ class ReactorPoller(Poller):
             self._selectables.pop(fd).fd = -1
 
     def event(self, fd: int, event: int) -> None:
-        """One event of the reactor, for `_Selectable`."""
+        """One event of the reactor, for `_Selectable`; perhaps of an interest given up since."""
+        if self._masks[fd] & event:
+            self._tell(fd, event)
+
+    def _tell(self, fd: int, event: int) -> None:
         handler = self._handlers[fd]
         self._in_batch = True
         try:
@@ -269,7 +287,7 @@ class ReactorPoller(Poller):
         mask = self._masks[fd]
         handler = self._handlers[fd]
         self._masks[fd] = 0
-        self.event(fd, _IN if mask & _IN else _OUT)
+        self._tell(fd, _IN if mask & _IN else _OUT)
         if self._handlers.get(fd) is handler and not self._masks[fd]:
             self.change(fd, bool(mask & _IN), bool(mask & _OUT))
 
@@ -278,11 +296,12 @@ class ReactorPoller(Poller):
 class _Selectable:
     """One descriptor as the reactor wants it."""
 
-    __slots__ = ("fd", "poller")
+    __slots__ = ("fd", "fresh", "poller")
 
     def __init__(self, poller: ReactorPoller, fd: int) -> None:
         self.poller = poller
         self.fd = fd
+        self.fresh = False
 
     def fileno(self) -> int:
         return self.fd
