@@ -483,7 +483,7 @@ def ping(address: Address, seconds: float, streams: int = 1, interval: float = 0
 
 
 def main() -> None:
-    """Run one load as a process of its own; it ends when its standard input does."""
+    """Run one load as a process of its own."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("load", choices=("serve", "send", "fetch"))
     parser.add_argument("host")

@@ -1,0 +1,45 @@
+"""Plain aligned text for results."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+
+def median(values: Sequence[float]) -> float:
+    """The median; nan if there are no values."""
+    return statistics.median(values) if values else math.nan
+
+
+def number(value: float, unit: str = "") -> str:
+    """A figure with about three significant digits; ``-`` for nan."""
+    if math.isnan(value):
+        return "-"
+    if abs(value) >= 100:
+        text = f"{value:,.0f}"
+    elif abs(value) >= 10:
+        text = f"{value:.1f}"
+    else:
+        text = f"{value:.2f}"
+    return text + unit
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = []
+    for line in lines:
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        text.append("  ".join(cells).rstrip())
+    text.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(text)
+
+
+def verdict(value: float, aim: float, *, at_most: bool = False) -> str:
+    """``ok`` if the aim is met, ``short`` if not, ``-`` without a value."""
+    if math.isnan(value):
+        return "-"
+    return "ok" if (value <= aim if at_most else value >= aim) else "short"
