@@ -1,0 +1,39 @@
+"""What acceptance tests share: processes that are always ended, keys, a web server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import Identities, Processes, WebServer, tunnelkit
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts programs in a fresh directory; prints what they wrote if the test fails."""
+    running = Processes(tmp_path)
+    try:
+        yield running
+    finally:
+        running.end()
+        print(running.logs())
+
+
+@pytest.fixture(scope="session")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
+    """``identities("name")`` is that end's identity file; one CA for the whole run."""
+    directory = tmp_path_factory.mktemp("keys") / "keys"
+    tunnelkit("keys", "init", "--dir", directory)
+    return Identities(directory)
+
+
+@pytest.fixture
+def web(tmp_path: Path, processes: Processes) -> WebServer:
+    """A web server with nothing in it yet."""
+    directory = tmp_path / "www"
+    directory.mkdir()
+    server = WebServer(directory)
+    processes.on_end(server.close)
+    return server
