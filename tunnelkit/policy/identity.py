@@ -38,7 +38,7 @@ from tunnelkit.policy.printable import printable
 SECRET_BYTES = 32
 SECRET_LABEL = "TUNNELKIT RENDEZVOUS SECRET"
 
-_LARGEST_FILE = 262_144
+LARGEST_FILE = 262_144
 _BLOCK = re.compile(
     rb"^-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n(.*?)^-----END \1-----[ \t]*\r?$",
     re.DOTALL | re.MULTILINE,
@@ -121,6 +121,16 @@ def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> 
     return Identity(name, credentials, _secret(blocks, where))
 
 
+def parse_authority(text: bytes, where: str) -> tuple[PrivateKey, x509.Certificate, bytes]:
+    """A CA's file: its key, certificate and the rendezvous secret of its ends."""
+    blocks = pem_blocks(text)
+    private_key = _private_key(blocks, where, None)
+    certificates = _certificates(blocks, where)
+    if len(certificates) != 1 or not _same_key(private_key, certificates[0]):
+        raise ConfigError(f"{where}: expected one CERTIFICATE, which belongs to the private key")
+    return private_key, certificates[0], _secret(blocks, where)
+
+
 def check_dates(identity: Identity, where: str, now: datetime) -> None:
     """Raises `ConfigError` unless the certificate and its CA are valid at ``now``."""
     credentials = identity.credentials
@@ -170,20 +180,23 @@ def secret_pem(secret: bytes) -> bytes:
 # -- reading --------------------------------------------------------------
 
 
-def read_private_file(path: str | os.PathLike[str], where: str) -> bytes:
-    """A small regular file that only its owner can reach, else `ConfigError` (X13, X22).
+def read_private_file(
+    path: str | os.PathLike[str], where: str, largest: int = LARGEST_FILE
+) -> bytes:
+    """A regular file that only its owner can reach, else `ConfigError` (X13, X22).
 
-    ``where`` begins the error's line, e.g. ``identity KEYS/a.pem``.
+    ``where`` begins the error's line, e.g. ``identity KEYS/a.pem``;
+    ``largest`` is a number of bytes.
     """
-    return _read(path, where, private=True)
+    return _read(path, where, largest, private=True)
 
 
-def read_file(path: str | os.PathLike[str], where: str) -> bytes:
-    """A small regular file that everybody may read, else `ConfigError`."""
-    return _read(path, where, private=False)
+def read_file(path: str | os.PathLike[str], where: str, largest: int = LARGEST_FILE) -> bytes:
+    """A regular file that everybody may read, else `ConfigError`."""
+    return _read(path, where, largest, private=False)
 
 
-def _read(path: str | os.PathLike[str], where: str, private: bool) -> bytes:
+def _read(path: str | os.PathLike[str], where: str, largest: int, private: bool) -> bytes:
     try:
         # Non-blocking: opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -202,10 +215,10 @@ def _read(path: str | os.PathLike[str], where: str, private: bool) -> bytes:
                 f"{where}: others can reach it (mode {status.st_mode & 0o777:04o}): "
                 f"chmod 600 {printable(os.fspath(path))}"
             )
-        if status.st_size > _LARGEST_FILE:
-            raise ConfigError(f"{where}: is larger than {_LARGEST_FILE} bytes")
+        if status.st_size > largest:
+            raise ConfigError(f"{where}: is larger than {largest} bytes")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(_LARGEST_FILE)
+            return file.read(largest)
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read: {reason(error)}") from None
     finally:

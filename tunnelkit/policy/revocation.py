@@ -20,6 +20,9 @@ from tunnelkit.net.tls import Credentials, moment
 from tunnelkit.policy.identity import read_file
 from tunnelkit.policy.printable import printable
 
+LARGEST_LIST = 16_777_216
+"""Bytes; room for some 400,000 revoked certificates."""
+
 
 @attrs.frozen(eq=False)
 class Revocations:
@@ -68,7 +71,7 @@ def load_revocations(
     """
     where = f"revocation list {printable(os.fspath(path))}"
     try:
-        crl = parse_revocations(read_file(path, where), where, authorities)
+        crl = parse_revocations(read_file(path, where, LARGEST_LIST), where, authorities)
     except ConfigError as error:
         return Revocations(where, None, str(error))
     revocations = Revocations(where, crl)

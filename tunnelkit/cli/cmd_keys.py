@@ -1,0 +1,134 @@
+"""``tunnelkit keys``: a private CA and the identities of ends (K1)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from tunnelkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from tunnelkit.policy.key_directory import KeyDirectory
+
+# What needs cryptography is imported by the functions that do the work: `--help` stays quick.
+
+_MOST_DAYS = 3650
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``keys`` and its actions."""
+    keys = subparsers.add_parser("keys", help="make, show, renew and revoke identities")
+    actions = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    init = actions.add_parser("init", help="make a private CA and a rendezvous secret")
+    _directory(init)
+
+    issue = actions.add_parser("issue", help="make an identity file for one end")
+    renew = actions.add_parser("renew", help="replace an identity by one with a new key")
+    for action in (issue, renew):
+        action.add_argument("name", metavar="NAME", help="name of the end, in its certificate")
+        _directory(action)
+        action.add_argument("--out", metavar="FILE", help="where to write it (KEYS/NAME.pem)")
+        action.add_argument(
+            "--days", type=_days, default=365, metavar="DAYS", help="how long it is valid (365)"
+        )
+    renew.add_argument(
+        "--rendezvous-secret",
+        action="store_true",
+        help="also make a new rendezvous secret; every other end must then be renewed too",
+    )
+
+    revoke = actions.add_parser("revoke", help="put all certificates of a name on KEYS/revoked.crl")
+    revoke.add_argument("name", metavar="NAME")
+    _directory(revoke)
+
+    show = actions.add_parser("show", help="what an identity file or a directory of keys holds")
+    show.add_argument("path", metavar="FILE-OR-DIR")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one action; prints what came of it."""
+    action: str = args.action
+    if action == "show":
+        lines = show(args.path)
+    else:
+        from tunnelkit.policy.key_directory import KeyDirectory
+
+        lines = _change(action, KeyDirectory(args.dir), args)
+    print("\n".join(lines))
+    return 0
+
+
+def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[str]:
+    from tunnelkit.policy.identity import fingerprint
+
+    if action == "init":
+        authority = keys.create()
+        return [f"made a CA in {keys.path}: {fingerprint(authority.certificate)}"]
+    if action == "revoke":
+        revoked = keys.revoke(args.name)
+        count = f"{len(revoked)} certificate{'s' * (len(revoked) != 1)}"
+        return [f"revoked {count} of {args.name} in {keys.revocation_file}"]
+    if action == "issue":
+        identity, path = keys.issue(args.name, out=args.out, days=args.days)
+        return [f"issued {identity.name} in {path}: {identity.fingerprint}"]
+    identity, path = keys.renew(
+        args.name, out=args.out, days=args.days, rendezvous_secret=args.rendezvous_secret
+    )
+    lines = [f"renewed {identity.name} in {path}: {identity.fingerprint}"]
+    if args.rendezvous_secret:
+        lines.append("the rendezvous secret is new: renew every other end before it can be met")
+    return lines
+
+
+def show(path: str) -> list[str]:
+    """What is in an identity file or a directory of keys, in lines, without secrets."""
+    from tunnelkit.policy.identity import parse_identity, read_private_file
+    from tunnelkit.policy.key_directory import KeyDirectory
+    from tunnelkit.policy.printable import printable
+
+    if os.path.isdir(path):
+        keys = KeyDirectory(path)
+        lines = ["CA", *_certificate(keys.load().certificate)]
+        now = datetime.now(timezone.utc)
+        for entry in keys.issued():
+            until = entry.revoked or entry.not_after
+            word = "since" if entry.revoked else "until"
+            state = entry.state(now)
+            lines.append(f"{entry.name}  {state} {word} {until:%Y-%m-%d}  serial {entry.serial:x}")
+        return lines
+    where = f"identity {printable(path)}"
+    # Expired ones are shown too: this is how one finds out.
+    identity = parse_identity(read_private_file(path, where), where)
+    lines = [identity.name, *_certificate(identity.credentials.certificate)]
+    for authority in identity.credentials.authorities:
+        lines += ["CA", *_certificate(authority)]
+    return lines
+
+
+def _certificate(certificate: x509.Certificate) -> list[str]:
+    from tunnelkit.net.tls import moment
+    from tunnelkit.policy.identity import fingerprint
+
+    end = certificate.not_valid_after_utc
+    expired = " (expired)" if datetime.now(timezone.utc) > end else ""
+    return [
+        f"  fingerprint  {fingerprint(certificate)}",
+        f"  serial       {certificate.serial_number:x}",
+        f"  valid from   {moment(certificate.not_valid_before_utc)}",
+        f"  valid until  {moment(end)}{expired}",
+    ]
+
+
+def _directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dir", required=True, metavar="KEYS", help="the directory of the CA")
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_DAYS):
+        raise ConfigError(f"--days {ascii(text)[:40]}: expected a number from 1 to {_MOST_DAYS}")
+    return int(text)

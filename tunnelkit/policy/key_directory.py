@@ -1,0 +1,294 @@
+"""The directory of ``tunnelkit keys``: a CA in files, and the record of what it issued (K1).
+
+::
+
+    KEYS/ca.pem        the CA's key and certificate, and the rendezvous secret
+    KEYS/NAME.pem      identities, unless they were written elsewhere
+    KEYS/issued.json   every certificate ever issued: serial number, name, dates
+    KEYS/revoked.crl   the revocation list, there from the beginning
+
+Directories are 0700 and files 0600; new files never replace anything, and
+changed ones are replaced whole, so that no crash leaves half a file (X13).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import attrs
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tunnelkit.errors import ConfigError
+from tunnelkit.policy.identity import (
+    SECRET_BYTES,
+    Identity,
+    identity_pem,
+    key_pem,
+    parse_authority,
+    read_private_file,
+    reason,
+    secret_pem,
+)
+from tunnelkit.policy.keys import END_DAYS, Authority, check_name
+from tunnelkit.policy.printable import printable
+
+AUTHORITY_FILE = "ca.pem"
+RECORD_FILE = "issued.json"
+REVOCATION_FILE = "revoked.crl"
+
+
+@attrs.frozen
+class Issued:
+    """One certificate that the CA has issued."""
+
+    serial: int
+    name: str
+    not_after: datetime
+    revoked: datetime | None = None
+    """When it was revoked."""
+
+    def state(self, now: datetime) -> str:
+        """``valid``, ``expired`` or ``revoked``."""
+        if self.revoked is not None:
+            return "revoked"
+        return "valid" if now <= self.not_after else "expired"
+
+
+class KeyDirectory:
+    """One ``--dir KEYS``. Every method raises `ConfigError` for what its user can mend."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.revocation_file = self.path / REVOCATION_FILE
+        self._shown = printable(os.fspath(path))
+
+    # -- verbs ------------------------------------------------------------
+
+    def create(self) -> Authority:
+        """Make the directory (its parent must exist) with a new CA and an empty revocation list."""
+        try:
+            self.path.mkdir(mode=0o700)
+        except FileExistsError:
+            self._check_directory()
+        except OSError as error:
+            raise ConfigError(f"keys {self._shown}: cannot be made: {reason(error)}") from None
+        with self._locked():
+            authority = Authority.create()
+            self._write_new(self.path / AUTHORITY_FILE, authority_pem(authority))
+            self._save(authority, [])
+        return authority
+
+    def load(self) -> Authority:
+        """The CA in this directory."""
+        self._check_directory()
+        path = self.path / AUTHORITY_FILE
+        if not path.exists():
+            raise ConfigError(
+                f"keys {self._shown}: there is no CA: 'tunnelkit keys init --dir {self._shown}'"
+            )
+        where = f"CA {printable(os.fspath(path))}"
+        private_key, certificate, secret = parse_authority(read_private_file(path, where), where)
+        if not isinstance(private_key, ec.EllipticCurvePrivateKey):
+            raise ConfigError(f"{where}: expected an ECDSA key, as 'tunnelkit keys init' makes it")
+        return Authority(private_key, certificate, secret)
+
+    def issue(
+        self, name: str, *, out: str | os.PathLike[str] | None = None, days: float = END_DAYS
+    ) -> tuple[Identity, Path]:
+        """A new identity in ``out`` (default KEYS/NAME.pem), a file that must not exist yet."""
+        path = self._identity_path(name, out)
+        with self._locked():
+            authority, issued = self.load(), self.issued()
+            now = datetime.now(timezone.utc)
+            if any(entry.name == name and entry.state(now) == "valid" for entry in issued):
+                raise ConfigError(
+                    f"{name} has an identity already: 'tunnelkit keys renew {name}' makes a new "
+                    f"one, 'tunnelkit keys revoke {name}' withdraws it"
+                )
+            if os.path.lexists(path):
+                raise ConfigError(f"{printable(os.fspath(path))}: exists already")
+            identity = self._record(authority, issued, name, days)
+            self._write_new(path, identity_pem(identity))
+        return identity, path
+
+    def renew(
+        self,
+        name: str,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        days: float = END_DAYS,
+        rendezvous_secret: bool = False,
+    ) -> tuple[Identity, Path]:
+        """A new key and certificate for a name that has been issued before; replaces the file.
+
+        Certificates issued earlier stay valid until they expire or are
+        revoked. ``rendezvous_secret``: also a new rendezvous secret for this
+        CA, which every other end gets when it is renewed in turn (K5).
+        """
+        path = self._identity_path(name, out)
+        with self._locked():
+            authority, issued = self.load(), self.issued()
+            if all(entry.name != name for entry in issued):
+                raise ConfigError(f"{name} has never been issued by the CA in {self._shown}")
+            if rendezvous_secret:
+                authority = attrs.evolve(authority, rendezvous_secret=os.urandom(SECRET_BYTES))
+            identity = self._record(authority, issued, name, days)
+            if rendezvous_secret:
+                self._replace(self.path / AUTHORITY_FILE, authority_pem(authority))
+            self._replace(path, identity_pem(identity))
+        return identity, path
+
+    def revoke(self, name: str) -> list[Issued]:
+        """Put every certificate of ``name`` on the revocation list; returns those newly on it."""
+        check_name(name)
+        with self._locked():
+            authority, issued = self.load(), self.issued()
+            if all(entry.name != name for entry in issued):
+                raise ConfigError(f"{name} has never been issued by the CA in {self._shown}")
+            now = datetime.now(timezone.utc).replace(microsecond=0)
+            changed = [
+                attrs.evolve(entry, revoked=now)
+                for entry in issued
+                if entry.name == name and entry.revoked is None
+            ]
+            fresh = {entry.serial: entry for entry in changed}
+            # Also when nothing is new: the list is made again, in case the file was lost.
+            self._save(authority, [fresh.get(entry.serial, entry) for entry in issued])
+        return changed
+
+    def issued(self) -> list[Issued]:
+        """Every certificate that was ever issued, oldest first."""
+        path = self.path / RECORD_FILE
+        where = f"record {printable(os.fspath(path))}"
+        try:
+            document = json.loads(read_private_file(path, where, largest=67_108_864))
+            return [_entry(fields) for fields in document["issued"]]
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"{where}: is not what 'tunnelkit keys' writes") from None
+
+    # -- files ------------------------------------------------------------
+
+    def _identity_path(self, name: str, out: str | os.PathLike[str] | None) -> Path:
+        check_name(name)
+        if out is not None:
+            return Path(out)
+        path = self.path / f"{name}.pem"
+        if path.name.lower() == AUTHORITY_FILE:
+            raise ConfigError(f"{name}: the CA's own file has this name, use --out FILE")
+        return path
+
+    def _record(
+        self, authority: Authority, issued: list[Issued], name: str, days: float
+    ) -> Identity:
+        identity = authority.issue(name, days=days)
+        certificate = identity.credentials.certificate
+        entry = Issued(certificate.serial_number, name, certificate.not_valid_after_utc)
+        # Before the identity itself is written: what exists can always be revoked.
+        self._replace(self.path / RECORD_FILE, _document([*issued, entry]))
+        return identity
+
+    def _save(self, authority: Authority, issued: list[Issued]) -> None:
+        self._replace(self.path / RECORD_FILE, _document(issued))
+        revoked = {entry.serial: entry.revoked for entry in issued if entry.revoked is not None}
+        crl = authority.revocation_list(revoked, number=len(revoked) + 1)
+        self._replace(self.revocation_file, crl.public_bytes(Encoding.PEM))
+
+    def _check_directory(self) -> None:
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise ConfigError(f"keys {self._shown}: {reason(error)}") from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise ConfigError(f"keys {self._shown}: is not a directory")
+        if status.st_mode & 0o077:
+            raise ConfigError(
+                f"keys {self._shown}: others can enter it (mode {status.st_mode & 0o777:04o}): "
+                f"chmod 700 {self._shown}"
+            )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Two commands at once take turns; otherwise one's certificate would miss in the record."""
+        self._check_directory()
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write_new(self, path: Path, content: bytes) -> None:
+        """A file that did not exist, whole or not at all."""
+        with _temporary(path, content) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise ConfigError(f"{printable(os.fspath(path))}: exists already") from None
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        with _temporary(path, content) as temporary:
+            os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, content: bytes) -> Iterator[str]:
+    """``content`` in a new file (0600) beside ``path``, on the disk, gone at the end."""
+    name = ""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        yield name
+    except OSError as error:
+        raise ConfigError(
+            f"{printable(os.fspath(path))}: cannot be written: {reason(error)}"
+        ) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def authority_pem(authority: Authority) -> bytes:
+    """The CA's file: an identity file without an end's certificate."""
+    return b"".join(
+        (
+            key_pem(authority.private_key),
+            authority.certificate.public_bytes(Encoding.PEM),
+            secret_pem(authority.rendezvous_secret),
+        )
+    )
+
+
+def _document(issued: list[Issued]) -> bytes:
+    entries = [
+        {
+            "serial": f"{entry.serial:x}",
+            "name": entry.name,
+            "not_after": entry.not_after.isoformat(),
+            "revoked": entry.revoked.isoformat() if entry.revoked else None,
+        }
+        for entry in issued
+    ]
+    return json.dumps({"issued": entries}, indent=1).encode() + b"\n"
+
+
+def _entry(fields: Any) -> Issued:
+    revoked = fields["revoked"]
+    return Issued(
+        int(fields["serial"], 16),
+        str(fields["name"]),
+        datetime.fromisoformat(fields["not_after"]),
+        datetime.fromisoformat(revoked) if revoked else None,
+    )
