@@ -14,7 +14,7 @@ import attrs
 from tunnelkit.errors import Code
 
 HANDSHAKE_LIMIT = 30.0
-"""Seconds from the connection to a proxy until its final answer, which waits for its own dialling."""
+"""Seconds from the connection to a proxy until its final answer; its own dialling is in them."""
 
 
 @attrs.frozen
@@ -55,7 +55,7 @@ class ProxyClient(Protocol):
     """
 
     leftover: bytes
-    """After `Established`: what came behind the proxy's answer. It belongs to the inner protocol."""
+    """After `Established`: what came behind the proxy's answer; the inner protocol's."""
 
     def receive(self, data: bytes, now: float) -> Sequence[ProxyEvent]:
         """Take bytes as they come, cut anywhere; raises `RemoteProtocolError`."""

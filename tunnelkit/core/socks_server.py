@@ -40,7 +40,7 @@ class Request:
 
     command: socks.Command
     host: str
-    """IP address or name; for BIND the expected peer, for UDP_ASSOCIATE the client's own address."""
+    """IP address or name; BIND: the expected peer; UDP_ASSOCIATE: the client's own address."""
     port: int
     user: str = ""
     """The user that logged in (SOCKS 5), or the unverified user id (SOCKS 4), escaped."""

@@ -13,11 +13,16 @@ name in ASCII) and ``port`` (0 to 65535). All numbers are big-endian.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from enum import IntEnum
+from typing import TypeVar
 
 import attrs
 
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
+from tunnelkit.wire.primitives import Reader, Truncated
+
+_T = TypeVar("_T")
 
 NO_AUTHENTICATION = 0
 USER_PASSWORD = 2
@@ -174,51 +179,49 @@ def encode_address(host: str, port: int) -> bytes:
     return bytes((kind,)) + address + _port_bytes(port)
 
 
-def parse_address(data: bytes | memoryview, offset: int = 0) -> tuple[str, int, int] | None:
-    """The address at ``offset``: host, port, and the offset behind it; None: not all there yet."""
-    if len(data) <= offset:
-        return None
-    kind = data[offset]
-    start = offset + 1
+def _read_address(reader: Reader) -> tuple[str, int]:
+    kind = reader.u8()
     if kind == IPV4:
-        end = start + 4
+        host = _dotted(reader.take(4))
     elif kind == IPV6:
-        end = start + 16
+        host = str(ipaddress.IPv6Address(reader.take(16)))
     elif kind == NAME:
-        if len(data) <= start:
-            return None
-        start += 1
-        end = start + data[start - 1]
-        if end == start:
-            raise RemoteProtocolError("the host name is empty")
+        host = _text_of_name(reader.block8(), "the host name")
     else:
         raise RemoteProtocolError(f"address type {kind} is none of 1 (IPv4), 3 (name), 4 (IPv6)")
-    if len(data) < end + 2:
-        return None
-    raw = bytes(data[start:end])
-    if kind == IPV4:
-        host = "%d.%d.%d.%d" % tuple(raw)
-    elif kind == IPV6:
-        host = str(ipaddress.IPv6Address(raw))
-    else:
-        host = _text_of_name(raw, "the host name")
-    return host, (data[end] << 8) | data[end + 1], end + 2
+    return host, reader.u16()
+
+
+def _dotted(raw: bytes) -> str:
+    return ".".join(map(str, raw))
 
 
 def split_address(datagram: bytes | memoryview, offset: int = 0) -> tuple[str, int, int]:
-    """Like `parse_address` for a whole datagram: an address that is cut short is an error."""
-    parsed = parse_address(datagram, offset)
-    if parsed is None:
-        raise RemoteProtocolError("the datagram ends within its address")
-    return parsed
+    """Host, port and the offset behind the address that stands at ``offset`` of a whole datagram.
+
+    Raises `RemoteProtocolError`, also when the datagram ends within the address.
+    """
+    reader = Reader(datagram[offset:], "the datagram's address")
+    host, port = _read_address(reader)
+    return host, port, offset + reader.offset
 
 
 # -- SOCKS 5 --------------------------------------------------------------
 
 
-def _check_version(data: bytes, expected: int, what: str) -> None:
-    if data and data[0] != expected:
-        raise RemoteProtocolError(f"{what} begins with {data[0]}, not {expected}")
+def _whole(read: Callable[[Reader], _T], data: bytes, what: str) -> tuple[_T, int] | None:
+    reader = Reader(data, what)
+    try:
+        value = read(reader)
+    except Truncated:
+        return None
+    return value, reader.offset
+
+
+def _expect_version(reader: Reader, expected: int, what: str) -> None:
+    version = reader.u8()
+    if version != expected:
+        raise RemoteProtocolError(f"{what} begins with {version}, not {expected}")
 
 
 def encode_greeting(methods: tuple[int, ...]) -> bytes:
@@ -228,13 +231,14 @@ def encode_greeting(methods: tuple[int, ...]) -> bytes:
     return bytes((5, len(methods), *methods))
 
 
+def _read_greeting(reader: Reader) -> tuple[int, ...]:
+    _expect_version(reader, 5, "the SOCKS 5 greeting")
+    return tuple(reader.block8())
+
+
 def parse_greeting(data: bytes) -> tuple[tuple[int, ...], int] | None:
     """The methods that a client offers (possibly none)."""
-    _check_version(data, 5, "the SOCKS 5 greeting")
-    if len(data) < 2 or len(data) < 2 + data[1]:
-        return None
-    size = 2 + data[1]
-    return tuple(data[2:size]), size
+    return _whole(_read_greeting, data, "the SOCKS 5 greeting")
 
 
 def encode_method(method: int) -> bytes:
@@ -242,10 +246,14 @@ def encode_method(method: int) -> bytes:
     return bytes((5, method))
 
 
+def _read_method(reader: Reader) -> int:
+    _expect_version(reader, 5, "the answer to the SOCKS 5 greeting")
+    return reader.u8()
+
+
 def parse_method(data: bytes) -> tuple[int, int] | None:
     """The method that the server chose."""
-    _check_version(data, 5, "the answer to the SOCKS 5 greeting")
-    return (data[1], 2) if len(data) >= 2 else None
+    return _whole(_read_method, data, "the answer to the SOCKS 5 greeting")
 
 
 def encode_credentials(credentials: Credentials) -> bytes:
@@ -256,16 +264,15 @@ def encode_credentials(credentials: Credentials) -> bytes:
     return bytes((1, len(user))) + user + bytes((len(password),)) + password
 
 
+def _read_credentials(reader: Reader) -> Credentials:
+    _expect_version(reader, 1, "the user name and password message")
+    user = reader.block8()
+    return Credentials(user, reader.block8())
+
+
 def parse_credentials(data: bytes) -> tuple[Credentials, int] | None:
     """User name and password, RFC 1929; both may be empty, as some clients send them."""
-    _check_version(data, 1, "the user name and password message")
-    if len(data) < 2:
-        return None
-    middle = 2 + data[1]
-    if len(data) <= middle or len(data) <= middle + data[middle]:
-        return None
-    size = middle + 1 + data[middle]
-    return Credentials(bytes(data[2:middle]), bytes(data[middle + 1 : size])), size
+    return _whole(_read_credentials, data, "the user name and password message")
 
 
 def encode_verdict(accepted: bool) -> bytes:
@@ -273,12 +280,17 @@ def encode_verdict(accepted: bool) -> bytes:
     return b"\x01\x00" if accepted else b"\x01\x01"
 
 
+def _read_verdict(reader: Reader) -> bool:
+    version = reader.u8()
+    # RFC 1929 says version 1; servers that repeat the 5 of SOCKS are common enough to bear with.
+    if version not in (1, 5):
+        raise RemoteProtocolError(f"the answer to the password begins with {version}, not 1")
+    return reader.u8() == 0
+
+
 def parse_verdict(data: bytes) -> tuple[bool, int] | None:
     """True if the server accepts user name and password."""
-    # RFC 1929 says version 1; servers that repeat the 5 of SOCKS are common enough to bear with.
-    if data and data[0] not in (1, 5):
-        raise RemoteProtocolError(f"the answer to the password begins with {data[0]}, not 1")
-    return (data[1] == 0, 2) if len(data) >= 2 else None
+    return _whole(_read_verdict, data, "the answer to the password")
 
 
 def encode_request5(command: int, host: str, port: int) -> bytes:
@@ -286,14 +298,17 @@ def encode_request5(command: int, host: str, port: int) -> bytes:
     return bytes((5, command, 0)) + encode_address(host, port)
 
 
+def _read_request5(reader: Reader) -> Request:
+    _expect_version(reader, 5, "the SOCKS 5 request")
+    command = reader.u8()
+    reader.u8()  # reserved
+    host, port = _read_address(reader)
+    return Request(5, command, host, port)
+
+
 def parse_request5(data: bytes) -> tuple[Request, int] | None:
     """A SOCKS 5 request."""
-    _check_version(data, 5, "the SOCKS 5 request")
-    parsed = parse_address(data, 3)
-    if parsed is None:
-        return None
-    host, port, size = parsed
-    return Request(5, data[1], host, port), size
+    return _whole(_read_request5, data, "the SOCKS 5 request")
 
 
 def encode_reply5(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
@@ -301,19 +316,22 @@ def encode_reply5(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
     return bytes((5, code, 0)) + encode_address(host, port)
 
 
+def _read_reply5(reader: Reader) -> Reply:
+    _expect_version(reader, 5, "the SOCKS 5 reply")
+    code = reader.u8()
+    if code != Reply5.SUCCEEDED:
+        return Reply(code, "", 0)
+    reader.u8()  # reserved
+    host, port = _read_address(reader)
+    return Reply(code, host, port)
+
+
 def parse_reply5(data: bytes) -> tuple[Reply, int] | None:
     """The answer to a SOCKS 5 request.
 
-    A refusal is complete at its code: many servers close without sending the rest well-formed.
+    A refusal ends with its code here: many servers close without sending the rest well-formed.
     """
-    _check_version(data, 5, "the SOCKS 5 reply")
-    if len(data) >= 2 and data[1] != Reply5.SUCCEEDED:
-        return Reply(data[1], "", 0), len(data)
-    parsed = parse_address(data, 3)
-    if parsed is None:
-        return None
-    host, port, size = parsed
-    return Reply(data[1], host, port), size
+    return _whole(_read_reply5, data, "the SOCKS 5 reply")
 
 
 def encode_datagram(host: str, port: int, payload: bytes) -> bytes:
@@ -352,33 +370,19 @@ def encode_request4(
     return head + b"\0\0\0\x01" + user + b"\0" + _name_bytes(host) + b"\0"
 
 
-def _until_nul(data: bytes, start: int, what: str) -> int | None:
-    end = data.find(0, start, start + 256)
-    if end >= 0:
-        return end
-    if len(data) >= start + 256:
-        raise RemoteProtocolError(f"{what} is longer than 255 bytes")
-    return None
+def _read_request4(reader: Reader) -> Request:
+    _expect_version(reader, 4, "the SOCKS 4 request")
+    command, port, address = reader.u8(), reader.u16(), reader.take(4)
+    user = reader.until(0, 255)
+    host = _dotted(address)
+    if address[:3] == b"\0\0\0" and address[3]:
+        host = _text_of_name(reader.until(0, 255), "the SOCKS 4a host name")
+    return Request(4, command, host, port, user)
 
 
 def parse_request4(data: bytes) -> tuple[Request, int] | None:
     """A SOCKS 4 or 4a request."""
-    _check_version(data, 4, "the SOCKS 4 request")
-    if len(data) < 9:
-        return None
-    end = _until_nul(data, 8, "the SOCKS 4 user id")
-    if end is None:
-        return None
-    command, port = data[1], int.from_bytes(data[2:4], "big")
-    address, user = data[4:8], bytes(data[8:end])
-    if address[:3] != b"\0\0\0" or not address[3]:
-        return Request(4, command, "%d.%d.%d.%d" % tuple(address), port, user), end + 1
-    start = end + 1
-    end = _until_nul(data, start, "the SOCKS 4a host name")
-    if end is None:
-        return None
-    host = _text_of_name(bytes(data[start:end]), "the SOCKS 4a host name")
-    return Request(4, command, host, port, user), end + 1
+    return _whole(_read_request4, data, "the SOCKS 4 request")
 
 
 def encode_reply4(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
@@ -388,12 +392,15 @@ def encode_reply4(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
     return bytes((0, code)) + _port_bytes(port) + address
 
 
+def _read_reply4(reader: Reader) -> Reply:
+    version = reader.u8()
+    # The version of a reply is 0; servers that repeat the 4 of the request exist.
+    if version not in (0, 4):
+        raise RemoteProtocolError(f"the SOCKS 4 reply begins with {version}, not 0")
+    code, port = reader.u8(), reader.u16()
+    return Reply(code, _dotted(reader.take(4)), port)
+
+
 def parse_reply4(data: bytes) -> tuple[Reply, int] | None:
     """The answer to a SOCKS 4 request."""
-    # The version of a reply is 0; servers that repeat the 4 of the request exist.
-    if data and data[0] not in (0, 4):
-        raise RemoteProtocolError(f"the SOCKS 4 reply begins with {data[0]}, not 0")
-    if len(data) < 8:
-        return None
-    port = int.from_bytes(data[2:4], "big")
-    return Reply(data[1], "%d.%d.%d.%d" % tuple(data[4:8]), port), 8
+    return _whole(_read_reply4, data, "the SOCKS 4 reply")
