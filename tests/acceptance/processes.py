@@ -74,9 +74,7 @@ class Process:
         """The same in one piece, for messages."""
         return "\n".join([f"--- {self.name}: {' '.join(self.command)}", *self.lines, "---"])
 
-    def wait_for(
-        self, pattern: str, limit: float = START_LIMIT, since: int = 0
-    ) -> re.Match[str]:
+    def wait_for(self, pattern: str, limit: float = START_LIMIT, since: int = 0) -> re.Match[str]:
         """The first line, from number ``since`` on, that matches; fails if none comes."""
         regex = re.compile(pattern)
         deadline = time.monotonic() + limit
@@ -99,7 +97,9 @@ class Process:
         try:
             status = self.child.wait(limit)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} did not end within {limit:g} s\n{self.log}") from None
+            raise AssertionError(
+                f"{self.name} did not end within {limit:g} s\n{self.log}"
+            ) from None
         self._reader.join(limit)
         return status
 
@@ -221,8 +221,7 @@ def tunnelkit(*words: object, cwd: Path | None = None) -> str:
         [*TUNNELKIT, *map(str, words)],
         cwd=cwd,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=60,
     )

@@ -1,0 +1,164 @@
+"""Real programs through a whole tunnel: three processes of ours, two firewalls' worth of rules."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tests.acceptance.processes import (
+    Identities,
+    Processes,
+    Role,
+    WebServer,
+    curl,
+    free_port,
+)
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+
+REFUSED_PORT = 1
+"""Nobody listens there; to be reached by rule only, as every address of this machine."""
+UNREACHABLE = "224.0.0.1"
+"""A group, to which a TCP connection cannot be made: the kernel says so at once."""
+
+
+@attrs.frozen
+class Tunnel:
+    """A tunnel that is up."""
+
+    middle: Role
+    client: Role
+    server: Role
+
+    @property
+    def socks(self) -> str:
+        """``HOST:PORT`` of the client end's SOCKS server."""
+        return self.client.address("socks")
+
+
+def start(
+    processes: Processes, identities: Identities, allow: list[str], *client: object
+) -> Tunnel:
+    """Middle and two ends, of which the server end allows what is listed."""
+    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
+    common = ("--middle", middle.address("listening on"), "--tunnel", "test")
+    rules = [word for rule in allow for word in ("--allow", rule)]
+    server = processes.role(
+        "lstp-server-end", *common, "--identity", identities("server"), "--peer", "client", *rules
+    )
+    end = processes.role(
+        "lstp-client-end", *common, "--identity", identities("client"), "--peer", "server", *client
+    )
+    end.wait_for("tunnel up")
+    return Tunnel(middle, end, server)
+
+
+def test_curl_fetches_through_socks_and_through_a_forward(
+    processes: Processes, identities: Identities, web: WebServer
+) -> None:
+    digest = web.add("file", SIZE)
+    target = f"127.0.0.1:{web.port}"
+    tunnel = start(
+        processes, identities, [f"tcp:{target}"], "--socks", "0", "--forward", f"0=tcp:{target}"
+    )  # fmt: skip
+    for way in (
+        ("--socks5-hostname", tunnel.socks, f"http://{target}/file"),
+        ("--socks5", tunnel.socks, f"http://{target}/file"),
+        ("--socks4", tunnel.socks, f"http://{target}/file"),
+        ("--socks4a", tunnel.socks, f"http://{target}/file"),
+        (f"http://{tunnel.client.address('forward')}/file",),
+    ):
+        fetched = curl(*way)
+        assert (fetched.status, fetched.said) == (0, "")
+        assert fetched.size == SIZE
+        assert fetched.sha256 == digest
+
+
+def test_ssh_through_a_forward(processes: Processes, identities: Identities) -> None:
+    port = free_port()
+    host_key, user_key = (processes.directory / name for name in ("host_key", "user_key"))
+    for key in (host_key, user_key):
+        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+        subprocess.run(make, check=True, timeout=20)
+    start_sshd(processes, port, host_key, user_key)
+    target = f"tcp:127.0.0.1:{port}"
+    tunnel = start(processes, identities, [target], "--forward", f"0={target}")
+    sent = os.urandom(MIB)
+    received = subprocess.run(
+        [
+            *("ssh", "-F", "none", "-i", str(user_key), "-o", "StrictHostKeyChecking=no"),
+            *("-o", f"UserKnownHostsFile={processes.directory}/known", "-o", "BatchMode=yes"),
+            *("-o", "LogLevel=ERROR", "-p", str(tunnel.client.port("forward"))),
+            *(f"{getpass.getuser()}@127.0.0.1", "cat"),
+        ],
+        input=sent,
+        capture_output=True,
+        timeout=30,
+    )
+    assert received.stderr == b""
+    assert received.returncode == 0
+    assert received.stdout == sent
+
+
+def start_sshd(processes: Processes, port: int, host_key: Path, user_key: Path) -> None:
+    """A server for this user and the one key; waits until it listens."""
+    if os.getuid() == 0:
+        # Its home for the part without privileges, which a freshly installed one has not made yet.
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    config = processes.directory / "sshd_config"
+    config.write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\n"
+        f"AuthorizedKeysFile {user_key}.pub\nPidFile none\nUsePAM no\nStrictModes no\n"
+        "PasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+    )
+    processes.start("sshd", "/usr/sbin/sshd", "-D", "-e", "-f", config, ready="Server listening")
+
+
+def test_redis_through_a_forward(processes: Processes, identities: Identities) -> None:
+    port = free_port()
+    processes.start(
+        "redis",
+        *("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"),
+        ready="Ready to accept connections",
+    )
+    target = f"tcp:127.0.0.1:{port}"
+    tunnel = start(processes, identities, [target], "--forward", f"0={target}")
+    value = "x" * 100_000
+
+    def redis(*words: str, given: str | None = None) -> str:
+        command = ["redis-cli", "-p", str(tunnel.client.port("forward")), *words]
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert redis("PING") == "PONG"
+    assert redis("-x", "SET", "key", given=value) == "OK"
+    assert redis("GET", "key") == value
+    pipelined = "".join(f"INCR counter{number % 7}\r\n" for number in range(10_000))
+    assert "errors: 0, replies: 10000" in redis("--pipe", given=pipelined)
+
+
+@pytest.mark.parametrize(
+    ("case", "url", "reply"),
+    [
+        ("no rule", "http://127.0.0.1:9/", 2),
+        ("network unreachable", f"http://{UNREACHABLE}:80/", 3),
+        ("no such host", "http://nobody.invalid/", 4),
+        ("refused", f"http://127.0.0.1:{REFUSED_PORT}/", 5),
+    ],
+)
+def test_what_fails_there_is_told_here_as_socks_says_it(
+    processes: Processes, identities: Identities, case: str, url: str, reply: int
+) -> None:
+    allow = [f"tcp:127.0.0.1:{REFUSED_PORT}", f"tcp:{UNREACHABLE}:80", "tcp:*.invalid:80"]
+    tunnel = start(processes, identities, allow, "--socks", "0")
+    fetched = curl("--socks5-hostname", tunnel.socks, url)
+    assert fetched.status == 97, fetched.said
+    assert fetched.said.endswith(f"({reply})"), fetched.said
+    assert fetched.seconds < 1
