@@ -1,0 +1,66 @@
+"""The access log: one event for each channel once it is over (row O1, rule X14).
+
+`log_channel` is what a tunnel is given to report finished channels to. The
+event's fields are for log observers that write structures, such as the JSON
+lines of ``--log-json``; its text is for people. The values in it that the far
+side chose are escaped, cut at 256 bytes, and quoted where they have blanks.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from tunnelkit.net.channel import ChannelRecord
+from tunnelkit.policy.printable import SHOWN_BYTES, printable
+
+_log = Logger()
+
+_FORMAT = (
+    "channel {log_direction} peer={log_peer} destination={log_destination} sent={sent} "
+    "received={received} seconds={seconds} outcome={outcome}{log_reason}"
+)
+
+
+def outcome_of(record: ChannelRecord) -> str:
+    """``done``, or ``refused-``, ``ended-`` with the wire's code, e.g. ``refused-not-allowed``."""
+    if record.code is None:
+        return "done"
+    return f"{'refused' if record.refused else 'ended'}-{record.code}"
+
+
+def log_channel(record: ChannelRecord) -> None:
+    """Log one finished channel.
+
+    Fields: ``event`` (``channel``), ``direction`` (``in``: the far side asked for it), ``peer``,
+    ``destination``, ``sent`` and ``received`` (bytes to and from the far side), ``seconds``,
+    ``outcome``, ``reason``.
+    """
+    peer = printable(record.peer)
+    destination = printable(record.destination)
+    reason = printable(record.reason)
+    direction = "in" if record.inbound else "out"
+    _log.info(
+        _FORMAT,
+        event="channel",
+        direction=direction,
+        peer=peer,
+        destination=destination,
+        sent=record.bytes_sent,
+        received=record.bytes_received,
+        seconds=round(record.seconds, 3),
+        outcome=outcome_of(record),
+        reason=reason,
+        # Observers that write fields leave out what begins with log_.
+        log_direction=direction,
+        log_peer=_quoted(peer),
+        log_destination=_quoted(destination),
+        log_reason=f" reason={_quoted(reason)}" if reason else "",
+    )
+
+
+def _quoted(text: str) -> str:
+    """``text`` as one word: as it is, or in quotes if it could be taken for several fields."""
+    if text and not any(character in ' "=' for character in text):
+        return text
+    inner = text.replace('"', "'")
+    return f'"{inner[: SHOWN_BYTES - 2]}"'
