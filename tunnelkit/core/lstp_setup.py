@@ -24,6 +24,7 @@ error, the object is finished, and using it is a `LocalProtocolError`.
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from enum import Enum, auto
 
@@ -189,7 +190,7 @@ def _input_of(frame: Frame) -> Input:
 # -- machines -------------------------------------------------------------
 
 
-class _Dialogue:
+class _Dialogue(ABC):
     """What the two have in common: cutting frames, stepping the table, sending, the deadline."""
 
     _table: dict[tuple[State, Input], tuple[Action, State]]
@@ -260,11 +261,13 @@ class _Dialogue:
         self.state = target
         return event
 
+    @abstractmethod
     def _take_info(self, info: CommonUniqueInfo, raw: bytes) -> None:
-        raise NotImplementedError
+        """Check the other end's COMMON_UNIQUE_INFO; ``raw`` is its body as it came."""
 
+    @abstractmethod
     def _take_topology(self, hops: tuple[Hop, ...]) -> Event:
-        raise NotImplementedError
+        """Check its topology: the event that ends the dialogue."""
 
 
 class Setup(_Dialogue):
