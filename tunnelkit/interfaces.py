@@ -36,9 +36,6 @@ class ITunnel(Interface):
     def accept(service: str) -> object:
         """An `IStreamServerEndpoint` for channels that the far side opens to ``service:NAME``."""
 
-    def datagrams_to(destination: str) -> object:
-        """A datagram channel to ``destination`` (``udp:HOST:PORT``)."""
-
     def when_up() -> object:
         """A Deferred that fires with this tunnel once channels can be opened."""
 

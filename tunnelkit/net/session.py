@@ -1,0 +1,512 @@
+"""One tunnel connection that is up: a mux and its channels on a `SecureLink`.
+
+The scheduler is `Session.pump`. When the link can take more, it asks channels
+with something to send for it, in turn, builds frames beside their headers in
+one buffer, and hands the batch over in one piece. There is no queue between
+the applications and the link, so fairness, the bound on memory and short
+delays need no further machinery (design/performance.md, 4).
+
+How much a batch holds follows the path (`tunnelkit.core.path`): on a slow one
+little is committed at a time, so that whoever comes next does not wait long.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from tunnelkit.core import types as t
+from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
+from tunnelkit.net.channel import END, Channel, ChannelRecord, LocalSide
+from tunnelkit.net.link import SecureLink
+from tunnelkit.net.shared import BATCH_SIZE, Shared
+
+_SMALL_FRAME = 16 * 1024
+_LARGE_FRAME = 256 * 1024
+
+_log = Logger()
+
+
+class SessionOwner(Protocol):
+    """Who is told what happens to a session as a whole."""
+
+    def session_up(self, session: Session) -> None:
+        """Channels may be opened."""
+
+    def session_ended(self, session: Session, code: Code | None, reason: str) -> None:
+        """Every channel is over and the connection is closing; ``code`` None: cleanly."""
+
+    def channel_requested(self, request: Request) -> None:
+        """The far side wants a channel: `Request.attach` or `Request.refuse`, now or later."""
+
+    def channel_ended(self, record: ChannelRecord) -> None:
+        """For the access log."""
+
+
+class Request:
+    """A channel that the far side wants, until it has been answered."""
+
+    __slots__ = ("_session", "channel", "destination", "early", "finished", "on_gone", "peer")
+
+    def __init__(self, session: Session, channel: int, destination: str) -> None:
+        self._session: Session | None = session
+        self.channel = channel
+        self.peer = session.peer
+        """Verified name of the end that asks."""
+        self.destination = destination
+        self.early: list[bytes] = []
+        """What the far application has sent already; bounded by the channel's credit."""
+        self.finished = False
+        """That is all it sends."""
+        self.on_gone: Callable[[], None] | None = None
+        """Called if the far side gives up before the answer; a dial in flight can be ended."""
+
+    @property
+    def gone(self) -> bool:
+        """Nobody waits for an answer any more."""
+        return self._session is None
+
+    def attach(self, side: LocalSide, bound: str) -> Channel | None:
+        """The destination is connected: it is ``side``. None, and the side reset, if gone."""
+        session, self._session = self._session, None
+        if session is None:
+            side.reset(Code.RESET, "the far side gave up")
+            return None
+        return session.accept(self, side, bound)
+
+    def refuse(self, code: Code, reason: str) -> None:
+        """The destination cannot be had."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.refuse(self, code, reason)
+
+    def abandoned(self) -> None:
+        """The far side gave up, or the session ended."""
+        if self._session is not None:
+            self._session = None
+            if self.on_gone is not None:
+                self.on_gone()
+
+
+class Session:
+    """Channels of one tunnel connection.
+
+    ``peer`` is the verified name of the other end. The link's handshake is
+    over; `start` takes it over from whoever drove it so far.
+    """
+
+    def __init__(
+        self, shared: Shared, link: SecureLink, mux: t.Mux, peer: str, owner: SessionOwner
+    ) -> None:
+        self.link = link
+        self.mux = mux
+        self.peer = peer
+        self.up = False
+        self.draining = False
+        self.started = shared.reactor.seconds()
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._shared = shared
+        self.clock: Callable[[], float] = shared.reactor.seconds
+        self._owner = owner
+        self._channels: dict[int, Channel] = {}
+        self._openings: dict[int, Deferred[str]] = {}
+        self._requests: dict[int, Request] = {}
+        self._ready: deque[Channel] = deque()
+        self._path_waits: list[Channel] = []
+        self._pump_due = False
+        self._low_water = 0
+        self._loss = ""
+        self._timer: IDelayedCall | None = None
+        self._over = False
+        self._ended: t.TunnelEnded | None = None
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            t.Writable: self._on_writable,
+            t.Finished: self._on_finished,
+            t.TunnelUp: self._on_up,
+            t.ChannelRequested: self._on_requested,
+            t.ChannelOpened: self.channel_opened,
+            t.ChannelEnded: self.channel_ended,
+            t.Draining: self._on_draining,
+            t.TunnelEnded: self._on_tunnel_ended,
+        }
+
+    def start(self, leftover: bytes = b"") -> None:
+        """Begin; ``leftover`` is plaintext that arrived behind what was spoken before."""
+        self._shared.holders.add(self)
+        self.link.replace_sink(self)
+        if leftover:
+            self.link_received(memoryview(leftover))
+        self.pump()
+        self._set_timer()
+
+    def handle(self, event: type, handler: Callable[[Any], None]) -> None:
+        """Let ``handler`` have the events of a type that only one channel protocol has."""
+        self._handlers[event] = handler
+
+    # -- verbs ------------------------------------------------------------
+
+    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
+        """Open a channel to ``destination`` for ``side``.
+
+        The result is the far socket's own address. Fails with `ChannelRefused`;
+        the side has been reset then. What the application sends before travels
+        with the request.
+        """
+        opening: Deferred[str] = Deferred()
+        try:
+            number = self.mux.open(destination, self.clock())
+        except ProtocolError as error:
+            code = getattr(error, "code", Code.INTERNAL)
+            side.reset(code, str(error))
+            opening.errback(ChannelRefused(code, str(error)))
+            return opening
+        channel = Channel(self, number, side, destination, False, self.clock())
+        self._channels[number] = channel
+        self._openings[number] = opening
+        side.attach(channel)
+        self._want_pump()
+        return opening
+
+    def accept(self, request: Request, side: LocalSide, bound: str) -> Channel:
+        """`Request.attach` ends here."""
+        del self._requests[request.channel]
+        now = self.clock()
+        channel = Channel(self, request.channel, side, request.destination, True, now)
+        self._channels[request.channel] = channel
+        for piece in request.early:
+            channel.queue.append(piece)
+            channel.queued += len(piece)
+        channel.bytes_received = channel.queued
+        channel.far_finished = request.finished
+        events = self.mux.opened(request.channel, bound)
+        side.attach(channel)
+        self.flush(channel)
+        self._dispatch(events)
+        self._want_pump()
+        return channel
+
+    def refuse(self, request: Request, code: Code, reason: str) -> None:
+        """`Request.refuse` ends here."""
+        del self._requests[request.channel]
+        self._dispatch(self.mux.refuse(request.channel, code, reason))
+        record = ChannelRecord(
+            self.peer, request.destination, True, 0, 0, 0.0, code, reason, refused=True
+        )
+        self._owner.channel_ended(record)
+        self._want_pump()
+
+    def abort(self, channel: Channel, code: Code, reason: str) -> None:
+        """Reset one channel on both sides."""
+        self._dispatch(self.mux.abort(channel.id, code, reason, self.clock()))
+        self._want_pump()
+
+    def shutdown(self, grace: float, reason: str) -> None:
+        """Drain, see `Mux.shutdown`."""
+        self.draining = True
+        self._dispatch(self.mux.shutdown(grace, reason, self.clock()))
+        self._want_pump()
+
+    def end(self, code: Code, reason: str) -> None:
+        """End the session at once; its channels are reset."""
+        self._dispatch(self.mux.connection_lost(False, self.clock()))
+
+    @property
+    def channel_count(self) -> int:
+        """Channels open now."""
+        return len(self._channels)
+
+    # -- scheduling -------------------------------------------------------
+
+    def schedule(self, channel: Channel) -> None:
+        """The channel has something to send; its ``scheduled`` is set."""
+        self._ready.append(channel)
+        self._want_pump()
+
+    def _want_pump(self) -> None:
+        if not self._pump_due and not self._over:
+            self._pump_due = True
+            self._shared.poller.after_batch(self.pump)
+
+    def pump(self) -> None:
+        """Send what can be sent: control first, then channels in turn."""
+        self._pump_due = False
+        link = self.link
+        mux = self.mux
+        while link.writable and not self._over:
+            buffer = self._shared.outgoing
+            used = 0
+            control = mux.data_to_send()
+            if control:
+                if len(control) > BATCH_SIZE:
+                    link.send(memoryview(control))
+                    continue
+                used = len(control)
+                buffer[:used] = control
+            if self._ready or self._path_waits:
+                used = self._fill(buffer, used)
+            if not used:
+                break
+            link.send(buffer[:used])
+        if self._over:
+            return
+        if not self._ready and not self._path_waits:
+            mux.path.starved()
+        self._set_timer()
+
+    def _fill(self, buffer: memoryview, used: int) -> int:
+        """Pull from channels into frames at ``buffer[used:]``; how far it is filled then."""
+        mux = self.mux
+        ready = self._ready
+        if self._path_waits and mux.path.room > 0:
+            ready.extend(self._path_waits)
+            self._path_waits.clear()
+        batch = mux.path.batch
+        if not batch // 2 <= self._low_water <= batch * 2:
+            self._low_water = batch
+            self.link.set_low_water(batch)
+        end = min(used + batch, BATCH_SIZE)
+        head = mux.header_size
+        now = self.clock()
+        while ready and used < end:
+            channel = ready.popleft()
+            number = channel.id
+            if channel.session is None:
+                continue
+            allowed = mux.sendable(number)
+            if allowed <= 0:
+                if mux.waits_for_path(number):
+                    self._path_waits.append(channel)
+                else:
+                    channel.scheduled = False
+                continue
+            share = max(_SMALL_FRAME, min(_LARGE_FRAME, batch // (1 + len(ready))))
+            size = min(allowed, share, end - used + _SMALL_FRAME, mux.max_frame)
+            start = used + head
+            # A side that has more at once than it gave calls ``ready`` from within.
+            channel.scheduled = False
+            try:
+                got = channel.side.pull_into(buffer[start : start + size])
+            except OSError as error:
+                self.abort(channel, Code.RESET, error.strerror or "the application is gone")
+                continue
+            if got > 0:
+                mux.frame_into(buffer, used, number, got, now)
+                used = start + got
+                channel.bytes_sent += got
+                self.bytes_sent += got
+                if got == size and not channel.scheduled:
+                    channel.scheduled = True
+                    ready.append(channel)
+            elif got == END:
+                channel.near_finished = True
+                self._dispatch(mux.finish(number, now))
+        return used
+
+    def _set_timer(self) -> None:
+        due = self.mux.next_deadline()
+        timer = self._timer
+        if due is None:
+            return
+        if timer is not None and timer.active():
+            # A timer that fires too early costs less than moving it at every turn.
+            if timer.getTime() <= due + 0.001:
+                return
+            timer.cancel()
+        delay = max(0.0, due - self.clock())
+        self._timer = self._shared.reactor.callLater(delay, self._deadline)
+
+    def _deadline(self) -> None:
+        self._timer = None
+        if self._over:
+            return
+        now = self.clock()
+        due = self.mux.next_deadline()
+        if due is not None and due <= now:
+            self._dispatch(self.mux.deadline_passed(now))
+        self.pump()
+
+    # -- the link ---------------------------------------------------------
+
+    def link_ready(self) -> None:
+        """Over before a session begins."""
+
+    def link_writable(self) -> None:
+        """See `LinkSink`."""
+        self.pump()
+
+    def link_received(self, view: memoryview) -> None:
+        """See `LinkSink`: the way of everything that comes in."""
+        now = self.clock()
+        mux = self.mux
+        channels = self._channels
+        for event in mux.receive(view, now):
+            if type(event) is t.Data:
+                channel = channels.get(event.channel)
+                if channel is not None:
+                    self._deliver(channel, event.data, now)
+                elif event.channel in self._requests:
+                    self._requests[event.channel].early.append(bytes(event.data))
+            else:
+                self._handlers[type(event)](event)
+        if not self._pump_due:
+            self._want_pump()
+
+    def _deliver(self, channel: Channel, data: memoryview, now: float) -> None:
+        size = len(data)
+        self.bytes_received += size
+        channel.bytes_received += size
+        taken = 0
+        if not channel.queue:
+            try:
+                taken = channel.side.push(data)
+            except OSError as error:
+                self.abort(channel, Code.RESET, error.strerror or "the application is gone")
+                return
+            if taken:
+                events = self.mux.consumed(channel.id, taken, now)
+                if events:
+                    self._dispatch(events)
+        if taken < size and channel.session is not None:
+            channel.queue.append(bytes(data[taken:]))
+            channel.queued += size - taken
+            if self._shared.budget.exceeded:
+                self._shared.relieve()
+
+    def flush(self, channel: Channel) -> None:
+        """The side of ``channel`` takes data again."""
+        queue = channel.queue
+        taken = 0
+        try:
+            while queue:
+                piece = queue[0]
+                size = channel.side.push(memoryview(piece))
+                taken += size
+                if size < len(piece):
+                    queue[0] = memoryview(piece)[size:]
+                    break
+                queue.popleft()
+        except OSError as error:
+            self.abort(channel, Code.RESET, error.strerror or "the application is gone")
+            return
+        channel.queued -= taken
+        if channel.far_finished and not queue:
+            channel.side.finish()
+        if taken:
+            self._dispatch(self.mux.consumed(channel.id, taken, self.clock()))
+            self._want_pump()
+
+    def link_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
+        """See `LinkSink`."""
+        self._loss = str(reason)
+        self._dispatch(self.mux.connection_lost(clean, self.clock()))
+
+    # -- events -----------------------------------------------------------
+
+    def _dispatch(self, events: Iterable[t.Event]) -> None:
+        for event in events:
+            self._handlers[type(event)](event)
+
+    def _on_up(self, event: t.TunnelUp) -> None:
+        self.up = True
+        self._owner.session_up(self)
+
+    def _on_writable(self, event: t.Writable) -> None:
+        channel = self._channels.get(event.channel)
+        if channel is not None:
+            channel.ready()
+
+    def _on_finished(self, event: t.Finished) -> None:
+        channel = self._channels.get(event.channel)
+        if channel is None:
+            if event.channel in self._requests:
+                self._requests[event.channel].finished = True
+            return
+        channel.far_finished = True
+        if not channel.queue:
+            channel.side.finish()
+
+    def _on_requested(self, event: t.ChannelRequested) -> None:
+        request = Request(self, event.channel, event.destination)
+        self._requests[event.channel] = request
+        self._owner.channel_requested(request)
+
+    def channel_opened(self, event: t.ChannelOpened) -> None:
+        """A channel asked for here is connected."""
+        opening = self._openings.pop(event.channel, None)
+        if opening is not None:
+            opening.callback(event.bound)
+
+    def channel_ended(self, event: t.ChannelEnded) -> None:
+        """A channel is over."""
+        request = self._requests.pop(event.channel, None)
+        if request is not None:
+            request.abandoned()
+            return
+        channel = self._channels.pop(event.channel, None)
+        if channel is None:
+            return
+        channel.session = None
+        channel.queue.clear()
+        channel.queued = 0
+        code = event.code
+        if code is None:
+            channel.side.close()
+        else:
+            channel.side.reset(code, event.reason)
+        self._owner.channel_ended(
+            ChannelRecord(
+                self.peer,
+                channel.destination,
+                channel.inbound,
+                channel.bytes_sent,
+                channel.bytes_received,
+                self.clock() - channel.started,
+                code,
+                event.reason,
+                event.refused,
+            )
+        )
+        opening = self._openings.pop(event.channel, None)
+        if opening is not None:
+            opening.errback(ChannelRefused(code or Code.RESET, event.reason))
+
+    def _on_draining(self, event: t.Draining) -> None:
+        self.draining = True
+
+    def _on_tunnel_ended(self, event: t.TunnelEnded) -> None:
+        # Not here: this may have been caused from within the pump.
+        self.up = False
+        self._ended = event
+        self._shared.poller.after_batch(self._finish)
+
+    def _finish(self) -> None:
+        event = self._ended
+        if self._over or event is None:
+            return
+        self.pump()
+        self._over = True
+        self._shared.holders.discard(self)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        self.link.close()
+        self._owner.session_ended(self, event.code, self._loss or event.reason)
+
+    # -- memory -----------------------------------------------------------
+
+    def biggest_queue(self) -> int:
+        """See `Holder`."""
+        return max((channel.queued for channel in self._channels.values()), default=0)
+
+    def drop_biggest_queue(self) -> None:
+        """See `Holder`."""
+        channel = max(self._channels.values(), key=lambda channel: channel.queued, default=None)
+        if channel is not None:
+            _log.warn("Closing a channel to {to}: too much data waits", to=channel.destination)
+            self.abort(channel, Code.LIMIT, "too much data is waiting for applications")
