@@ -6,16 +6,27 @@ there, and what is expected (X22, R13).
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import stat
+from typing import Any
+
+import attrs
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.policy.destination import parse_listen
-from tunnelkit.policy.identity import read_private_file
+from tunnelkit.frontends.forward import ForwardFrontEnd
+from tunnelkit.frontends.socks import SocksFrontEnd, read_users
+from tunnelkit.net.via import Hop, parse_hop, parse_via, read_password_file
+from tunnelkit.policy.destination import parse_host_port, parse_listen
+from tunnelkit.policy.identity import Identity, load_identity, read_private_file
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.rules import parse_network
+from tunnelkit.policy.revocation import load_revocations
+from tunnelkit.policy.rules import parse_network, parse_rule
+from tunnelkit.roles.lstp_end import LstpEndConfig
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig
 from tunnelkit.services.given import Given, Settings
+from tunnelkit.wire.lstp import BOTH, SERVER_END
 
 LONGEST_NAME = 255
 LONGEST_TOKEN = 1024
@@ -34,6 +45,41 @@ def lstp_middle_config(settings: Settings) -> LstpMiddleConfig:
         max_waiting=count(settings, "max-waiting", 10_000, 1, 1_000_000),
         max_waiting_per_address=count(settings, "max-waiting-per-address", 10_000, 1, 1_000_000),
         max_in_setup=count(settings, "max-in-setup", 200, 1, 100_000),
+    )
+
+
+def lstp_end_config(settings: Settings, role: str) -> LstpEndConfig:
+    """The configuration of ``twistd lstp-client-end`` or ``lstp-server-end``."""
+    middle = settings.required("middle", "HOST:PORT of the middle, e.g. middle.example:7000")
+    tunnel = settings.required("tunnel", "NAME, the same at both ends")
+    identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
+    settings.required("peer", "NAME that the other end's certificate has")
+    role = BOTH if settings.flag("both") else role
+    if role in (SERVER_END, BOTH) and not settings.all("allow"):
+        raise ConfigError(
+            "--allow is missing: expected at least one PATTERN of what the other end may reach "
+            "from here, e.g. tcp:127.0.0.1:9000"
+        )
+    identity = identity_file.parsed(load_identity)
+    peers = frozenset(given.parsed(to_name) for given in settings.all("peer"))
+    for given in settings.all("peer"):
+        if given.text == identity.name:
+            given.wrong("that is this end's own name", "the other end's")
+    return LstpEndConfig(
+        role=role,
+        middle=middle.parsed(parse_host_port),
+        tunnel=tunnel.parsed(to_tunnel_name),
+        identity=identity,
+        identity_file=os.path.abspath(identity_file.text),
+        peers=peers,
+        crl_file=revocation_list(settings, identity),
+        via=proxies(settings),
+        admission_token=admission_token(settings),
+        front_ends=front_ends(settings),
+        rules=tuple(given.parsed(parse_rule) for given in settings.all("allow")),
+        sources=tuple(given.parsed(parse_network) for given in settings.all("from")),
+        connections=count(settings, "connections", 1, 1, 16),
+        max_channels=count(settings, "max-channels", 1024, 1, 65_536),
     )
 
 
@@ -88,3 +134,76 @@ def secret_text(given: Given) -> str:
         return read_private_file(given.text, where).decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{where}: not UTF-8 text: expected a text file") from None
+
+
+def to_tunnel_name(text: str) -> str:
+    """The name of a tunnel: any text of one line, since only its HMAC travels."""
+    if not text or len(text) > LONGEST_NAME or not text.isprintable():
+        raise ConfigError(
+            f"'{printable(text)}' is not a name: expected 1 to {LONGEST_NAME} printable characters"
+        )
+    return text
+
+
+def revocation_list(settings: Settings, identity: Identity) -> str | None:
+    """The path of ``--crl``, whose content can be used now."""
+    given = settings.one("crl")
+    if given is None:
+        return None
+    found = load_revocations(given.text, identity.credentials.authorities)
+    if found.problem:
+        raise ConfigError(f"{given.where}: {found.problem}")
+    return os.path.abspath(given.text)
+
+
+def proxies(settings: Settings) -> tuple[Hop, ...] | None:
+    """The way out that ``--via`` describes; None: as this machine is set up (row N1)."""
+    given = settings.all("via")
+    file = settings.one("via-password-file")
+    words = [value for value in given if value.text in ("none", "auto")]
+    for value in given:
+        if value in words:
+            if len(given) > 1:
+                value.wrong("it stands beside others", f"{value.text} alone, or a chain of URLs")
+            continue
+        hop = parse_hop(value.text, value.where)
+        if hop.password is not None and value.from_file:
+            _demand_private(value)
+    if file is not None and (words or not given):
+        file.wrong("there is no proxy that it could be for", "--via with a user name")
+    if words:
+        return None if words[0].text == "auto" else ()
+    password = file.parsed(_password) if file is not None else None
+    return parse_via([value.text for value in given], password, given[-1].where) if given else ()
+
+
+def _password(path: str) -> str:
+    try:
+        return read_password_file(path)
+    except ConfigError as error:
+        # The place is told by whoever knows whether it is an option or a key.
+        raise ConfigError(str(error).removeprefix("--via-password-file ")) from None
+
+
+def _demand_private(given: Given) -> None:
+    mode = stat.S_IMODE(os.stat(given.from_file).st_mode)
+    if mode & 0o077:
+        raise ConfigError(
+            f"{given.where}: others can read this file (mode {mode:04o}) and there is a password "
+            f"in it: expected chmod 600 {printable(given.from_file)}"
+        )
+
+
+def front_ends(settings: Settings) -> tuple[tuple[Any, Any], ...]:
+    """What each front end makes of its options, in the order of this function."""
+    found: list[tuple[Any, Any]] = []
+    socks, users = SocksFrontEnd(), settings.one("socks-auth-file")
+    logins = users.parsed(read_users) if users is not None else None
+    for given in settings.all("socks"):
+        config = given.parsed(socks.parse)
+        found.append((socks, attrs.evolve(config, users=logins) if logins else config))
+    if users is not None and not found:
+        users.wrong("there is no SOCKS server that it could be for", "--socks as well")
+    forward = ForwardFrontEnd()
+    found += [(forward, given.parsed(forward.parse)) for given in settings.all("forward")]
+    return tuple(found)

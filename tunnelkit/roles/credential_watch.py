@@ -1,0 +1,133 @@
+"""Keys and revocation lists that change while an end runs (rows K2, K5; X17)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+from cryptography import x509
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from tunnelkit.errors import Code, ConfigError
+from tunnelkit.net.session import Session
+from tunnelkit.net.shared import Shared
+from tunnelkit.net.tls_context import TlsContext
+from tunnelkit.policy.identity import Identity, load_identity
+from tunnelkit.policy.printable import printable
+from tunnelkit.policy.revocation import Revocations, load_revocations
+
+_log = Logger()
+
+INTERVAL = 1.0
+"""Seconds between two looks at the files."""
+
+
+class CredentialWatch:
+    """Reads an end's identity and revocation list again whenever one of the files changes.
+
+    ``context`` is always the newest that could be made. An identity that
+    cannot be read leaves the old one in force; a revocation list that cannot
+    be read means that nobody gets in. Tunnels of the revoked are cut.
+    """
+
+    def __init__(self, shared: Shared, identity_file: str, crl_file: str | None) -> None:
+        self._shared = shared
+        self._identity_file = identity_file
+        self._crl_file = crl_file
+        self._seen = self._stamps()
+        self._identity = load_identity(identity_file)
+        self._revocations: Revocations | None = None
+        self._cleared: WeakSet[Session] = WeakSet()
+        self.context = self._read()
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when ``context`` is a new one."""
+        self._loop = LoopingCall(self.look)
+        self._loop.clock = shared.reactor
+
+    def start(self) -> None:
+        """Look at the files from now on."""
+        self._loop.start(INTERVAL, now=False)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def look(self) -> None:
+        """Look once: take in what has changed, then cut whoever is revoked."""
+        stamps = self._stamps()
+        if stamps != self._seen:
+            self._seen = stamps
+            self._take_identity()
+            try:
+                self.context = self._read()
+            except ConfigError as error:
+                _log.error("The keys have changed and cannot be used: {why}", why=str(error))
+            else:
+                self.on_change()
+        self._cut_revoked()
+
+    def _take_identity(self) -> None:
+        try:
+            found = load_identity(self._identity_file)
+        except ConfigError as error:
+            _log.error("{why}; going on with the keys from before", why=str(error))
+            return
+        old = self._identity
+        if _meets_elsewhere(old, found):
+            _log.error("The name or rendezvous secret has changed: restart this end to use it")
+            return
+        self._identity = found
+        if old.credentials.certificate != found.credentials.certificate:
+            _log.info("New certificate for {name} in force", name=found.name)
+
+    def _read(self) -> TlsContext:
+        """The context for the identity and the list of now."""
+        credentials = self._identity.credentials
+        if self._crl_file is not None:
+            revocations = load_revocations(self._crl_file, credentials.authorities)
+            if revocations.problem:
+                _log.error("{why}: nobody gets in", why=revocations.problem)
+            elif self._revocations is not None:
+                _log.info("{where}: read again", where=revocations.where)
+            self._revocations = revocations
+            self._cleared = WeakSet()
+            credentials = revocations.apply_to(credentials)
+        return TlsContext(credentials)
+
+    def _cut_revoked(self) -> None:
+        revocations = self._revocations
+        if revocations is None or revocations.crl is None:
+            return
+        for session in [one for one in self._shared.holders if isinstance(one, Session)]:
+            if session in self._cleared:
+                continue
+            certificate = session.link.engine.peer_certificate
+            if certificate is not None and _is_listed(revocations.crl, certificate):
+                _log.warn("{peer} has been revoked: cut", peer=printable(session.peer))
+                session.end(Code.NOT_ALLOWED, "the certificate has been revoked")
+            else:
+                self._cleared.add(session)
+
+    def _stamps(self) -> tuple[Any, ...]:
+        return tuple(_stamp(path) for path in (self._identity_file, self._crl_file) if path)
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """What tells a changed file from the same one; None: it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _meets_elsewhere(old: Identity, new: Identity) -> bool:
+    return (old.name, old.rendezvous_secret) != (new.name, new.rendezvous_secret)
+
+
+def _is_listed(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:
+    return crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
