@@ -1,0 +1,151 @@
+"""``tunnelkit keys`` as its users see it: output, exit status, one line for a mistake."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import tunnelkit
+import tunnelkit.cli
+from tunnelkit.cli import main as cli
+from tunnelkit.policy.identity import load_identity
+
+Capture = pytest.CaptureFixture[str]
+
+
+def ok(capture: Capture, *argv: str) -> str:
+    """Run a command line that must work; what it printed."""
+    assert cli.main(argv) == 0
+    captured = capture.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def mistake(capture: Capture, *argv: str) -> str:
+    """Run one that must not; its one line."""
+    assert cli.main(argv) == 2
+    captured = capture.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("tunnelkit: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_the_lines_of_the_specification_work(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "made a CA in KEYS" in ok(capsys, "keys", "init", "--dir", "KEYS")
+    assert "KEYS/alice.pem" in ok(capsys, "keys", "issue", "alice", "--dir", "KEYS")
+    assert "bob.pem" in ok(capsys, "keys", "issue", "bob", "--dir", "KEYS", "--out", "bob.pem")
+    assert "revoked 1 certificate of bob in KEYS/revoked.crl" in ok(
+        capsys, "keys", "revoke", "bob", "--dir", "KEYS"
+    )
+    assert load_identity("KEYS/alice.pem").name == "alice"
+    shown = ok(capsys, "keys", "show", "KEYS")
+    assert "alice  valid until" in shown
+    assert "bob  revoked since" in shown
+
+
+def test_show_prints_the_fingerprint_and_nothing_secret(tmp_path: Path, capsys: Capture) -> None:
+    keys = str(tmp_path / "KEYS")
+    ok(capsys, "keys", "init", "--dir", keys)
+    ok(capsys, "keys", "issue", "alice", "--dir", keys)
+    path = f"{keys}/alice.pem"
+    shown = ok(capsys, "keys", "show", path) + ok(capsys, "keys", "show", keys)
+    assert load_identity(path).fingerprint in shown
+    secrets = Path(path).read_text().splitlines()
+    certificate_starts = secrets.index("-----BEGIN CERTIFICATE-----")
+    for line in (*secrets[1 : certificate_starts - 1], secrets[-2]):
+        assert line not in shown
+
+
+def test_renew_says_what_a_new_secret_means(tmp_path: Path, capsys: Capture) -> None:
+    keys = str(tmp_path / "KEYS")
+    ok(capsys, "keys", "init", "--dir", keys)
+    ok(capsys, "keys", "issue", "alice", "--dir", keys)
+    before = load_identity(f"{keys}/alice.pem")
+    assert "renewed alice" in ok(capsys, "keys", "renew", "alice", "--dir", keys)
+    out = ok(capsys, "keys", "renew", "alice", "--dir", keys, "--rendezvous-secret")
+    assert "renew every other end" in out
+    assert load_identity(f"{keys}/alice.pem").rendezvous_secret != before.rendezvous_secret
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("fly",), "there is no command 'fly', expected one of"),
+        (("fl\ny",), "there is no command 'fl\\ny'"),
+        (("keys",), "the following arguments are required: ACTION"),
+        (("keys", "fly"), "invalid choice: 'fly'"),
+        (("keys", "init"), "the following arguments are required: --dir"),
+        (("keys", "issue", "--dir", "KEYS"), "the following arguments are required: NAME"),
+        (("keys", "issue", "a", "--dir", "KEYS"), "keys KEYS: No such file or directory"),
+        (("keys", "issue", "a/b", "--dir", "KEYS"), "'a/b' cannot be a name"),
+        (("keys", "issue", "a", "--dir", "KEYS", "--days", "0"), "expected a number from 1 to"),
+        (("keys", "issue", "a", "--dir", "KEYS", "--days", "x"), "expected a number from 1 to"),
+        (("keys", "issue", "a", "--dir", "KEYS", "--fast"), "unrecognized arguments: --fast"),
+        (("keys", "show", "none.pem"), "identity none.pem: there is no such file"),
+        (("keys", "show", "."), "others can enter it"),
+    ],
+)
+def test_each_mistake_is_one_line_and_status_2(
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: Sequence[str],
+    expected: str,
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert expected in mistake(capsys, *argv)
+
+
+def test_version_and_help(capsys: Capture) -> None:
+    for option, expected in (("--version", tunnelkit.__version__), ("--help", "keys")):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([option])
+        assert caught.value.code == 0
+        assert expected in capsys.readouterr().out
+
+
+def test_a_broken_command_does_not_hurt_the_others(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cmd_broken.py").write_text("import there_is_no_such_module\n")
+    monkeypatch.setattr(tunnelkit.cli, "__path__", [*tunnelkit.cli.__path__, str(tmp_path)])
+    keys = str(tmp_path / "KEYS")
+    ok(capsys, "keys", "init", "--dir", keys)
+    assert "the command broken does not work here" in mistake(capsys, "broken")
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "broken" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_quiet(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "command_names", interrupted)
+    assert cli.main(["keys"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_installed_command_ends_quietly_when_nobody_reads_on(tmp_path: Path) -> None:
+    keys = str(tmp_path / "KEYS")
+    command = [sys.executable, "-m", "tunnelkit.cli.main", "keys"]
+    subprocess.run([*command, "init", "--dir", keys], check=True, timeout=30)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as nobody:
+        done = subprocess.run(
+            [*command, "show", keys], stdout=nobody, stderr=subprocess.PIPE, timeout=30
+        )
+    assert done.stderr == b""
+    assert done.returncode == 141
