@@ -179,8 +179,9 @@ class SocketCarrier:
             return 0
         size = len(view)
         if self._owner is not None and self._owner.flushing:
-            self._stalled = size > 0
-            return 0
+            sent = self._owner.write(view)
+            self._stalled = self._stalled or sent < size
+            return sent
         try:
             sent = sock.send(view)
         except (BlockingIOError, InterruptedError):
@@ -367,12 +368,13 @@ class _Takeover:
     asked for more exactly when it has.
     """
 
-    __slots__ = ("_asked", "_carrier", "_transport", "flushing", "then_finish")
+    __slots__ = ("_asked", "_carrier", "_room", "_transport", "flushing", "then_finish")
 
     def __init__(self, transport: Any, carrier: SocketCarrier) -> None:
         self._transport = transport
         self._carrier = carrier
         self._asked = False
+        self._room = _SMALLEST_READ
         self.flushing = True
         self.then_finish = False
 
@@ -380,20 +382,36 @@ class _Takeover:
         transport = self._transport
         transport.stopReading()
         transport.unregisterProducer()
-        transport.registerProducer(self, False)
-        transport.startWriting()
+        # Only the transport's inside tells whether there is anything to send; if it looks
+        # different one day, there may be.
+        if len(transport.dataBuffer) == transport.offset and not getattr(
+            transport, "_tempDataLen", 1
+        ):
+            self._flushed()
+        else:
+            transport.registerProducer(self, False)
+            transport.startWriting()
+
+    def _flushed(self) -> None:
+        self.flushing = False
+        # Registered only to hear of the transport's end.
+        self._transport.registerProducer(self, True)
+        self._transport.stopWriting()
+
+    def write(self, view: memoryview | bytes | bytearray) -> int:
+        """Put a little behind what the transport still has to send."""
+        taken = bytes(view[: self._room])
+        self._room -= len(taken)
+        self._transport.write(taken)
+        return len(taken)
 
     def resumeProducing(self) -> None:
         if not self._asked:
             self._asked = True  # on registration: says nothing
             return
         if self.flushing:
-            self.flushing = False
-            transport = self._transport
-            transport.unregisterProducer()
-            # Registered again only to hear of the transport's end.
-            transport.registerProducer(self, True)
-            transport.stopWriting()
+            self._transport.unregisterProducer()
+            self._flushed()
             if self.then_finish:
                 self._carrier.finish_writing()
             self._carrier.flushed()

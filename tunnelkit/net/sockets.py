@@ -88,6 +88,20 @@ def _inet_family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def keep_alive(sock: socket.socket, idle: int = 60, interval: int = 15, count: int = 4) -> None:
+    """Have the kernel notice a peer that is gone without a word: after ``idle`` seconds of
+    silence it asks every ``interval`` seconds, ``count`` times. Accepted sockets inherit it."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", count),
+    ):
+        option = getattr(socket, name, None)  # platforms differ
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 # -- listening ------------------------------------------------------------
 
 
