@@ -1,7 +1,11 @@
-"""How many cases the fuzz tests run (R8): 20,000 each, or 262,144 with TUNNELKIT_FUZZ=full."""
+"""Input for parsers: damaged, or cut into pieces.
+
+Fuzz tests run 20,000 cases each, or 262,144 with TUNNELKIT_FUZZ=full (R8).
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections.abc import Iterator
@@ -31,3 +35,9 @@ def damaged(seeds: list[bytes], *, seed: int = 1, cases: int = CASES) -> Iterato
             else:
                 data += dice.choice(seeds)
         yield bytes(data)
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    """``data`` cut at the given places, any numbers; one piece if there are none."""
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in itertools.pairwise(places)]
