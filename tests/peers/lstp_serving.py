@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable
 
 from tests.peers.lstp_channel import Channel, ChannelFailed
-from tests.peers.lstp_peer import ConnectionEnded, LstpPeer
+from tests.peers.lstp_peer import LstpPeer
+from tests.peers.lstp_stream import ConnectionEnded
 
 PIECE = 65_536
 

@@ -14,7 +14,8 @@ from tests.peers.lstp_messages import (
     Type,
     encode,
 )
-from tests.peers.lstp_peer import ConnectionEnded, LstpPeer, PeerError
+from tests.peers.lstp_peer import LstpPeer
+from tests.peers.lstp_stream import ConnectionEnded, PeerError
 
 
 class MisbehavingPeer(LstpPeer):

@@ -14,14 +14,9 @@ import pytest
 from tests.peers.certificates import TestAuthority
 from tests.peers.lstp_channel import Channel, ChannelFailed
 from tests.peers.lstp_messages import MAX_DATA, Json, PeerViolation, Type, encode
-from tests.peers.lstp_peer import (
-    ConnectionEnded,
-    LstpPeer,
-    PeerError,
-    RoleConflict,
-    SetupMismatch,
-)
+from tests.peers.lstp_peer import LstpPeer, RoleConflict, SetupMismatch
 from tests.peers.lstp_serving import ServingEnd
+from tests.peers.lstp_stream import ConnectionEnded, PeerError
 from tests.peers.lying_middle import Lies, LyingMiddle
 from tests.peers.misbehaving import MisbehavingPeer
 

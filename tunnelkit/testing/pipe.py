@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from enum import Enum
 from random import Random
 from typing import cast
 
@@ -35,16 +34,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelkit.testing.clock import TestClock
+from tunnelkit.testing.wire import Wire, WireEnd
 
 WHOLE = 1 << 16
 """The largest piece in which data is delivered: what Twisted reads at once."""
-
-
-class _End(Enum):
-    """What follows the last byte of a wire."""
-
-    FINISHED = "an orderly end"
-    RESET = "a reset"
 
 
 def seeded_chunks(seed: int, largest: int = WHOLE) -> Callable[[], int]:
@@ -56,58 +49,6 @@ def seeded_chunks(seed: int, largest: int = WHOLE) -> Callable[[], int]:
         return min(random.randint(1, 1 << random.randrange(bits + 1)), largest)
 
     return size
-
-
-class _Wire:
-    """What travels in one direction."""
-
-    __slots__ = ("capacity", "end", "parts", "size")
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.parts: deque[tuple[float, bytes]] = deque()
-        self.size = 0
-        self.end: tuple[float, _End] | None = None
-
-    @property
-    def room(self) -> int:
-        return self.capacity - self.size
-
-    def put(self, due: float, data: bytes) -> None:
-        self.parts.append((due, data))
-        self.size += len(data)
-
-    def take(self, now: float, limit: int) -> bytes:
-        """Up to ``limit`` of the bytes that have arrived by ``now``."""
-        taken = bytearray()
-        while self.parts and self.parts[0][0] <= now and len(taken) < limit:
-            due, data = self.parts.popleft()
-            wanted = limit - len(taken)
-            taken += data[:wanted]
-            if len(data) > wanted:
-                self.parts.appendleft((due, data[wanted:]))
-        self.size -= len(taken)
-        return bytes(taken)
-
-    def arrived_end(self, now: float) -> _End | None:
-        """The end, if it is the next thing and has arrived."""
-        if self.parts or self.end is None or self.end[0] > now:
-            return None
-        return self.end[1]
-
-    def is_reset(self, now: float) -> bool:
-        """Whether a reset has arrived, with or without data before it."""
-        return self.end is not None and self.end[1] is _End.RESET and self.end[0] <= now
-
-    def next_due(self) -> float | None:
-        """When the next thing arrives."""
-        if self.parts:
-            return self.parts[0][0]
-        return self.end[0] if self.end else None
-
-    def clear(self) -> None:
-        self.parts.clear()
-        self.size = 0
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
@@ -252,7 +193,7 @@ class PipeEnd:
             self._producer_paused = True
             cast("IPushProducer", self._producer).pauseProducing()
 
-    def transmit(self, wire: _Wire, inbound: _Wire, now: float) -> bool:
+    def transmit(self, wire: Wire, inbound: Wire, now: float) -> bool:
         """Move what fits from the queue to ``wire``, and what follows an empty queue."""
         if self.disconnected or self._aborting or self._write_ended:
             return False
@@ -274,7 +215,7 @@ class PipeEnd:
         self._ran_empty |= moved
         return self._queue_empty(wire, now) or moved
 
-    def _queue_empty(self, wire: _Wire, now: float) -> bool:
+    def _queue_empty(self, wire: Wire, now: float) -> bool:
         if self._producer is not None:
             # A pull producer is asked once for each time that the queue runs empty.
             if not (self._producer_paused if self._streaming else self._ran_empty):
@@ -287,19 +228,19 @@ class PipeEnd:
             return True
         if self._write_ending:
             self._write_ended = True
-            wire.end = (now + self._pipe.latency, _End.FINISHED)
+            wire.end = (now + self._pipe.latency, WireEnd.FINISHED)
             half_close = IHalfCloseableProtocol(self.protocol, None)
             if half_close is not None:
                 half_close.writeConnectionLost()
             return True
         return False
 
-    def receive(self, wire: _Wire, now: float) -> bool:
+    def receive(self, wire: Wire, now: float) -> bool:
         """Deliver one chunk, or the end, of what has arrived."""
         end = wire.arrived_end(now)
         if not self.reading or self.disconnected:
             return False
-        if end is _End.RESET:
+        if end is WireEnd.RESET:
             self.lose(Failure(ConnectionLost()))
             return True
         if self._read_ended:
@@ -309,7 +250,7 @@ class PipeEnd:
             self.delivered += len(data)
             cast("IProtocol", self.protocol).dataReceived(data)
             return True
-        if end is not _End.FINISHED:
+        if end is not WireEnd.FINISHED:
             return False
         self._read_ended = True
         half_close = IHalfCloseableProtocol(self.protocol, None)
@@ -369,7 +310,7 @@ class Pipe:
         addresses = [IPv4Address("TCP", "192.0.2.1", 1001), IPv4Address("TCP", "192.0.2.2", 2002)]
         self.first = PipeEnd(self, addresses[0], addresses[1])
         self.second = PipeEnd(self, addresses[1], addresses[0])
-        self._wires = {self.first: _Wire(capacity), self.second: _Wire(capacity)}
+        self._wires = {self.first: Wire(capacity), self.second: Wire(capacity)}
         self._stalled = False
         self._next_turn: IDelayedCall | None = None
 
@@ -411,9 +352,9 @@ class Pipe:
         wire, back = self._wires[end], self._wires[self._other(end)]
         if not clean:
             wire.clear()
-            wire.end = (self.clock.seconds(), _End.RESET)
+            wire.end = (self.clock.seconds(), WireEnd.RESET)
         elif wire.end is None:
-            wire.end = (self.clock.seconds() + self.latency, _End.FINISHED)
+            wire.end = (self.clock.seconds() + self.latency, WireEnd.FINISHED)
         if clean and back.parts:
             self._refuse(back, wire)
         self.wake()
@@ -421,11 +362,11 @@ class Pipe:
     def _other(self, end: PipeEnd) -> PipeEnd:
         return self.second if end is self.first else self.first
 
-    def _refuse(self, back: _Wire, wire: _Wire) -> None:
+    def _refuse(self, back: Wire, wire: Wire) -> None:
         """Bytes came for an end that is closed: the other one will be reset."""
         back.clear()
-        if wire.end is None or wire.end[1] is not _End.RESET:
-            wire.end = (self.clock.seconds() + self.latency, _End.RESET)
+        if wire.end is None or wire.end[1] is not WireEnd.RESET:
+            wire.end = (self.clock.seconds() + self.latency, WireEnd.RESET)
 
     def _turn(self) -> None:
         """One delivery each way, and what room it makes."""
