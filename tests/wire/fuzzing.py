@@ -1,16 +1,11 @@
-"""Mutations of valid inputs, for every parser's fuzz test (figure R8).
-
-``TUNNELKIT_FUZZ_CASES`` sets how many cases each parser gets; 20,000 by
-default, 262,144 for the full run. The same number gives the same cases.
-"""
+"""Mutations of valid LSTP input, with a taste for what breaks JSON parsers (figure R8)."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Sequence
 
-CASES = int(os.environ.get("TUNNELKIT_FUZZ_CASES", "20000"))
+from tests.fuzz import CASES
 
 _TOKENS = (
     b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\\u", b"\\ud800", b"null", b"true", b"NaN",

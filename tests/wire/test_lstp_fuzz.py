@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.wire.fuzzing import CASES, cases, pieces
+from tests.fuzz import CASES
+from tests.wire.fuzzing import cases, pieces
 from tests.wire.test_lstp_vectors import VECTORS
 from tunnelkit.core.lstp_middle import Command, Lobby, MiddleConnection
 from tunnelkit.core.lstp_setup import Event, Partner, Setup, Verification, Verified
