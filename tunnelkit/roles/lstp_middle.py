@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from typing import Any
 
 import attrs
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from tunnelkit.core.lstp_middle import Lobby
+from tunnelkit.errors import ConfigError
+from tunnelkit.interfaces import IProxyRole
+from tunnelkit.net.lstp_middle import LstpMiddleFactory
+from tunnelkit.net.sockets import Listener, format_address
+from tunnelkit.policy.acl import Policy
+from tunnelkit.policy.special import Network
+
+_log = Logger()
+
+GRACE = 30.0
+"""Seconds in which pairs may finish when the middle is told to stop."""
 
 
 @attrs.frozen
@@ -15,7 +34,7 @@ class LstpMiddleConfig:
     """Address and port of each listener; port 0 is any free one."""
     name: str
     """Its name in topologies."""
-    admit: tuple[IPv4Network | IPv6Network, ...] = ()
+    admit: tuple[Network, ...] = ()
     """Networks that ends may come from; empty: all."""
     admission_token: str | None = attrs.field(default=None, repr=False)
     """What an end has to show; None: nothing."""
@@ -25,3 +44,64 @@ class LstpMiddleConfig:
     """Of those, from one address."""
     max_in_setup: int = 200
     """Connections at once whose setup is not complete."""
+
+
+class LstpMiddleService(Service):
+    """One running middle; its ports are bound when it is made (`ConfigError` if one is taken)."""
+
+    def __init__(self, reactor: Any, name: str, config: LstpMiddleConfig) -> None:
+        self._reactor = reactor
+        self._role = name
+        lobby = Lobby(
+            config.name,
+            format_address(config.listen[0]),
+            admission=config.admission_token,
+            max_waiting=config.max_waiting,
+            max_waiting_per_address=config.max_waiting_per_address,
+            max_in_setup=config.max_in_setup,
+        )
+        self.factory = LstpMiddleFactory(reactor, lobby, admit=config.admit)
+        self._listeners: list[Listener] = []
+        own = Policy().own
+        try:
+            for address, port in config.listen:
+                self._listeners.append(self.factory.listen(own(address, port, "tcp")))
+        except ConfigError:
+            self._close_listeners()
+            raise
+
+    def startService(self) -> None:
+        """Say that the middle is there."""
+        Service.startService(self)
+        addresses = ", ".join(listener.address for listener in self._listeners)
+        _log.info("READY {role}: listening on {addresses}", role=self._role, addresses=addresses)
+
+    def stopService(self) -> Deferred[None]:
+        """Take nobody new; fires when the pairs have ended, after `GRACE` seconds at most."""
+        Service.stopService(self)
+        self._close_listeners()
+        drained = self.factory.shut_down()
+        timer: IDelayedCall = self._reactor.callLater(GRACE, self.factory.abort_pairs)
+
+        def done(result: None) -> None:
+            if timer.active():
+                timer.cancel()
+
+        return drained.addCallback(done)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+
+@implementer(IPlugin, IProxyRole)
+class LstpMiddle:
+    """``twistd lstp-middle``: pairs ends and passes their bytes on."""
+
+    name = "lstp-middle"
+    description = "LSTP middle: pairs two ends that dial it and passes their bytes on, unread."
+    config_class = LstpMiddleConfig
+
+    def make_service(self, reactor: Any, config: Any) -> IService:
+        """The running middle; raises `ConfigError` for a port that is taken."""
+        return LstpMiddleService(reactor, self.name, config)
