@@ -147,10 +147,10 @@ class Parties:
         """Raise PartyFailed, with the end of its log, if a process has ended."""
         for party in self.running:
             if party.process.poll() is not None:
-                lines = party.log.read_text(errors="replace").strip().splitlines()[-3:]
+                lines = party.log.read_text(errors="replace").strip().splitlines()[-1:]
                 raise PartyFailed(
                     f"{party.name} ended with status {party.process.returncode}: "
-                    + (" | ".join(lines) or "no output")
+                    + (lines[0] if lines else "no output")
                 )
 
     def wait_for_answer(

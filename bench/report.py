@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells = [line[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
         text.append("  ".join(cells).rstrip())
-    text.insert(1, "  ".join("-" * width for width in widths))
+    text.insert(1, "  ".join("-" * width for width in widths).rstrip())
     return "\n".join(text)
 
 
@@ -43,3 +44,16 @@ def verdict(value: float, aim: float, *, at_most: bool = False) -> str:
     if math.isnan(value):
         return "-"
     return "ok" if (value <= aim if at_most else value >= aim) else "short"
+
+
+def as_json(value: object) -> str:
+    """Indented JSON; what has no figure is null."""
+
+    def plain(part: object) -> object:
+        if isinstance(part, dict):
+            return {str(key): plain(item) for key, item in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [plain(item) for item in part]
+        return None if isinstance(part, float) and math.isnan(part) else part
+
+    return json.dumps(plain(value), indent=2)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from bench import loads
+from bench import loads, traffic
 from bench.parties import Layout, Parties, PartyFailed
 from bench.systems import System
 
@@ -46,10 +46,10 @@ class Rig:
         server = self.layout.server
         port = server.free_port()
         counter = self._applications.directory / "received"
-        self._counter = loads.Counter(str(counter))
+        self._counter = traffic.Counter(str(counter))
         host = "127.0.0.1" if server.namespace is None else "0.0.0.0"
         serve = ["serve", host, str(port), "--counter", str(counter)]
-        self._applications.start("target", [sys.executable, loads.__file__, *serve], server)
+        self._applications.start("target", [sys.executable, traffic.__file__, *serve], server)
         self._applications.wait_for_answer(server, ("127.0.0.1", port))
         self.entry = self.system.start(self.parties, self.layout, port)
         self.parties.wait_for_answer(self.layout.client, self.entry)
@@ -75,10 +75,10 @@ class Rig:
         if down:
             load = "fetch"
             path = Path(self._applications.directory, "fetched")
-            counter = loads.Counter(str(path))
+            counter = traffic.Counter(str(path))
             options += ["--counter", str(path)]
         before = counter.value()
-        command = [sys.executable, loads.__file__, load, self.entry[0], str(self.entry[1])]
+        command = [sys.executable, traffic.__file__, load, self.entry[0], str(self.entry[1])]
         process = self.layout.client.call(
             lambda: subprocess.Popen([*command, *options], stderr=subprocess.PIPE)
         )
@@ -97,7 +97,7 @@ class Rig:
             process.communicate()
             self._settle(counter)
 
-    def _settle(self, counter: loads.Counter) -> None:
+    def _settle(self, counter: traffic.Counter) -> None:
         """Wait until what is still on its way has arrived, so that the next load starts alone."""
         deadline = time.monotonic() + 5
         last = -1

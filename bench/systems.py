@@ -65,10 +65,12 @@ class NoTunnel(System):
         return layout.server.address, target
 
 
-class _Ssh(System):
+class Ssh(System):
+    """What the systems made of OpenSSH have in common."""
+
     programs = ("ssh", "sshd", "ssh-keygen")
 
-    def _bastion(self, parties: Parties, place: Place) -> list[str]:
+    def bastion(self, parties: Parties, place: Place) -> list[str]:
         """Start an sshd with throw-away keys; returns how to call a client of it."""
         directory = parties.directory
         for key in ("host", "user"):
@@ -115,7 +117,7 @@ MaxSessions 1000
         ]
 
 
-class SshPair(_Ssh):
+class SshPair(Ssh):
     """Both ends dial a bastion; it decrypts and encrypts again."""
 
     name = "ssh-pair"
@@ -123,7 +125,7 @@ class SshPair(_Ssh):
 
     def start(self, parties: Parties, layout: Layout, target: int) -> Address:
         """The bastion, then the server side's ssh, then the client side's."""
-        ssh = self._bastion(parties, layout.middle)
+        ssh = self.bastion(parties, layout.middle)
         between, entry = layout.middle.free_port(), layout.client.free_port()
         reverse = f"127.0.0.1:{between}:127.0.0.1:{target}"
         parties.start("ssh -R", [*ssh, "-R", reverse], layout.server)
@@ -133,7 +135,7 @@ class SshPair(_Ssh):
         return "127.0.0.1", entry
 
 
-class SshLeg(_Ssh):
+class SshLeg(Ssh):
     """Half the job: one leg, the sshd beside the target."""
 
     name = "ssh-leg"
@@ -141,7 +143,7 @@ class SshLeg(_Ssh):
 
     def start(self, parties: Parties, layout: Layout, target: int) -> Address:
         """The sshd at the server's place and one client."""
-        ssh = self._bastion(parties, layout.server)
+        ssh = self.bastion(parties, layout.server)
         entry = layout.client.free_port()
         forward = f"127.0.0.1:{entry}:127.0.0.1:{target}"
         parties.start("ssh -L", [*ssh, "-L", forward], layout.client)

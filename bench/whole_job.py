@@ -8,13 +8,12 @@ processes, not of the applications.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 
 from bench import loads
 from bench.parties import PartyFailed, loopback, prepared
-from bench.report import median, number, table, verdict
+from bench.report import as_json, median, number, table, verdict
 from bench.rig import Rig, describe, rigs
 from bench.systems import choose
 
@@ -91,8 +90,8 @@ def measure_all(
             except (PartyFailed, loads.LoadError) as error:
                 notes.append(f"{rig.system.name}: run {run + 1} failed: {describe(error)}")
                 continue
-            for column, figure in figures.items():
-                results[rig.system.name][column].append(figure)
+            for column, value in figures.items():
+                results[rig.system.name][column].append(value)
     return results
 
 
@@ -153,7 +152,7 @@ def main() -> int:
         for name, columns in results.items()
     }
     if options.json:
-        print(json.dumps({"setting": setting, "notes": notes, "runs": results}, indent=2))
+        print(as_json({"setting": setting, "notes": notes, "runs": results}))
     else:
         print(f"Medians of {runs} alternating runs. {setting}.\n")
         head = ["system", *COLUMNS.values()]
