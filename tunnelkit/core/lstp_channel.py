@@ -3,7 +3,7 @@
 `TABLE` is the sequencing of rows L3 and L5, read as: in this state, this
 message leads to this action and that state. What is not in the table is a
 protocol error that ends the channel. The actions are methods of
-`tunnelkit.core.lstp_mux.LstpMux`.
+`tunnelkit.core.lstp_actions.ChannelActions`.
 
         the side that asks (opener)                the side that is asked
         REQUESTED   CONNECTION_REQUEST sent        ADMITTED   ACK sent, not begun
@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tunnelkit.core.credit import Budget, Inbound, Outbound
-from tunnelkit.core.path import Mark
+from tunnelkit.core.credit import Budget
+from tunnelkit.core.flow import ChannelFlow
+from tunnelkit.wire.lstp import ConnectionRequest
 from tunnelkit.wire.lstp import MessageType as M
 
 
@@ -90,28 +91,22 @@ TABLE: dict[tuple[State, M], tuple[str, State]] = {
 }
 """``{(state, message): (action, state after it)}``; an action may choose another end."""
 
-SENDING = frozenset({State.REQUESTED, State.BEGINNING, State.DIALLING, State.OPEN})
-"""States in which this side may put data on the channel (DIALLING: only after ``opened``)."""
+SENDING = frozenset({State.REQUESTED, State.BEGINNING, State.OPEN})
+"""States in which this side may put data on the channel."""
 
 
-class Channel:
+class Channel(ChannelFlow):
     """State and offsets of one channel. Nothing in here knows which connection carries it."""
 
     __slots__ = (
-        "ack_at",
         "far_finished",
         "id",
-        "inbound",
-        "mark",
         "near_finished",
         "opener",
-        "outbound",
         "paused",
-        "progress",
         "reported_end",
         "request",
         "requested_at",
-        "stalled",
         "state",
     )
 
@@ -124,23 +119,15 @@ class Channel:
         far_window: int,
         budget: Budget,
     ) -> None:
+        super().__init__(near_window, far_window, budget)
         self.id = number
         self.state = state
         self.opener = opener
-        self.inbound = Inbound(near_window, budget)
-        self.outbound = Outbound(far_window)
         self.near_finished = False
         self.far_finished = False
         self.paused = False
-        self.request: object = None
-        """The CONNECTION_REQUEST that asked for it, until it has begun."""
+        self.request: ConnectionRequest | None = None
+        """What asked for it, until it has begun: the layer above does not know of it before."""
         self.reported_end = False
         """The layer above has had its ChannelEnded."""
         self.requested_at = 0.0
-        self.ack_at = 0.0
-        """When the sender must be told of what was taken; 0: nothing to tell."""
-        self.mark: Mark | None = None
-        self.progress = 0.0
-        """When an acknowledgement last moved, or sending began."""
-        self.stalled = False
-        """Its application does not take data, so its bytes in flight are not the path's."""

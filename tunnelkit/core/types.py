@@ -167,8 +167,10 @@ class Mux(Protocol):
     """Bytes before each frame's payload."""
     max_frame: int
     """Largest payload of one frame."""
-    path: Path
-    """What is known of the way to the other end."""
+
+    @property
+    def path(self) -> Path:
+        """What is known of the way to the other end."""
 
     def receive(self, data: memoryview, now: float) -> Sequence[Event]:
         """Take bytes as they come, cut anywhere."""
@@ -192,7 +194,7 @@ class Mux(Protocol):
         """Answer `ChannelRequested`: it is not."""
 
     def sendable(self, channel: int) -> int:
-        """Payload bytes that may be sent on this channel now; 0: wait for `Writable` or the path."""
+        """Payload bytes that may be sent on this channel now; 0: see `waits_for_path`."""
 
     def waits_for_path(self, channel: int) -> bool:
         """True if ``sendable`` is 0 only because enough is in flight: no `Writable` will come,
