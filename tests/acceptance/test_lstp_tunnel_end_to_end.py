@@ -147,7 +147,7 @@ def test_redis_through_a_forward(processes: Processes, identities: Identities) -
     ("case", "url", "reply"),
     [
         ("no rule", "http://127.0.0.1:9/", 2),
-        ("network unreachable", f"http://{UNREACHABLE}:80/", 3),
+        ("unreachable", f"http://{UNREACHABLE}:80/", 4),
         ("no such host", "http://nobody.invalid/", 4),
         ("refused", f"http://127.0.0.1:{REFUSED_PORT}/", 5),
     ],
