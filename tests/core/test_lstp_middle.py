@@ -490,17 +490,35 @@ def test_shutting_down_sends_away_everybody_who_is_not_paired() -> None:
     assert (room.lobby.in_setup, room.lobby.waiting, room.lobby.pairs) == (0, 0, 1)
 
 
-def test_ten_thousand_waiting_ends_take_little_memory_and_an_eleventh_thousand_is_refused() -> None:
+def common_number(number: int) -> str:
+    return derive_common(b"r" * 32, str(number))
+
+
+def test_a_waiting_end_takes_little_memory() -> None:
     room = Room()
     tracemalloc.start()
-    for number in range(10_000):
-        room.wait(client("a", derive_common(b"r" * 32, str(number))), "127.0.0.1")
+    for number in range(1000):
+        room.wait(client("a", common_number(number)))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert used / 10_000 < 4096
+    assert used / 1000 < 4096
+
+
+def test_ten_thousand_ends_of_one_address_wait_and_one_more_is_refused() -> None:
+    room = Room()
+    for number in range(10_000):
+        room.wait(client("a", common_number(number)), "127.0.0.1")
     connection, commands = room.arrive(client(common=LAB), "127.0.0.1")
     assert is_refused(commands, connection, Code.LIMIT)
     assert len(room.lobby.deadline_passed(15.0)) == 10_000
+
+
+def test_a_crowd_that_connects_before_anybody_speaks_gets_in() -> None:
+    room = Room()
+    crowd = [room.connect("127.0.0.1") for _ in range(1000)]
+    for number, connection in enumerate(crowd):
+        assert room.lobby.receive(connection, client("a", common_number(number)), 1.0) == []
+    assert room.lobby.waiting == 1000
 
 
 def test_nothing_is_kept_of_a_pair_but_its_partner() -> None:

@@ -49,8 +49,8 @@ FIRST_BYTES_LIMIT = 10.0
 MAX_WAITING = 10_000
 MAX_WAITING_PER_ROLE = 4
 """Waiting ends of one ``common`` and role."""
-MAX_IN_SETUP = 200
-"""Connections that have not sent their setup yet."""
+MAX_IN_SETUP = 1000
+"""Connections that have not sent their setup yet; a crowd that comes back at once must fit."""
 
 KEEPALIVE = encode(PropertyExchange())
 
