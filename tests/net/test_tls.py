@@ -318,6 +318,28 @@ def test_nothing_can_be_read_or_written_before_the_handshake_is_complete() -> No
     assert not client.has_output
 
 
+def test_giving_memory_back_changes_nothing_at_any_moment() -> None:
+    client, server = engine(NEAR, True), engine(FAR, False)
+    for _ in range(3):
+        for source, target in ((client, server), (server, client)):
+            source.handshake()
+            source.trim()
+            move(source, target)
+            target.trim()
+    data = bytes(range(256)) * 2000
+    for _ in range(3):
+        client.write(memoryview(data))
+        client.trim()
+        wire = output(client)
+        client.trim()
+        server.feed(memoryview(wire)[:100_001])
+        server.trim()
+        got = read(server, 30_000)
+        server.trim()
+        server.feed(memoryview(wire)[100_001:])
+        assert got + read(server) == data
+
+
 # -- endings --------------------------------------------------------------
 
 

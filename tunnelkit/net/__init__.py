@@ -3,6 +3,7 @@
 poll      readiness of raw sockets, one nested epoll per reactor
 sockets   listening, accepting and connecting, only with a `Decision`
 carrier   the byte stream that carries a tunnel connection
+tls       TLS between ends, driven by hand (tls_context: trust; tls_calls: the library)
 splice    bytes from socket to socket without lifting them into Python
 relay     two byte streams joined, as a middle does
 

@@ -175,6 +175,14 @@ class TlsEngine:
         """
         return self._calls.drain_into(buffer)
 
+    def trim(self) -> None:
+        """Give back the memory that the largest batch so far has left behind.
+
+        For the moment when a session falls idle: about 1.3 times the largest
+        `feed` and the largest undrained `write`. Does nothing while bytes wait.
+        """
+        self._calls.trim()
+
     # -- plaintext --------------------------------------------------------
 
     def read_into(self, buffer: memoryview) -> int:

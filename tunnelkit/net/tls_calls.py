@@ -63,14 +63,18 @@ class PublicCalls:
             self._held = self._held[len(piece) :]
         return filled
 
+    def trim(self) -> None:
+        """There is no public way to give memory back."""
+
 
 class DirectCalls:
     """The same by direct calls into the library, without a buffer allocated or copied per call."""
 
-    __slots__ = ("_incoming", "_outgoing", "_ssl", "stopped")
+    __slots__ = ("_incoming", "_inside", "_outgoing", "_ssl", "stopped")
 
     def __init__(self, connection: SSL.Connection) -> None:
         inside: Any = connection
+        self._inside = inside
         self._ssl = inside._ssl
         self._incoming = inside._into_ssl
         self._outgoing = inside._from_ssl
@@ -110,6 +114,18 @@ class DirectCalls:
             count = _lib.BIO_read(self._outgoing, start, len(buffer))
         return count if count > 0 else 0
 
+    def trim(self) -> None:
+        """Replace the two memory BIOs, which never shrink, unless there is something in them."""
+        if _lib.BIO_get_mem_data(self._incoming, _null) > 0 or self.has_output():
+            return
+        incoming, outgoing = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        if _null in (incoming, outgoing):
+            raise MemoryError("OpenSSL cannot make a memory BIO")
+        # The session owns both from here on, and frees the old ones.
+        _lib.SSL_set_bio(self._ssl, incoming, outgoing)
+        self._incoming = self._inside._into_ssl = incoming
+        self._outgoing = self._inside._from_ssl = outgoing
+
     def _stop(self, result: int) -> None:
         error = _lib.SSL_get_error(self._ssl, result)
         if error == _lib.SSL_ERROR_WANT_READ:
@@ -129,7 +145,9 @@ def _text(pointer: Any) -> str:
 
 _PRIVATE_NAMES = (
     "BIO_get_mem_data",
+    "BIO_new",
     "BIO_read",
+    "BIO_s_mem",
     "BIO_write",
     "ERR_clear_error",
     "ERR_get_error",
@@ -138,11 +156,13 @@ _PRIVATE_NAMES = (
     "SSL_ERROR_ZERO_RETURN",
     "SSL_get_error",
     "SSL_read",
+    "SSL_set_bio",
     "SSL_write",
 )
 
 
-def _direct_calls_work() -> bool:
+def direct_calls_work() -> bool:
+    """Whether this pyOpenSSL still has every private name that `DirectCalls` needs."""
     # By name at run time: private parts of pyOpenSSL may go in any release.
     global _lib, _ffi, _from_buffer, _null
     try:
@@ -161,4 +181,4 @@ _lib: Any = None
 _ffi: Any = None
 _from_buffer: Any = None
 _null: Any = None
-Calls: type[PublicCalls] | type[DirectCalls] = DirectCalls if _direct_calls_work() else PublicCalls
+Calls: type[PublicCalls] | type[DirectCalls] = DirectCalls if direct_calls_work() else PublicCalls
