@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
+from tunnelkit.errors import RemoteProtocolError
 from tunnelkit.net import tls_calls
 from tunnelkit.net.tls import TlsContext, TlsEngine
 from tunnelkit.policy.keys import Authority
@@ -48,6 +51,21 @@ def test_memory_of_a_large_batch_is_given_back() -> None:
     server.trim()
     # What one large `feed` took goes back to the system; many small pieces may stay with malloc.
     assert before - resident() > 24 << 20
+
+
+def test_a_session_that_failed_is_gone_when_nobody_holds_it() -> None:
+    server = TlsEngine(TlsContext(Authority.create().issue("far").credentials), False)
+    server.feed(memoryview(b"GET / HTTP/1.1\r\n\r\n"))
+    connection = weakref.ref(server._connection)
+    gc.disable()
+    try:
+        for _ in range(2):
+            with pytest.raises(RemoteProtocolError):
+                server.handshake()
+        del server
+        assert connection() is None
+    finally:
+        gc.enable()
 
 
 def resident() -> int:

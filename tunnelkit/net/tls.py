@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Collection
 from typing import Any, NoReturn
@@ -259,11 +260,12 @@ class TlsEngine:
 
     def _fail(self, reason: TunnelkitError) -> NoReturn:
         self._failure = reason
-        raise reason from None
+        # A copy, here and below: the traceback of the kept one would keep the session in memory.
+        raise copy.copy(reason) from None
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise self._failure.with_traceback(None) from None
+            raise copy.copy(self._failure) from None
 
 
 def _explain(error: SSL.Error) -> TunnelkitError:
