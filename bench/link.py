@@ -207,7 +207,7 @@ def _open_tun(name: str, address: str) -> int:
     return descriptor
 
 
-class _Direction:
+class Direction:
     """Packets on their way from one device to the other."""
 
     __slots__ = ("_delay", "_free_at", "_loss", "_queue", "_seconds_per_byte", "_under_way", "into")
@@ -249,8 +249,8 @@ def forward(devices: tuple[int, int], rate: float, delay: float, loss: float, qu
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     near, far = devices
     directions = {
-        near: _Direction(far, rate, delay, loss, queue),
-        far: _Direction(near, rate, delay, loss, queue),
+        near: Direction(far, rate, delay, loss, queue),
+        far: Direction(near, rate, delay, loss, queue),
     }
     watched = [0, near, far]
     clock, read = time.monotonic, os.read

@@ -5,6 +5,7 @@ They check what comes back: LoadError says that it differs from what was sent.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import select
@@ -114,41 +115,37 @@ def request_response(address: Address, seconds: float) -> Latency:
 
 def many_connections(address: Address, seconds: float, count: int = 50) -> float:
     """Requests answered per second on ``count`` connections, one outstanding on each."""
-    poll = select.epoll()
-    connections = []
-    echoes: dict[int, tuple[Callable[[int], bytes], Callable[[bytes], int], bytes]] = {}
-    partial: dict[int, bytes] = {}
-    for index in range(count):
-        connection = open_mode(address, ECHO)
-        connections.append(connection)
-        message = index.to_bytes(MESSAGE // 2, "big") + os.urandom(MESSAGE // 2)
-        echoes[connection.fileno()] = connection.recv, connection.send, message
-        poll.register(connection, select.EPOLLIN)
-    answered = 0
-    start = time.perf_counter()
-    end = start + seconds
-    for _, send, message in echoes.values():
-        send(message)
-    while time.perf_counter() < end:
-        events = poll.poll(1.0)
-        if not events:
-            raise LoadError("no answer for a second")
-        for descriptor, _ in events:
-            receive, send, message = echoes[descriptor]
-            answer = receive(MESSAGE)
-            if answer != message:
-                answer = partial.pop(descriptor, b"") + answer
-                if not message.startswith(answer) or not answer:
-                    raise LoadError("the echo differs")
-                if len(answer) < MESSAGE:
-                    partial[descriptor] = answer
-                    continue
-            answered += 1
+    with contextlib.ExitStack() as connections, select.epoll() as poll:
+        echoes: dict[int, tuple[Callable[[int], bytes], Callable[[bytes], int], bytes]] = {}
+        partial: dict[int, bytes] = {}
+        for index in range(count):
+            connection = connections.enter_context(open_mode(address, ECHO))
+            message = index.to_bytes(MESSAGE // 2, "big") + os.urandom(MESSAGE // 2)
+            echoes[connection.fileno()] = connection.recv, connection.send, message
+            poll.register(connection, select.EPOLLIN)
+        answered = 0
+        start = time.perf_counter()
+        end = start + seconds
+        for _, send, message in echoes.values():
             send(message)
-    elapsed = time.perf_counter() - start
-    for connection in connections:
-        connection.close()
-    return answered / elapsed
+        while time.perf_counter() < end:
+            events = poll.poll(1.0)
+            if not events:
+                raise LoadError("no answer for a second")
+            for descriptor, _ in events:
+                receive, send, message = echoes[descriptor]
+                answer = receive(MESSAGE)
+                if answer != message:
+                    answer = partial.pop(descriptor, b"") + answer
+                    if not message.startswith(answer) or not answer:
+                        raise LoadError("the echo differs")
+                    if len(answer) < MESSAGE:
+                        partial[descriptor] = answer
+                        continue
+                answered += 1
+                send(message)
+        elapsed = time.perf_counter() - start
+        return answered / elapsed
 
 
 def new_connections(
@@ -158,30 +155,33 @@ def new_connections(
 
     ``at_most`` keeps the local ports of a fast path from running out.
     """
-    poll = select.epoll()
     open_now: dict[int, socket.socket] = {}
+    with contextlib.ExitStack() as stack, select.epoll() as poll:
 
-    def begin() -> None:
-        connection = open_mode(address, ONCE)
-        open_now[connection.fileno()] = connection
-        poll.register(connection, select.EPOLLIN)
+        @stack.callback
+        def close_all() -> None:
+            for connection in open_now.values():
+                connection.close()
 
-    done = 0
-    start = time.perf_counter()
-    end = start + seconds
-    for _ in range(lanes):
-        begin()
-    while time.perf_counter() < end and done < at_most:
-        for descriptor, _ in poll.poll(0.1):
-            with open_now.pop(descriptor) as connection:
-                if connection.recv(1) != ONCE:
-                    raise LoadError("a new connection got no answer")
-            done += 1
+        def begin() -> None:
+            connection = open_mode(address, ONCE)
+            open_now[connection.fileno()] = connection
+            poll.register(connection, select.EPOLLIN)
+
+        done = 0
+        start = time.perf_counter()
+        end = start + seconds
+        for _ in range(lanes):
             begin()
-    elapsed = time.perf_counter() - start
-    for connection in open_now.values():
-        connection.close()
-    return done / elapsed
+        while time.perf_counter() < end and done < at_most:
+            for descriptor, _ in poll.poll(0.1):
+                with open_now.pop(descriptor) as connection:
+                    if connection.recv(1) != ONCE:
+                        raise LoadError("a new connection got no answer")
+                done += 1
+                begin()
+        elapsed = time.perf_counter() - start
+        return done / elapsed
 
 
 PING = struct.Struct("!Qd")
@@ -193,49 +193,48 @@ def ping(address: Address, seconds: float, streams: int = 1, interval: float = 0
     A message is sent when its time has come, whether or not the one before has been answered.
     One that has no answer 10 seconds after the last was sent counts as that old.
     """
-    poll = select.epoll()
-    connections = {}
-    for _ in range(streams):
-        connection = open_mode(address, ECHO)
-        connections[connection.fileno()] = connection
-        poll.register(connection, select.EPOLLIN)
-    waiting: dict[int, dict[int, float]] = {descriptor: {} for descriptor in connections}
-    unread = dict.fromkeys(connections, b"")
-    times: list[float] = []
-    start = time.perf_counter()
-    # The streams take turns, so that their messages are spread over the interval.
-    turns = [(start + interval * i / streams, d) for i, d in enumerate(connections)]
-    number = 0
-    end = start + seconds
-    outstanding = 0
-    while True:
+    with contextlib.ExitStack() as stack, select.epoll() as poll:
+        connections = {}
+        for _ in range(streams):
+            connection = stack.enter_context(open_mode(address, ECHO))
+            connections[connection.fileno()] = connection
+            poll.register(connection, select.EPOLLIN)
+        waiting: dict[int, dict[int, float]] = {descriptor: {} for descriptor in connections}
+        unread = dict.fromkeys(connections, b"")
+        times: list[float] = []
+        start = time.perf_counter()
+        # The streams take turns, so that their messages are spread over the interval.
+        turns = [(start + interval * i / streams, d) for i, d in enumerate(connections)]
+        number = 0
+        end = start + seconds
+        outstanding = 0
+        while True:
+            now = time.perf_counter()
+            while turns and turns[0][0] <= now:
+                due, descriptor = turns.pop(0)
+                number += 1
+                sent = time.perf_counter()
+                connections[descriptor].sendall(PING.pack(number, sent))
+                waiting[descriptor][number] = sent
+                outstanding += 1
+                if due + interval < end:
+                    turns.append((due + interval, descriptor))
+            if not turns and (not outstanding or now > end + 10):
+                break
+            pause = max(0.0, turns[0][0] - now) if turns else 0.1
+            for descriptor, _ in poll.poll(pause):
+                data = connections[descriptor].recv(65536)
+                arrived = time.perf_counter()
+                if not data:
+                    raise LoadError("an interactive stream ended early")
+                data = unread[descriptor] + data
+                whole = len(data) // PING.size * PING.size
+                for answered, sent in PING.iter_unpack(data[:whole]):
+                    if waiting[descriptor].pop(answered, None) != sent:
+                        raise LoadError("the echo differs")
+                    times.append(arrived - sent)
+                    outstanding -= 1
+                unread[descriptor] = data[whole:]
         now = time.perf_counter()
-        while turns and turns[0][0] <= now:
-            due, descriptor = turns.pop(0)
-            number += 1
-            sent = time.perf_counter()
-            connections[descriptor].sendall(PING.pack(number, sent))
-            waiting[descriptor][number] = sent
-            outstanding += 1
-            if due + interval < end:
-                turns.append((due + interval, descriptor))
-        if not turns and (not outstanding or now > end + 10):
-            break
-        pause = max(0.0, turns[0][0] - now) if turns else 0.1
-        for descriptor, _ in poll.poll(pause):
-            data = connections[descriptor].recv(65536)
-            arrived = time.perf_counter()
-            if not data:
-                raise LoadError("an interactive stream ended early")
-            data = unread[descriptor] + data
-            whole = len(data) // PING.size * PING.size
-            for answered, sent in PING.iter_unpack(data[:whole]):
-                if waiting[descriptor].pop(answered, None) != sent:
-                    raise LoadError("the echo differs")
-                times.append(arrived - sent)
-                outstanding -= 1
-            unread[descriptor] = data[whole:]
-    for descriptor, connection in connections.items():
-        times.extend(time.perf_counter() - sent for sent in waiting[descriptor].values())
-        connection.close()
-    return times
+        times.extend(now - sent for unanswered in waiting.values() for sent in unanswered.values())
+        return times

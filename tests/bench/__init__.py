@@ -1,0 +1,1 @@
+"""Smoke tests of the measuring scripts, with tiny amounts."""

@@ -1,0 +1,80 @@
+"""The emulated link: what a packet meets on it."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from bench.link import Direction, Link, Namespace, permitted
+from bench.loads import receive_exactly
+
+
+def delivered(pipe: int) -> int:
+    """Packets of 1000 bytes that wait in a pipe."""
+    try:
+        return len(os.read(pipe, 1 << 16)) // 1000
+    except BlockingIOError:
+        return 0
+
+
+@pytest.fixture
+def pipe() -> tuple[int, int]:
+    """A pipe in place of the far device, read without blocking."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    return reader, writer
+
+
+def test_a_packet_arrives_after_its_sending_time_and_the_delay(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    direction = Direction(writer, rate=8e6, delay=0.010, loss=0, queue=10_000)  # 1 ms per packet
+    direction.enter(bytes(1000), now=5.0)
+    direction.enter(bytes(1000), now=5.0)
+    assert direction.deliver(5.010) == pytest.approx(5.011)
+    assert delivered(reader) == 0
+    assert direction.deliver(5.0111) == pytest.approx(5.012)
+    assert delivered(reader) == 1
+    assert direction.deliver(5.0121) == float("inf")
+    assert delivered(reader) == 1
+
+
+def test_a_full_queue_drops_what_arrives(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    direction = Direction(writer, rate=8e6, delay=0, loss=0, queue=5000)
+    for _ in range(20):
+        direction.enter(bytes(1000), now=1.0)
+    direction.deliver(2.0)
+    assert delivered(reader) == 5
+
+
+def test_loss_drops_about_its_share(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    direction = Direction(writer, rate=8e12, delay=0, loss=0.5, queue=1 << 20)
+    arrived = 0
+    for number in range(400):
+        direction.enter(bytes(1000), now=float(number))
+        direction.deliver(number + 0.5)
+        arrived += delivered(reader)
+    assert 100 < arrived < 300
+
+
+def test_a_link_joins_two_namespaces_and_leaves_nothing() -> None:
+    if not permitted():
+        with pytest.raises(OSError, match="network namespace"):
+            Namespace()
+        return
+    with Namespace() as near, Namespace() as far:
+        with Link(near, far, rate=50e6, round_trip=0.004) as link:
+            assert (near.address, far.address) == (link.near_address, link.far_address)
+            listener = far.call(lambda: socket.create_server((far.address, 0)))
+            port = listener.getsockname()[1]
+            client = near.call(lambda: socket.create_connection((far.address, port), 5))
+            server, peer = listener.accept()
+            assert peer[0] == near.address
+            server.sendall(b"x" * 5000)
+            assert receive_exactly(client, 5000) == b"x" * 5000
+            for end in (client, server, listener):
+                end.close()
+        assert "tun" not in near.run(["ip", "-o", "link"])

@@ -1,0 +1,112 @@
+"""The scripts as a user runs them, and what they are made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.memory import HEADER, setup
+from bench.parties import Parties, PartyFailed, Place
+from bench.report import as_json, table, verdict
+from bench.systems import choose
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(module: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a script from the root of the source tree."""
+    return subprocess.run(
+        [sys.executable, "-m", f"bench.{module}", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_whole_job_prints_one_figure_per_run_as_json() -> None:
+    done = run("whole_job", "--only", "none", "--runs", "2", "--seconds", "0.05", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["runs"]["none"]
+    assert len(figures["bulk"]) == 2
+    assert min(figures["bulk"] + figures["fifty"] + figures["new"]) > 0
+    assert figures["bulk_cpu"] == [None, None]
+
+
+def test_the_whole_job_prints_an_aligned_table() -> None:
+    done = run("whole_job", "--only", "none", "--runs", "1", "--seconds", "0.05")
+    assert done.returncode == 0, done.stderr
+    assert "congestion control" in done.stdout
+    assert "\nnone " in done.stdout
+
+
+def test_the_interactive_script_prints_idle_and_loaded_round_trips() -> None:
+    options = ("--only", "none", "--scenes", "loopback", "--runs", "1", "--seconds", "0.2")
+    done = run("interactive", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)["scenes"]["loopback"]["none"]
+    assert 0 < outcome["idle"] < 5
+    assert 0 < outcome["loaded"] < 5
+    assert outcome["rate"] > 1e6
+
+
+@pytest.mark.parametrize("module", ["whole_job", "interactive", "memory"])
+def test_an_unknown_system_is_named(module: str) -> None:
+    done = run(module, "--only", "no-such")
+    assert done.returncode != 0
+    assert "no-such" in done.stderr
+
+
+def test_choose_keeps_the_order_asked_for() -> None:
+    assert [system.name for system in choose("lstp,none")] == ["lstp", "none"]
+
+
+def test_a_party_that_ends_early_is_reported_with_its_last_words() -> None:
+    with Parties() as parties:
+        party = parties.start("broken", ["/bin/sh", "-c", "echo no luck; exit 3"], Place())
+        party.process.wait(10)
+        with pytest.raises(PartyFailed, match="broken ended with status 3: no luck"):
+            parties.check()
+
+
+def test_stopping_ends_the_descendants_and_removes_the_directory() -> None:
+    with Parties() as parties:
+        fifo = parties.directory / "alive"
+        os.mkfifo(fifo)
+        parties.start("shell", ["/bin/sh", "-c", f"sleep 300 > {fifo} & wait"], Place())
+        reader = os.open(fifo, os.O_RDONLY)  # waits until the descendant has opened it
+        directory = parties.directory
+    with os.fdopen(reader, "rb") as alive:
+        assert alive.read() == b""  # the end comes when the descendant is gone
+    assert not directory.exists()
+
+
+def test_the_cells_of_a_table_line_up() -> None:
+    lines = table(["name", "n"], [["a", "1"], ["longer", "1,000"]]).splitlines()
+    assert lines == ["name        n", "------  -----", "a           1", "longer  1,000"]
+
+
+def test_a_verdict_compares_with_the_aim() -> None:
+    assert verdict(2.0, 2.0) == "ok"
+    assert verdict(1.9, 2.0) == "short"
+    assert verdict(0.6, 0.5, at_most=True) == "short"
+    assert verdict(float("nan"), 0.5) == "-"
+
+
+def test_json_has_null_where_there_is_no_figure() -> None:
+    assert json.loads(as_json({"a": (1.0, float("nan"))})) == {"a": [1.0, None]}
+
+
+def test_the_setup_of_an_end_is_two_messages() -> None:
+    data = setup("x" * 43, "client-end", 7)
+    length, kind, *_ = HEADER.unpack_from(data)
+    assert kind == 1
+    assert json.loads(data[HEADER.size : HEADER.size + length])["common"] == "x" * 43
+    second = data[HEADER.size + length :]
+    length, kind, *_ = HEADER.unpack_from(second)
+    assert (kind, len(second)) == (2, HEADER.size + length)
