@@ -251,7 +251,12 @@ class Session:
             if self._ready or self._path_waits:
                 used = self._fill(buffer, used)
             if not used:
-                break
+                # All that came of pulling may be the end of a channel, which is control.
+                control = mux.data_to_send()
+                if not control:
+                    break
+                link.send(memoryview(control))
+                continue
             link.send(buffer[:used])
         if self._over:
             return
