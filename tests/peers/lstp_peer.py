@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import select
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -113,15 +114,16 @@ class LstpPeer(MessageStream):
 
     def wait_for_partner(self, timeout: float | None = None) -> None:
         """Read the partner's setup; counts the signs of life that a waiting middle sends."""
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
-            message = self.next_message(timeout)
+            message = self.next_message(deadline - time.monotonic())
             if message.type is not Type.PROPERTY_EXCHANGE:
                 break
             require(not message.fields, "a waiting middle's PROPERTY_EXCHANGE is empty")
             self.waiting_signs += 1
         self._expect(message, Type.COMMON_UNIQUE_INFO)
         self.partner_common, self.partner = message.body, message.fields
-        message = self._expect(self.next_message(timeout), Type.TOPOLOGY_EXCHANGE)
+        message = self._expect(self.next_message(), Type.TOPOLOGY_EXCHANGE)
         require("admission" not in message.fields, "the middle passed an admission token on")
         hops = _hops(message)
         require(len(hops) >= 2, "a path without a middle")
