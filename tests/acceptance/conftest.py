@@ -17,8 +17,10 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     try:
         yield running
     finally:
-        running.end()
-        print(running.logs())
+        try:
+            running.end()
+        finally:
+            print(running.logs())
 
 
 @pytest.fixture(scope="session")

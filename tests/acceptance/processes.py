@@ -150,7 +150,8 @@ class Processes:
         self._closers.append(close)
 
     def end(self) -> None:
-        """End everything: first politely, then not."""
+        """End everything: first politely, then not, and that is a failure."""
+        late = []
         for process in reversed(self._all):
             if process.child.poll() is None:
                 process.child.terminate()
@@ -159,6 +160,7 @@ class Processes:
             try:
                 process.child.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
+                late.append(process.name)
                 process.child.kill()
                 process.child.wait()
             if process.child.stdout is not None:
@@ -166,6 +168,7 @@ class Processes:
                 process.child.stdout.close()
         for close in reversed(self._closers):
             close()
+        assert not late, f"had to be killed: {late}"
 
     def logs(self) -> str:
         """What all of them wrote."""

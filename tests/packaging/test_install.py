@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROLES = ("lstp-middle", "lstp-client-end", "lstp-server-end")
 TWISTD = "from twisted.scripts.twistd import run; run()"
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
+SOURCE = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+PACKAGES = ("tunnelkit", "twisted")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "dropin.cache")
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -40,7 +42,10 @@ def run(*command: object, cwd: Path) -> str:
 def source(tmp_path: Path) -> Path:
     """A copy of the checkout, so that building leaves nothing in it."""
     copy = tmp_path / "source"
-    shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, copy / package, ignore=LEFT_OUT)
+    for name in SOURCE:
+        shutil.copy(ROOT / name, copy)
     return copy
 
 

@@ -1,0 +1,355 @@
+"""The way out through real proxies: microsocks, dante and squid (N1, N2, L2, X13)."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import START_LIMIT, Processes, free_port
+
+SECRET = "correct horse"
+IN_URL = "correct%20horse"
+
+PACKAGES = {
+    "microsocks": "microsocks",
+    "danted": "dante-server",
+    "squid": "squid",
+    "basic_ncsa_auth": "squid",
+    "openssl": "openssl",
+}
+PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/lib/squid"])
+
+
+def program(name: str) -> str:
+    """Where the program is; it has to be there."""
+    path = shutil.which(name, path=PLACES)
+    assert path, f"{name} is missing: apt-get install {PACKAGES[name]}"
+    return path
+
+
+def wait_until_connectable(port: int, log: Callable[[], str]) -> None:
+    """Returns once somebody accepts connections on that port of 127.0.0.1."""
+    deadline = time.monotonic() + START_LIMIT
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            pause.wait(0.02)
+        else:
+            return
+    raise AssertionError(f"nobody listens on port {port}\n{log()}")
+
+
+class Echo:
+    """Sends back what it gets, on 127.0.0.1; notes where connections come from."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.accepted = 0
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            with client:
+                client.settimeout(START_LIMIT)
+                while data := client.recv(4096):
+                    client.sendall(data)
+
+    def close(self) -> None:
+        """Stop."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    """A destination behind the proxies."""
+    server = Echo()
+    yield server
+    server.close()
+
+
+class Proxies:
+    """Starts real proxies; each method returns a port of 127.0.0.1."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        # Proxies that give up root need a directory that they can enter.
+        self.directory = Path(tempfile.mkdtemp(prefix="tunnelkit-test-"))
+        self.directory.chmod(0o755)
+        processes.on_end(lambda: shutil.rmtree(self.directory))
+
+    def microsocks(self, *options: str) -> int:
+        port = free_port()
+        self._start(port, "microsocks", "-i", "127.0.0.1", "-p", str(port), *options)
+        return port
+
+    def dante(self, *rules: str) -> int:
+        port = free_port()
+        config = self.directory / f"danted-{port}.conf"
+        config.write_text(
+            "\n".join(
+                [
+                    "logoutput: stderr",
+                    "external.protocol: ipv4",
+                    f"internal: 127.0.0.1 port = {port}",
+                    "external: 127.0.0.1",
+                    f"user.privileged: {getpass.getuser()}",
+                    f"user.unprivileged: {getpass.getuser()}",
+                    "clientmethod: none",
+                    "socksmethod: none",
+                    "client pass { from: 127.0.0.0/8 to: 0.0.0.0/0 }",
+                    *rules,
+                    "socks pass { from: 127.0.0.0/8 to: 0.0.0.0/0 }",
+                    "",
+                ]
+            )
+        )
+        pid = self.directory / f"danted-{port}.pid"
+        self._start(port, "danted", "-f", str(config), "-p", str(pid))
+        return port
+
+    def squid(self, password: str | None, *rules: str) -> int:
+        port = free_port()
+        rules = (*rules, "http_access allow all")
+        if password is not None:
+            hashed = subprocess.run(
+                [program("openssl"), "passwd", "-apr1", "-stdin"],
+                input=password,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
+            users = self.directory / f"users-{port}"
+            users.write_text(f"me:{hashed}\n")
+            users.chmod(0o644)
+            rules = (
+                f"auth_param basic program {program('basic_ncsa_auth')} {users}",
+                "auth_param basic children 1",
+                "acl known proxy_auth REQUIRED",
+                "http_access deny !known",
+                *rules,
+            )
+        config = self.directory / f"squid-{port}.conf"
+        config.write_text(
+            "\n".join(
+                [
+                    f"http_port 127.0.0.1:{port}",
+                    f"pid_filename {self.directory}/squid-{port}.pid",
+                    "access_log none",
+                    "cache_log /dev/null",
+                    "cache deny all",
+                    "shutdown_lifetime 0 seconds",
+                    "visible_hostname proxy.test",
+                    *rules,
+                    "",
+                ]
+            )
+        )
+        self._start(port, "squid", "-N", "-d", "1", "-f", str(config))
+        return port
+
+    def _start(self, port: int, name: str, *options: str) -> None:
+        process = self.processes.start(name, program(name), *options)
+        wait_until_connectable(port, lambda: process.log)
+
+
+@pytest.fixture
+def proxies(processes: Processes) -> Proxies:
+    return Proxies(processes)
+
+
+@pytest.fixture
+def dial(processes: Processes) -> Callable[..., str]:
+    """``dial(port, *via)`` runs a program that dials; its one line of output."""
+
+    def run(port: int, *via: str, host: str = "127.0.0.1", **environment: str) -> str:
+        command = (sys.executable, "-m", "tests.acceptance.dial_once", host, port, *via)
+        here = {"PYTHONPATH": str(Path(__file__).parents[2]), **environment}
+        process = processes.start("dial", *command, env=here)
+        assert process.wait() == 0, process.log
+        (line,) = process.lines
+        assert SECRET not in line
+        assert IN_URL not in line
+        return line
+
+    return run
+
+
+Dial = Callable[..., str]
+
+
+def test_socks_5_with_a_password(proxies: Proxies, dial: Dial, echo: Echo) -> None:
+    port = proxies.microsocks("-u", "me", "-P", SECRET)
+    line = dial(echo.port, f"socks5://me:{IN_URL}@127.0.0.1:{port}")
+    assert line == f"GOT ping via socks5://127.0.0.1:{port}"
+
+
+def test_socks_5_with_a_password_from_a_file(
+    proxies: Proxies, dial: Dial, echo: Echo, tmp_path: Path
+) -> None:
+    port = proxies.microsocks("-u", "me", "-P", SECRET)
+    file = tmp_path / "password"
+    file.touch(0o600)
+    file.write_text(f"{SECRET}\n")
+    line = dial(echo.port, f"socks5://me@127.0.0.1:{port}", PASSWORD_FILE=str(file))
+    assert line.startswith("GOT ping")
+
+
+def test_a_wrong_socks_5_password_is_one_clear_line(
+    proxies: Proxies, dial: Dial, echo: Echo
+) -> None:
+    port = proxies.microsocks("-u", "me", "-P", SECRET)
+    assert dial(echo.port, f"socks5://me:wrong@127.0.0.1:{port}") == (
+        f"FAILED ProxyAuthRequired proxy socks5://127.0.0.1:{port} refused to connect to"
+        f" 127.0.0.1:{echo.port}: it does not accept the user name and password"
+    )
+    assert dial(echo.port, f"socks5://127.0.0.1:{port}") == (
+        f"FAILED ProxyAuthRequired proxy socks5://127.0.0.1:{port} refused to connect to"
+        f" 127.0.0.1:{echo.port}: it wants a user name and password"
+    )
+    assert echo.accepted == 0
+
+
+def test_a_port_that_the_proxy_finds_closed_is_said_so(proxies: Proxies, dial: Dial) -> None:
+    port, closed = proxies.microsocks(), free_port()
+    assert dial(closed, f"socks5://127.0.0.1:{port}") == (
+        f"FAILED ProxyRefused proxy socks5://127.0.0.1:{port} refused to connect to"
+        f" 127.0.0.1:{closed}: connection refused"
+    )
+
+
+def test_a_proxy_that_is_not_there_is_said_so(dial: Dial, echo: Echo) -> None:
+    port = free_port()
+    assert dial(echo.port, f"socks5://127.0.0.1:{port}") == (
+        f"FAILED DialError cannot connect to proxy socks5://127.0.0.1:{port}: connection refused"
+    )
+
+
+def test_names_are_resolved_by_the_proxy(proxies: Proxies, dial: Dial, echo: Echo) -> None:
+    port = proxies.microsocks()
+    line = dial(echo.port, f"socks5://127.0.0.1:{port}", host="localhost")
+    assert line.startswith("GOT ping")
+
+
+@pytest.mark.parametrize("scheme", ["socks4", "socks5"])
+def test_dante_speaks_both_versions(proxies: Proxies, dial: Dial, echo: Echo, scheme: str) -> None:
+    port = proxies.dante()
+    line = dial(echo.port, f"{scheme}://127.0.0.1:{port}")
+    assert line == f"GOT ping via {scheme}://127.0.0.1:{port}"
+
+
+def test_a_ruleset_that_forbids_it_is_one_clear_line(
+    proxies: Proxies, dial: Dial, echo: Echo
+) -> None:
+    port = proxies.dante(
+        f"socks block {{ from: 0.0.0.0/0 to: 127.0.0.1/32 port = {echo.port} }}",
+    )
+    assert dial(echo.port, f"socks5://127.0.0.1:{port}") == (
+        f"FAILED ProxyRefused proxy socks5://127.0.0.1:{port} refused to connect to"
+        f" 127.0.0.1:{echo.port}: not allowed by ruleset"
+    )
+    assert dial(echo.port, f"socks4://127.0.0.1:{port}") == (
+        f"FAILED ProxyRefused proxy socks4://127.0.0.1:{port} refused to connect to"
+        f" 127.0.0.1:{echo.port}: request rejected or failed"
+    )
+    assert echo.accepted == 0
+
+
+def test_http_connect_with_a_password(proxies: Proxies, dial: Dial, echo: Echo) -> None:
+    port = proxies.squid(SECRET)
+    line = dial(echo.port, f"http://me:{IN_URL}@127.0.0.1:{port}")
+    assert line == f"GOT ping via http://127.0.0.1:{port}"
+
+
+def test_a_wrong_http_password_is_one_clear_line(proxies: Proxies, dial: Dial, echo: Echo) -> None:
+    port = proxies.squid(SECRET)
+    assert dial(echo.port, f"http://me:wrong@127.0.0.1:{port}") == (
+        f"FAILED ProxyAuthRequired proxy http://127.0.0.1:{port} refused to connect to"
+        f" 127.0.0.1:{echo.port}: it does not accept the user name and password"
+        " (HTTP/1.1 407 Proxy Authentication Required)"
+    )
+    assert dial(echo.port, f"http://127.0.0.1:{port}") == (
+        f"FAILED ProxyAuthRequired proxy http://127.0.0.1:{port} refused to connect to"
+        f" 127.0.0.1:{echo.port}: it wants a user name and password"
+        " (HTTP/1.1 407 Proxy Authentication Required)"
+    )
+    assert echo.accepted == 0
+
+
+def test_an_http_proxy_that_forbids_it_is_one_clear_line(
+    proxies: Proxies, dial: Dial, echo: Echo
+) -> None:
+    port = proxies.squid(None, f"acl closed port {echo.port}", "http_access deny closed")
+    assert dial(echo.port, f"http://127.0.0.1:{port}") == (
+        f"FAILED ProxyRefused proxy http://127.0.0.1:{port} refused to connect to"
+        f" 127.0.0.1:{echo.port}: HTTP/1.1 403 Forbidden"
+    )
+
+
+def test_the_environment_names_the_proxy(proxies: Proxies, dial: Dial, echo: Echo) -> None:
+    port = proxies.squid(SECRET, "acl closed dst 198.51.100.1", "http_access deny closed")
+    environment = {"https_proxy": f"http://me:{IN_URL}@127.0.0.1:{port}"}
+    environment |= dict.fromkeys(("all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"), "")
+    assert dial(7000, "auto", host="198.51.100.1", **environment) == (
+        f"FAILED ProxyRefused proxy http://127.0.0.1:{port} refused to connect to"
+        " 198.51.100.1:7000: HTTP/1.1 403 Forbidden"
+    )
+    # Loopback is always reached directly.
+    line = dial(echo.port, "auto", **environment)
+    assert line == "GOT ping as set up on this machine ($https_proxy)"
+
+
+def test_a_chain_goes_through_each_proxy_in_turn(proxies: Proxies, dial: Dial, echo: Echo) -> None:
+    first = proxies.microsocks("-u", "me", "-P", SECRET)
+    second = proxies.squid(None)
+    third = proxies.dante()
+    via = [
+        f"socks5://me:{IN_URL}@127.0.0.1:{first}",
+        f"http://127.0.0.1:{second}",
+        f"socks4://127.0.0.1:{third}",
+    ]
+    assert dial(echo.port, *via) == (
+        f"GOT ping via socks5://127.0.0.1:{first}, then http://127.0.0.1:{second},"
+        f" then socks4://127.0.0.1:{third}"
+    )
+
+
+def test_a_chain_names_the_hop_that_failed(proxies: Proxies, dial: Dial, echo: Echo) -> None:
+    first, missing = proxies.microsocks(), free_port()
+    line = dial(echo.port, f"socks5://127.0.0.1:{first}", f"http://127.0.0.1:{missing}")
+    assert line == (
+        f"FAILED ProxyRefused proxy socks5://127.0.0.1:{first} refused to connect to"
+        f" 127.0.0.1:{missing}: connection refused"
+    )
+
+
+def test_the_wrong_kind_of_proxy_is_recognized(proxies: Proxies, dial: Dial, echo: Echo) -> None:
+    port = proxies.squid(None)
+    assert dial(echo.port, f"socks5://127.0.0.1:{port}") == (
+        f"FAILED DialTimeout proxy socks5://127.0.0.1:{port} does not answer as SOCKS 5:"
+        " nothing came within 5 s"
+    )
+    other = proxies.microsocks()
+    line = dial(echo.port, f"http://127.0.0.1:{other}")
+    assert line.startswith(f"FAILED DialError proxy http://127.0.0.1:{other} ")
