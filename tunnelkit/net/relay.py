@@ -13,6 +13,7 @@ buffer or pipe per direction, so a stalled receiver stalls its sender.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -28,6 +29,7 @@ LOW_WATER = 1 << 17
 _COPY_SIZE = 1 << 16 if splicing.AVAILABLE else 1 << 18
 _SMALL = 1 << 14  # bytes; splicing less than that several times in a row goes back to copying
 _SMALL_IN_A_ROW = 8
+_NO_SPLICE = (errno.EINVAL, errno.ENOSYS)  # sockets or kernels that cannot
 _ATTRIBUTE = "_tunnelkit_relay_shared"
 
 OnEnd = Callable[[Any, int, int, str], object]
@@ -167,8 +169,11 @@ class _Side:
         except (BlockingIOError, InterruptedError):
             pipes.give_back(pipe)
             return False
-        except OSError:
+        except OSError as error:
             pipes.give_back(pipe)
+            if error.errno in _NO_SPLICE:
+                self.big = False
+                return self._pump()
             self.relay.broken()
             return False
         if not count:

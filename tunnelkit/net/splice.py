@@ -31,11 +31,12 @@ Pipe = tuple[int, int]
 class PipePool:
     """Empty pipes of `PIPE_SIZE`, made on demand; none at all where there is no splice."""
 
-    __slots__ = ("_idle", "_left")
+    __slots__ = ("_idle", "_left", "_withheld")
 
     def __init__(self, most: int = MOST_PIPES) -> None:
         self._idle: list[Pipe] = []
         self._left = most if AVAILABLE else 0
+        self._withheld = 0
 
     def take(self) -> Pipe | None:
         """An empty pipe, or None if there is none to be had: copy instead."""
@@ -45,15 +46,23 @@ class PipePool:
             return None
         try:
             pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None  # out of descriptors
+        except OSError:  # out of descriptors
+            self.withhold()
+            return None
         try:
             fcntl.fcntl(pipe[1], _F_SETPIPE_SZ, PIPE_SIZE)
         except OSError:  # EPERM: the user's share of pipe memory is used up
             _close(pipe)
+            self.withhold()
             return None
         self._left -= 1
         return pipe
+
+    def withhold(self) -> None:
+        """Make no more pipes for now: trying in vain for every chunk would cost more than it
+        saves. `close_idle` lifts it; pipes that come back are given out again."""
+        self._withheld += self._left
+        self._left = 0
 
     def give_back(self, pipe: Pipe) -> None:
         """Return a pipe that is empty."""
@@ -65,7 +74,9 @@ class PipePool:
         self._left += 1
 
     def close_idle(self) -> None:
-        """Close the pipes that are not in use."""
+        """Close the pipes that are not in use: nobody is left to use them."""
+        self._left += self._withheld
+        self._withheld = 0
         while self._idle:
             self.discard(self._idle.pop())
 
