@@ -175,6 +175,10 @@ def test_the_server_has_thirty_seconds_in_all() -> None:
         client.receive(b"\x05", 131.0)
 
 
+def test_a_server_that_does_not_even_answer_the_greeting_is_told_apart() -> None:
+    assert five().deadline_passed(130.0) == (TimedOut(30.0, mute=True),)
+
+
 ANSWERS = [
     b"\x05\x00\x05\x00\x00" + ADDRESS + b"behind",
     b"\x05\x02\x01\x00\x05\x00\x00" + ADDRESS + b"behind",

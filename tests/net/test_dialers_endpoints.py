@@ -273,17 +273,25 @@ class InMemoryTests(SynchronousTestCase):
         )
         assert problem.code is Code.RESET
 
-    def test_a_silent_proxy_is_given_up_after_the_time_limit(self) -> None:
+    def test_a_slow_proxy_is_given_up_after_the_time_limit(self) -> None:
         connecting = self.socks5(timeout=5).connect(self.factory)
+        self.proxy.protocol.dataReceived(b"\x05\x00")
         self.clock.advance(4.9)
         assert not connecting.called
         self.clock.advance(0.2)
         problem = self.problem(connecting, DialTimeout)
-        assert (
-            str(problem)
-            == "proxy socks5://192.0.2.1:1080 did not connect to target.example:7000 within 5 s"
+        assert str(problem) == (
+            "proxy socks5://192.0.2.1:1080 did not connect to target.example:7000 within 5 s"
         )
         assert self.proxy.transport.disconnected
+
+    def test_a_mute_proxy_may_be_another_kind_of_server(self) -> None:
+        connecting = self.socks5(timeout=5).connect(self.factory)
+        self.clock.advance(5)
+        problem = self.problem(connecting, DialTimeout)
+        assert str(problem) == (
+            "proxy socks5://192.0.2.1:1080 does not answer as SOCKS 5: nothing came within 5 s"
+        )
 
     def test_what_the_protocol_cannot_carry_is_an_error_of_the_hop(self) -> None:
         endpoint = SOCKS4ClientEndpoint("::1", 80, self.proxy, name="socks4://a:1")

@@ -42,6 +42,8 @@ class TimedOut:
     """The proxy has not answered in time."""
 
     seconds: float
+    mute: bool = False
+    """True: not even what needs no dialling on its side; it may be another kind of server."""
 
 
 ProxyEvent = Established | Refused | TimedOut

@@ -113,8 +113,9 @@ class SocksClient:
         """Give up if the server's time is over."""
         if self._deadline is None or now < self._deadline:
             return NO_EVENTS
+        mute = self._state is _State.METHOD
         self._finish()
-        return (TimedOut(self._limit),)
+        return (TimedOut(self._limit, mute),)
 
     def _finish(self) -> None:
         self._state = _State.OVER

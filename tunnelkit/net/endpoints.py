@@ -46,6 +46,7 @@ from tunnelkit.core.proxy_client import (
     ProxyClient,
     ProxyEvent,
     Refused,
+    TimedOut,
 )
 from tunnelkit.core.socks_client import SocksClient
 from tunnelkit.errors import (
@@ -312,6 +313,12 @@ class _ProxyEndpoint:
                 f"proxy {self.name} {why.args[0]} (asked to connect to {self.target})",
                 hop=self.name,
                 code=Code.RESET,
+            )
+        if isinstance(why, TimedOut) and why.mute:
+            return DialTimeout(
+                f"proxy {self.name} does not answer as {self.kind}: nothing came"
+                f" within {self._timeout:g} s",
+                hop=self.name,
             )
         return DialTimeout(
             f"proxy {self.name} did not connect to {self.target} within {self._timeout:g} s",
