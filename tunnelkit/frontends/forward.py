@@ -74,7 +74,8 @@ class ForwardFrontEnd:
         service = MultiService()
         try:
             for spec in config:
-                Forward(reactor, tunnel, policy, spec).setServiceParent(service)
+                forward: IService = Forward(reactor, tunnel, policy, spec)
+                forward.setServiceParent(service)
         except ConfigError:
             service.stopService()
             raise

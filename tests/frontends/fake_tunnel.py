@@ -1,0 +1,137 @@
+"""A tunnel without a network: what is opened at one end is requested at the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from tunnelkit.errors import ChannelRefused, Code
+from tunnelkit.frontends.egress import ChannelRequest
+from tunnelkit.net.channel import END, Channel, LocalSide
+from tunnelkit.net.poll import Poller
+from tunnelkit.net.session import Session
+
+_BUFFER = memoryview(bytearray(65536))
+
+
+class FakeRequest:
+    """What the far side's acceptor sees; `answer` fires with ``attach``'s bound text."""
+
+    def __init__(self, destination: str, peer: str = "gate") -> None:
+        self.peer = peer
+        self.destination = destination
+        self.on_gone: Callable[[], None] | None = None
+        self.gone = False
+        self.answer: Deferred[str] = Deferred()
+        self.side: LocalSide | None = None
+
+    def attach(self, side: LocalSide, bound: str) -> None:
+        assert not self.gone
+        self.gone = True
+        self.side = side
+        self.answer.callback(bound)
+
+    def refuse(self, code: Code, reason: str) -> None:
+        assert not self.gone
+        self.gone = True
+        self.answer.errback(ChannelRefused(code, reason))
+
+    def abandon(self) -> None:
+        """The opener gives up."""
+        self.gone = True
+        if self.on_gone is not None:
+            self.on_gone()
+
+
+class Pair:
+    """Two local sides back to back; plays the session for both channels."""
+
+    def __init__(self, near: LocalSide, destination: str) -> None:
+        self.near = Channel(cast(Session, self), 1, near, destination, False, 0.0)
+        self.far: Channel | None = None
+        near.attach(self.near)
+
+    def join(self, far: LocalSide) -> None:
+        """The far side is there."""
+        self.far = Channel(cast(Session, self), 2, far, self.near.destination, True, 0.0)
+        far.attach(self.far)
+        self.schedule(self.near)
+
+    def _other(self, channel: Channel) -> Channel | None:
+        return self.far if channel is self.near else self.near
+
+    def schedule(self, channel: Channel) -> None:
+        """``channel`` has something; like a session, look at it later."""
+        Poller.of(reactor).after_batch(lambda: self._move(channel))
+
+    def _move(self, channel: Channel) -> None:
+        other = self._other(channel)
+        while other is not None and not other.queue and channel.session is not None:
+            size = channel.side.pull_into(_BUFFER)
+            if size == END:
+                channel.near_finished = other.far_finished = True
+                other.side.finish()
+                if other.near_finished:
+                    self._over(lambda side: side.close())
+                return
+            if size == 0:
+                break
+            taken = other.side.push(_BUFFER[:size])
+            if taken < size:
+                other.queue.append(bytes(_BUFFER[taken:size]))
+                return
+        channel.scheduled = other is None and channel.session is not None
+
+    def flush(self, channel: Channel) -> None:
+        """``channel`` takes data again."""
+        while channel.queue:
+            piece = channel.queue.popleft()
+            taken = channel.side.push(memoryview(piece))
+            if taken < len(piece):
+                channel.queue.appendleft(piece[taken:])
+                return
+        other = self._other(channel)
+        if other is not None and other.scheduled:
+            self.schedule(other)
+
+    def abort(self, channel: Channel, code: Code, reason: str) -> None:
+        """Either application is gone."""
+        self._over(lambda side: side.reset(code, reason))
+
+    def _over(self, end: Callable[[LocalSide], object]) -> None:
+        for channel in (self.near, self.far):
+            if channel is not None and channel.session is not None:
+                channel.session = None
+                end(channel.side)
+
+
+class FakeTunnel:
+    """`open` here is a request at ``acceptor``."""
+
+    def __init__(self, acceptor: Callable[[ChannelRequest], object]) -> None:
+        self._acceptor = acceptor
+        self.opened: list[str] = []
+
+    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
+        self.opened.append(destination)
+        request = FakeRequest(destination)
+        pair = Pair(side, destination)
+        result: Deferred[str] = Deferred()
+
+        def attached(bound: str) -> None:
+            assert request.side is not None
+            result.callback(bound)
+            pair.join(request.side)
+
+        def refused(failure: object) -> None:
+            error = getattr(failure, "value", None)
+            assert isinstance(error, ChannelRefused)
+            side.reset(error.code, error.reason)
+            result.errback(error)
+
+        request.answer.addCallbacks(attached, refused)
+        self._acceptor(request)
+        return result
