@@ -1,0 +1,320 @@
+"""``tunnelkit demo``: a whole tunnel on this machine, and what each party of it sees."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import attrs
+
+from tunnelkit.cli.demo_parties import (
+    CHUNK,
+    Parties,
+    Party,
+    fetch,
+    fetch_command,
+    free_ports,
+    round_trip,
+    run_command,
+)
+from tunnelkit.errors import ConfigError, TunnelkitError
+from tunnelkit.policy.identity import load_identity
+from tunnelkit.wire.lstp import derive_common
+
+LARGEST = 65_536
+TUNNEL = "demo"
+PAGE = "Hello from the other side of two firewalls.\n"
+
+PICTURE = """\
+   here                             outside                    there
+
+   curl                                                        web server {web}
+     |                                                           ^
+     v                                                           |
+   client end  =================>   middle   <===============  server end
+   named laptop                     {middle:<24}   named office
+   SOCKS    {socks:<21}   has no key                 may reach {web}
+   forward  {forward:<21}                              and nothing else
+
+        |<------------- TLS 1.3, both ends authenticated ------------->|"""
+
+
+def register(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "demo",
+        help="a whole tunnel on this machine, and what each party of it sees",
+        description="Starts a web server, a middle and two ends with throw-away keys, fetches a "
+        "page and a file through the tunnel, and shows each command. In a terminal it stays up "
+        "until Ctrl-C.",
+    )
+    parser.add_argument(
+        "--size", metavar="MIB", default="256", help="size of the file (default: 256)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the demo; the exit status."""
+    size = str(args.size)
+    if not (size.isascii() and size.isdigit() and len(size) <= 5 and 0 < int(size) <= LARGEST):
+        raise ConfigError(f"--size {size!a}: expected a number of MiB from 1 to {LARGEST}")
+    signal.signal(signal.SIGTERM, _interrupt)
+    directory = Path(tempfile.mkdtemp(prefix="tunnelkit-demo-"))
+    try:
+        with Parties(directory) as parties:
+            _Demo(parties, int(size)).show(stay=sys.stdout.isatty())
+    except KeyboardInterrupt:
+        print("\nEnded; nothing is left behind.")
+    except (TunnelkitError, OSError) as error:
+        print(f"tunnelkit demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@attrs.frozen
+class _Places:
+    """Addresses of the parties."""
+
+    web: str
+    middle: str
+    socks: str
+    forward: str
+
+    @staticmethod
+    def choose() -> _Places:
+        return _Places(*(f"127.0.0.1:{port}" for port in free_ports(4)))
+
+
+class _Demo:
+    """What is shown, in order."""
+
+    def __init__(self, parties: Parties, size: int) -> None:
+        self._parties = parties
+        self._size = size
+        self._directory = parties.directory
+        self._keys = self._directory / "keys"
+        self._places = _Places.choose()
+        self._digest = ""
+
+    def show(self, stay: bool) -> None:
+        """Everything, from keys to the end."""
+        self._say_picture()
+        self._make_keys()
+        middle, client = self._start()
+        self._fetch_page()
+        self._fetch_file()
+        client.end()
+        self._say_what_the_middle_saw(middle)
+        if stay:
+            self._stay()
+
+    # -- steps ------------------------------------------------------------
+
+    def _say_picture(self) -> None:
+        places = self._places
+        print(
+            PICTURE.format(
+                web=places.web, middle=places.middle, socks=places.socks, forward=places.forward
+            )
+        )
+
+    def _make_keys(self) -> None:
+        _title("Keys: a private CA, and one file for each end")
+        for command in (
+            ["tunnelkit", "keys", "init", "--dir", str(self._keys)],
+            ["tunnelkit", "keys", "issue", "office", "--dir", str(self._keys)],
+            ["tunnelkit", "keys", "issue", "laptop", "--dir", str(self._keys)],
+        ):
+            _say_command(command)
+            run_command(command)
+
+    def _start(self) -> tuple[Party, Party]:
+        places = self._places
+        www = self._directory / "www"
+        www.mkdir()
+        (www / "hello.txt").write_text(PAGE)
+        self._digest = _make_file(www / "file", self._size)
+
+        _title("The web server that is to be reached")
+        host, _, port = places.web.partition(":")
+        self._begin(
+            "web server",
+            ["python3", "-m", "http.server", port, "--bind", host, "--directory", str(www)],
+            "Serving HTTP",
+        )
+        _title("The middle, outside both firewalls: no key, no trust")
+        twistd = ["twistd", "-n", "--pidfile="]
+        middle = self._begin(
+            "middle", [*twistd, "lstp-middle", "--listen", places.middle, "--name", "middle"]
+        )
+        _title("The server end: may reach one port, for one peer")
+        common = ["--middle", places.middle, "--tunnel", TUNNEL]
+        self._begin(
+            "server end",
+            [
+                *(
+                    *twistd,
+                    "lstp-server-end",
+                    *common,
+                    "--identity",
+                    str(self._keys / "office.pem"),
+                ),
+                *("--peer", "laptop", "--allow", f"tcp:{places.web}"),
+            ],
+        )
+        _title("The client end: SOCKS, and a port that leads straight there")
+        return middle, self._begin("client end", self._client_command())
+
+    def _client_command(self) -> list[str]:
+        places = self._places
+        return [
+            *("twistd", "-n", "--pidfile=", "lstp-client-end", "--middle", places.middle),
+            *("--tunnel", TUNNEL, "--identity", str(self._keys / "laptop.pem")),
+            *("--peer", "office", "--socks", places.socks),
+            *("--forward", f"{places.forward}=tcp:{places.web}"),
+        ]
+
+    def _begin(self, name: str, command: Sequence[str], ready: str = "READY .*") -> Party:
+        _say_command(command)
+        party = self._parties.start(name, command)
+        said = party.wait_for(ready)
+        if "READY" in said[0]:
+            print(f"    {said[0]}")
+        return party
+
+    def _fetch_page(self) -> None:
+        _title("A page, both ways")
+        file = self._directory / "page"
+        places = self._places
+        for url, socks in (
+            (f"http://{places.forward}/hello.txt", ""),
+            (f"http://{places.web}/hello.txt", places.socks),
+        ):
+            _say_command(fetch_command(url, file, socks))
+            fetch(url, file, socks)
+            text = file.read_text()
+            if text != PAGE:
+                raise TunnelkitError(f"{url} arrived changed: {text!a}")
+            print(f"    {text.strip()}")
+
+    def _fetch_file(self) -> None:
+        _title(f"A file of {self._size} MiB, both ways, and its hash")
+        places = self._places
+        file = self._directory / "fetched"
+        rates = {}
+        for way, url, socks in (
+            ("forward", f"http://{places.forward}/file", ""),
+            ("SOCKS", f"http://{places.web}/file", places.socks),
+            ("no tunnel", f"http://{places.web}/file", ""),
+        ):
+            if way != "no tunnel":
+                _say_command(fetch_command(url, file, socks))
+            seconds = fetch(url, file, socks)
+            found = _hash(file)
+            if found != self._digest:
+                raise TunnelkitError(f"the file arrived changed: {found}, not {self._digest}")
+            rates[way] = self._size / seconds
+            if way != "no tunnel":
+                print(
+                    f"    {seconds:.2f} s, {rates[way]:,.0f} MiB/s, sha256 {found[:16]}... as sent"
+                )
+        file.unlink()
+        direct, tunnelled = (_port(place) for place in (places.web, places.forward))
+        print(
+            f"    without the tunnel: {rates['no tunnel']:,.0f} MiB/s\n"
+            f"    a small request on a new connection: {round_trip(tunnelled) * 1000:.1f} ms, "
+            f"without the tunnel {round_trip(direct) * 1000:.1f} ms (median)"
+        )
+
+    def _say_what_the_middle_saw(self, middle: Party) -> None:
+        begun = middle.wait_for(r"Pair 1 begins: (\S+) and (\S+)")
+        ended = middle.wait_for(r"Pair 1 ended: .*?(\d+) and (\d+) bytes")
+        identity = load_identity(self._keys / "laptop.pem")
+        common = derive_common(identity.rendezvous_secret, TUNNEL)
+        first, second = (int(number) for number in ended.groups())
+        _title("What the middle could see of all this")
+        print(
+            f"    names      office (server-end) and laptop (client-end)\n"
+            f"    addresses  {begun[1]} and {begun[2]}\n"
+            f"    meeting    {common}\n"
+            f"               an HMAC of the tunnel's name: it cannot be guessed without the keys\n"
+            f"    bytes      {first:,} one way and {second:,} the other, and when\n"
+            f"    contents   TLS 1.3 records: not the page, not the file, not even which server"
+        )
+
+    def _stay(self) -> None:
+        client = self._parties.start("client end", self._client_command())
+        client.wait_for("READY")
+        _title("It is up again: try it yourself, Ctrl-C ends it")
+        places = self._places
+        print(
+            f"    curl http://{places.forward}/hello.txt\n"
+            f"    curl --socks5-hostname {places.socks} http://{places.web}/hello.txt",
+            flush=True,
+        )
+        while True:
+            signal.pause()
+
+
+# -- output and files -----------------------------------------------------
+
+
+def _title(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def _say_command(command: Sequence[str]) -> None:
+    """The command as one can copy it, an option never parted from its value."""
+    width = min(100, shutil.get_terminal_size((100, 24)).columns) - 2
+    parts: list[str] = []
+    for before, word in zip(("", *command), command, strict=False):
+        if before.startswith("--") and not word.startswith("-"):
+            parts[-1] += f" {shlex.quote(word)}"
+        else:
+            parts.append(shlex.quote(word))
+    lines, line = [], "  $"
+    for part in parts:
+        if len(line) + 1 + len(part) > width and line.strip() != "$":
+            lines.append(f"{line} \\")
+            line = f"      {part}"
+        else:
+            line += f" {part}"
+    print("\n".join([*lines, line]), flush=True)
+
+
+def _port(place: str) -> tuple[str, int]:
+    host, _, port = place.rpartition(":")
+    return host, int(port)
+
+
+def _make_file(file: Path, mib: int) -> str:
+    """Write a file whose every MiB differs; its SHA-256."""
+    block = hashlib.shake_128(b"tunnelkit").digest(CHUNK - 8)
+    digest = hashlib.sha256()
+    with file.open("wb") as out:
+        for number in range(mib):
+            piece = number.to_bytes(8, "big") + block
+            out.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _hash(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as data:
+        while piece := data.read(CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
