@@ -93,7 +93,7 @@ class Outbound:
 class Inbound:
     """The receiving direction of one channel: checks the sender, decides when to grant more."""
 
-    __slots__ = ("_budget", "_floor", "_reported", "limit", "received", "taken", "window")
+    __slots__ = ("_budget", "_floor", "_grown", "_reported", "limit", "received", "taken", "window")
 
     def __init__(self, window: int, budget: Budget) -> None:
         self.received = 0
@@ -102,6 +102,7 @@ class Inbound:
         self.window = window
         self._floor = window
         self._reported = 0
+        self._grown = 0
         self._budget = budget
 
     @property
@@ -137,14 +138,16 @@ class Inbound:
     def report(self) -> tuple[int, int]:
         """The ``(taken, limit)`` to tell the sender now.
 
-        The window doubles when a quarter of it was taken before the sender
-        was told and nothing is left over: then the application keeps up with
-        the path. Under memory pressure it goes back step by step.
+        The window doubles each time a whole one has been taken and nothing is
+        left over: then the application keeps up with the path. A sender that
+        could use more gets it within a round trip; one that could not keeps
+        less in flight by itself. Under memory pressure it goes back step by step.
         """
         if not self._budget.roomy:
             self.window = max(self._floor, self.window // 2)
-        elif self.unreported * 4 >= self.window and self.received == self.taken:
+        elif self.taken - self._grown >= self.window and self.received == self.taken:
             self.window = min(self.window * 2, MAX_WINDOW)
+            self._grown = self.taken
         self._reported = self.taken
         self.limit = max(self.limit, self.taken + self.window)
         return self.taken, self.limit

@@ -25,8 +25,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-FLOOR = 128 * 1024
-"""Smallest target, in bytes."""
+FIRST = 128 * 1024
+"""Target, in bytes, while nothing is known."""
+FLOOR = 64 * 1024
+"""Smallest target: a few frames."""
 CEILING = 16 * 1024 * 1024
 """Largest target: no receiver grants more."""
 
@@ -34,16 +36,19 @@ _GROWTH = 1.25
 """A round must be this much faster than the one before for the rise to go on."""
 _STEADY_ROUNDS = 3
 """So many rounds without growth end the rise."""
-_HEADROOM = 1.15
+_QUEUEING = 1.25
+"""The rise also ends when two round trips take so much longer than the shortest: a queue builds.
+One alone may be due to the burst with which a transfer begins."""
+_HEADROOM = 1.05
 """Target as a multiple of the bytes that fill the path: finds new capacity."""
-_PACE = 0.006
+_PACE = 0.004
 """Allowance in seconds for the spacing of acknowledgements."""
 _RATE_ROUNDS = 10
 """The rate is the highest of this many rounds."""
 _PROBE_EVERY = 5.0
 """Seconds between two probes of the shortest round trip."""
 _PROBE_FLOOR = 16 * 1024
-_BATCH_TIME = 0.004
+_BATCH_TIME = 0.002
 """A batch, and the unsent backlog in the socket, are worth this many seconds of the rate."""
 
 
@@ -73,6 +78,7 @@ class Path:
 
     __slots__ = (
         "_best_rise",
+        "_late",
         "_limited_until",
         "_next_probe",
         "_rates",
@@ -93,11 +99,12 @@ class Path:
         self.rate = 0.0
         self.round_trip = 0.0
         """Shortest seen, seconds; 0 while unknown."""
-        self.target = FLOOR
+        self.target = FIRST
         self._rates = [0.0] * _RATE_ROUNDS
         self._round_end = 0
         self._best_rise = 0.0
         self._steady = 0
+        self._late = 0
         self._limited_until = 0
         self._next_probe = 0.0
 
@@ -138,10 +145,14 @@ class Path:
             return
         if mark.probe and self.phase is Phase.PROBING:
             self.round_trip = elapsed
-            self.phase = Phase.CRUISING
-            self._next_probe = now + _PROBE_EVERY
+            self._cruise(now)
         else:
             self.round_trip_seen(elapsed)
+            if self.phase is Phase.RISING:
+                late = elapsed > self.round_trip * _QUEUEING + 3 * _PACE
+                self._late = self._late + 1 if late else 0
+                if self._late == 2:
+                    self._cruise(now)
         sample = (self.delivered - mark.delivered) / elapsed
         if mark.delivered >= self._round_end:
             self._round_over(now, mark.limited)
@@ -153,7 +164,8 @@ class Path:
 
     def _round_over(self, now: float, limited: bool) -> None:
         self._round_end = self.delivered
-        if limited:
+        # Whoever has this much in flight was not short of data, whatever stopped it in between.
+        if limited and self.in_flight <= _QUEUEING * self.rate * self.round_trip:
             return
         if self.phase is Phase.RISING:
             if self.rate > self._best_rise * _GROWTH:
@@ -162,12 +174,15 @@ class Path:
             else:
                 self._steady += 1
                 if self._steady >= _STEADY_ROUNDS:
-                    self.phase = Phase.CRUISING
-                    self._next_probe = now + _PROBE_EVERY
+                    self._cruise(now)
         elif self.phase is Phase.CRUISING and now >= self._next_probe:
             self.phase = Phase.PROBING
         self._rates.insert(0, 0.0)
         self._rates.pop()
+
+    def _cruise(self, now: float) -> None:
+        self.phase = Phase.CRUISING
+        self._next_probe = now + _PROBE_EVERY
 
     def _aim(self) -> None:
         fill = self.rate * self.round_trip
