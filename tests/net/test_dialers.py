@@ -324,6 +324,11 @@ class DialTests(SynchronousTestCase):
         handshake = self.reactor.tcpClients[0][2].buildProtocol(None)._wrappedProtocol
         assert handshake._core.data_to_send()[4:8] == bytes((192, 0, 2, 7))
 
+    def test_socks_4a_leaves_the_name_to_the_proxy(self) -> None:
+        self.start(["socks4a://me@192.0.2.1:1"])
+        handshake = self.reactor.tcpClients[0][2].buildProtocol(None)._wrappedProtocol
+        assert handshake._core.data_to_send().endswith(b"\0\0\0\x01me\0relay.example\0")
+
     def test_socks_4_without_an_ipv4_address_says_what_to_do(self) -> None:
         self.resolving([IPv6Address("TCP", "::2", 7000)])
         problem = problem_of(self.start(["socks4://192.0.2.1:1"]), DialError)

@@ -174,6 +174,16 @@ class InMemoryTests(SynchronousTestCase):
         self.proxy.protocol.connectionLost(Failure(ConnectionDone()))
         assert application.happened[-1] == ConnectionDone
 
+    def test_half_close_is_passed_on_where_the_transport_is_no_socket(self) -> None:
+        connecting = self.socks5().connect(self.factory)
+        assert not IHalfCloseableProtocol.providedBy(self.proxy.protocol)
+        self.proxy.protocol.dataReceived(GRANTED5)
+        application: Any = self.successResultOf(connecting)
+        halves = IHalfCloseableProtocol(self.proxy.protocol)
+        halves.readConnectionLost()
+        halves.writeConnectionLost()
+        assert application.happened == ["made", "read lost", "write lost"]
+
     def test_a_login_is_taken_from_methods_as_with_txsocksx(self) -> None:
         self.socks5(methods={"login": ("me", "pw"), "anonymous": ()}).connect(self.factory)
         assert self.proxy.sent() == b"\x05\x02\x00\x02"

@@ -138,6 +138,19 @@ class RaceTests(SynchronousTestCase):
         self.connect(None, "192.0.2.1")
         assert self.tried() == ["192.0.2.1"]
 
+    def test_an_ipv6_address_is_not_looked_up_either(self) -> None:
+        connecting = self.connect(None, "2001:db8::1")
+        assert self.tried() == ["2001:db8::1"]
+        self.refuse(0, error.ConnectError(string="odd\nreason"))
+        assert "\n" not in str(self.problem(connecting))
+
+    def test_an_attempt_that_times_out_by_itself_is_no_answer(self) -> None:
+        connecting = self.connect([v4("192.0.2.1")])
+        self.refuse(0, error.TimeoutError())
+        problem = self.problem(connecting)
+        assert str(problem) == "cannot connect to relay.example:7000: no answer (192.0.2.1)"
+        assert problem.code is Code.TIMED_OUT
+
     def test_a_host_without_addresses_does_not_exist(self) -> None:
         problem = self.problem(self.connect([]))
         assert str(problem) == "cannot connect to relay.example:7000: no such host"
