@@ -246,4 +246,4 @@ class PipelessRelayTests(RelayTests):
     async def set_up(self) -> None:
         await super().set_up()
         case: Any = self
-        case.patch(splice, "PIPE_SIZE", 1 << 40)
+        case.patch(splice, "PIPE_SIZE", 3 << 30)

@@ -42,7 +42,7 @@ def test_a_refusal_by_the_kernel_is_remembered_until_the_pool_is_idle(
 ) -> None:
     pool = PipePool()
     before = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(splice, "PIPE_SIZE", 1 << 40)
+    monkeypatch.setattr(splice, "PIPE_SIZE", 3 << 30)
     assert pool.take() is None
     assert len(os.listdir("/dev/fd")) == before
     monkeypatch.undo()
