@@ -61,6 +61,9 @@ def test_passwords_may_have_any_characters() -> None:
     one = server(CHECK)
     one.receive(b"\x05\x01\x02\x01\x03you\x08geheim\xc3\xa4", 100.0)
     assert one.data_to_send() == b"\x05\x02\x01\x00"
+    (request,) = one.receive(TO_NAME, 100.0)
+    assert isinstance(request, Request)
+    assert request.user == "you"
 
 
 @pytest.mark.parametrize(

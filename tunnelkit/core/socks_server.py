@@ -43,7 +43,7 @@ class Request:
     """IP address or name; BIND: the expected peer; UDP_ASSOCIATE: the client's own address."""
     port: int
     user: str = ""
-    """The user that logged in (SOCKS 5), or the unverified user id (SOCKS 4), escaped."""
+    """Who logged in (SOCKS 5), or the unverified user id (SOCKS 4), with any characters in it."""
 
 
 @attrs.frozen
@@ -229,7 +229,7 @@ class SocksServer:
         self._inbound = self._inbound[size:]
         accepted = self._check is not None and self._check(credentials.user, credentials.password)
         self._outbound += socks.encode_verdict(accepted)
-        user = credentials.user.decode("ascii", "backslashreplace")
+        user = credentials.user.decode("utf-8", "backslashreplace")
         if not accepted:
             return self._end(Code.NOT_ALLOWED, "wrong user name or password")
         self._user = user
@@ -267,7 +267,7 @@ class SocksServer:
         self._deadline = None
         self._state = _State.ASKED
         self._command = socks.Command(request.command)
-        user = self._user or request.user.decode("ascii", "backslashreplace")
+        user = self._user or request.user.decode("utf-8", "backslashreplace")
         return (Request(self._command, request.host, request.port, user),)
 
 
