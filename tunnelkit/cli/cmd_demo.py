@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
             _Demo(parties, int(size)).show(stay=sys.stdout.isatty())
     except KeyboardInterrupt:
         print("\nEnded; nothing is left behind.")
+    except BrokenPipeError:
+        raise  # whoever read along has seen enough
     except (TunnelkitError, OSError) as error:
         print(f"tunnelkit demo: {error}", file=sys.stderr)
         return 1

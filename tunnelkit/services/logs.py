@@ -13,7 +13,7 @@ from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.policy.printable import printable
+from tunnelkit.policy.printable import SHOWN_BYTES, printable
 
 MAX_MESSAGE = 2048
 """Characters of one event's text."""
@@ -120,4 +120,5 @@ def _message(event: LogEvent) -> str:
 def _value(value: object) -> object:
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    return printable(str(value))
+    text = str(value)
+    return text if len(text) <= SHOWN_BYTES else text[:SHOWN_BYTES] + "..."

@@ -1,0 +1,221 @@
+"""The options of the ends, and what becomes of them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from tests.services.test_options import Refusal
+from tunnelkit.policy.identity import identity_pem, load_identity
+from tunnelkit.policy.key_directory import KeyDirectory
+from tunnelkit.roles.lstp_end import LstpEndConfig
+from tunnelkit.services.options import LstpClientEndOptions, LstpEndOptions, LstpServerEndOptions
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of keys with the identities ``a`` and ``b``."""
+    path = tmp_path_factory.mktemp("keys") / "keys"
+    directory = KeyDirectory(path)
+    directory.create()
+    for name in ("a", "b"):
+        directory.issue(name)
+    directory.revoke("b")
+    return path
+
+
+@pytest.fixture
+def needed(keys: Path) -> list[str]:
+    """What every end needs."""
+    return [
+        *("--middle", "middle.example:7000", "--tunnel", "t"),
+        *("--identity", str(keys / "a.pem"), "--peer", "b"),
+    ]
+
+
+@pytest.fixture
+def refusal(capfd: pytest.CaptureFixture[str]) -> Refusal:
+    return Refusal(capfd)
+
+
+def parsed(options: LstpEndOptions, words: list[str]) -> LstpEndConfig:
+    options.parseOptions(words)
+    assert isinstance(options.config, LstpEndConfig)
+    return options.config
+
+
+def test_a_client_end_needs_only_four_options(needed: list[str]) -> None:
+    config = parsed(LstpClientEndOptions(), needed)
+    assert config.role == "client-end"
+    assert config.middle == ("middle.example", 7000)
+    assert config.tunnel == "t"
+    assert config.identity.name == "a"
+    assert config.peers == {"b"}
+    assert (config.via, config.front_ends, config.rules, config.sources) == ((), (), (), ())
+    assert (config.connections, config.max_channels) == (1, 1024)
+
+
+def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: Path) -> None:
+    users, password, token = (tmp_path / name for name in ("users", "password", "token"))
+    for file, text in ((users, "me:secret\n"), (password, "hush\n"), (token, "in\n")):
+        file.write_text(text)
+        file.chmod(0o600)
+    config = parsed(
+        LstpServerEndOptions(),
+        [
+            *needed,
+            *("--peer", "c", "--via", "socks5://me@one:1", "--via", "http://two:2"),
+            *("--via-password-file", str(password), "--admission-token-file", str(token)),
+            *("--socks", "1080", "--socks", "[::1]:1081", "--socks-auth-file", str(users)),
+            *("--forward", "8080=tcp:web:80", "--forward", "127.0.0.2:8000-8001=web:80-81"),
+            *("--allow", "tcp:127.0.0.1:9000", "--allow", "tcp:*.example:80,443"),
+            *("--from", "127.0.0.0/8", "--crl", str(keys / "revoked.crl"), "--both"),
+            *("--connections", "3", "--max-channels", "20"),
+        ],
+    )
+    assert config.role == "both"
+    assert config.peers == {"b", "c"}
+    assert config.via is not None
+    assert [str(hop) for hop in config.via] == ["socks5://one:1", "http://two:2"]
+    assert config.via[0].password == "hush"
+    assert config.admission_token == "in"
+    names = [front_end.name for front_end, _ in config.front_ends]
+    assert names == ["socks", "socks", "forward", "forward"]
+    assert config.front_ends[1][1].users == {"me": "secret"}
+    assert len(config.front_ends[3][1]) == 2
+    assert len(config.rules) == 2
+    assert config.sources == (ip_network("127.0.0.0/8"),)
+    assert config.crl_file == str(keys / "revoked.crl")
+    assert (config.connections, config.max_channels) == (3, 20)
+    for secret in ("hush", "secret"):
+        assert secret not in repr(config)
+
+
+@pytest.mark.parametrize(("via", "expected"), [("none", ()), ("auto", None)])
+def test_ways_out_that_have_a_name(
+    needed: list[str], via: str, expected: tuple[object, ...] | None
+) -> None:
+    assert parsed(LstpClientEndOptions(), [*needed, "--via", via]).via == expected
+
+
+@pytest.mark.parametrize("missing", ["middle", "tunnel", "identity", "peer"])
+def test_what_is_missing_is_named(refusal: Refusal, needed: list[str], missing: str) -> None:
+    at = needed.index(f"--{missing}")
+    said = refusal(LstpClientEndOptions(), *needed[:at], *needed[at + 2 :])
+    assert said.startswith(f"--{missing} is missing: expected ")
+
+
+def test_an_end_that_serves_needs_a_rule(refusal: Refusal, needed: list[str]) -> None:
+    assert refusal(LstpServerEndOptions(), *needed).startswith("--allow is missing: expected ")
+    assert refusal(LstpClientEndOptions(), *needed, "--both").startswith("--allow is missing: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("middle", "middle.example"),
+        ("middle", "middle.example:0"),
+        ("tunnel", ""),
+        ("tunnel", "two\nlines"),
+        ("identity", "/nowhere.pem"),
+        ("peer", ""),
+        ("peer", "a b"),
+        ("peer", "a"),
+        ("via", "ftp://proxy:21"),
+        ("via", "proxy:1080"),
+        ("via-password-file", "/nowhere"),
+        ("admission-token-file", "/nowhere"),
+        ("socks", "nobody.example:1080"),
+        ("socks", "70000"),
+        ("forward", "8080"),
+        ("forward", "8080=web"),
+        ("forward", "8000-8002=tcp:web:80-81"),
+        ("allow", "web:80"),
+        ("allow", "tcp:web"),
+        ("from", "everywhere"),
+        ("from", "10.0.0.0/33"),
+        ("crl", "/nowhere.crl"),
+        ("connections", "0"),
+        ("connections", "17"),
+        ("max-channels", "0"),
+        ("max-channels", "1e3"),
+    ],
+)
+def test_values_that_cannot_be(
+    refusal: Refusal, needed: list[str], tmp_path: Path, option: str, value: str
+) -> None:
+    words = [*needed, "--allow", "tcp:127.0.0.1:1"]
+    if f"--{option}" in needed:
+        at = words.index(f"--{option}")
+        del words[at : at + 2]
+    said = refusal(LstpServerEndOptions(), *words, f"--{option}", value)
+    assert said.startswith(f"--{option}")
+    if option != "allow":
+        file = tmp_path / "end.toml"
+        file.write_text(f"# \n{option} = {_toml(value)}\n")
+        said = refusal(LstpServerEndOptions(), *words, "--config", str(file))
+        assert said.startswith(f"{file}:2: key {option}")
+
+
+def _toml(text: str) -> str:
+    return '"' + text.replace("\n", "\\n") + '"'
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--via", "none", "--via", "http://proxy:1"],
+        ["--via", "auto", "--via-password-file", "FILE"],
+        ["--via-password-file", "FILE"],
+        ["--socks-auth-file", "USERS"],
+    ],
+)
+def test_options_that_do_not_go_together(
+    refusal: Refusal, needed: list[str], tmp_path: Path, words: list[str]
+) -> None:
+    for name, text in (("FILE", "hush\n"), ("USERS", "me:secret\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    words = [str(tmp_path / word) if word.isupper() else word for word in words]
+    assert "expected" in refusal(LstpClientEndOptions(), *needed, *words)
+
+
+def test_a_user_without_a_password_is_told_where_to_put_it(
+    refusal: Refusal, needed: list[str]
+) -> None:
+    said = refusal(LstpClientEndOptions(), *needed, "--via", "socks5://me@proxy:1")
+    assert "--via-password-file" in said
+
+
+def test_an_identity_that_others_can_read_is_refused(
+    refusal: Refusal, needed: list[str], keys: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "open.pem"
+    file.write_bytes(identity_pem(load_identity(keys / "a.pem")))
+    file.chmod(0o640)
+    needed[needed.index("--identity") + 1] = str(file)
+    assert "chmod 600" in refusal(LstpClientEndOptions(), *needed)
+
+
+@pytest.mark.parametrize("url", ["socks5://me:hush@", "http://me:hush@proxy:99999", "x://a:hush@b"])
+def test_a_password_in_a_wrong_url_is_not_repeated(
+    refusal: Refusal, needed: list[str], url: str
+) -> None:
+    assert "hush" not in refusal(LstpClientEndOptions(), *needed, "--via", url)
+
+
+def test_a_file_with_a_password_in_it_must_be_private(
+    refusal: Refusal, needed: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "end.toml"
+    file.write_text('via = "socks5://me:hush@proxy:1"\n')
+    file.chmod(0o644)
+    said = refusal(LstpClientEndOptions(), *needed, "--config", str(file))
+    assert said.startswith(f"{file}:1: key via: ")
+    assert "chmod 600" in said
+    file.chmod(0o600)
+    config = parsed(LstpClientEndOptions(), [*needed, "--config", str(file)])
+    assert config.via is not None
+    assert config.via[0].password == "hush"
