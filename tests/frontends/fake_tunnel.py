@@ -52,13 +52,15 @@ class Pair:
     def __init__(self, near: LocalSide, destination: str) -> None:
         self.near = Channel(cast(Session, self), 1, near, destination, False, 0.0)
         self.far: Channel | None = None
+        self._early = False
         near.attach(self.near)
 
     def join(self, far: LocalSide) -> None:
         """The far side is there."""
         self.far = Channel(cast(Session, self), 2, far, self.near.destination, True, 0.0)
         far.attach(self.far)
-        self.schedule(self.near)
+        if self._early:
+            self.schedule(self.near)
 
     def _other(self, channel: Channel) -> Channel | None:
         return self.far if channel is self.near else self.near
@@ -83,7 +85,9 @@ class Pair:
             if taken < size:
                 other.queue.append(bytes(_BUFFER[taken:size]))
                 return
-        channel.scheduled = other is None and channel.session is not None
+            if size < len(_BUFFER):
+                break  # like a session: the side says when there is more
+        self._early = channel.scheduled = other is None
 
     def flush(self, channel: Channel) -> None:
         """``channel`` takes data again."""

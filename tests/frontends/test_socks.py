@@ -117,6 +117,8 @@ class SocksTests(TestCase):
         talk = await self.connect(self.socks())
         talk.write(HELLO + connect5(port) + b"early")
         assert (await talk.received(17))[12:] == b"early"
+        talk.write(b"later")
+        assert (await talk.received(22))[12:] == b"earlylater"
         await talk.close()
 
     async def test_a_request_cut_into_bytes_is_understood(self) -> None:

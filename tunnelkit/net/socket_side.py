@@ -91,6 +91,10 @@ class SocketSide:
             size = min(len(view), len(self._leftover))
             view[:size] = self._leftover[:size]
             self._leftover = self._leftover[size:]
+            if size < len(view):
+                # Who gets less than asked for does not ask again: the poller has to say.
+                self._signalled = False
+                self._watch(True, self._want_write)
             return size
         try:
             size = self._sock.recv_into(view)

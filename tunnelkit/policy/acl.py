@@ -187,18 +187,19 @@ class Policy:
         dialled = X11_BASE_PORT + port if kind == X11 else port
         transport = TCP if kind == X11 else protocol
         name = host.lower().removesuffix(".") if host else None
+        ranges = special_ranges(target)
         is_own = kind != LISTEN and self.listeners.covers(transport, target, dialled)
         for rule in rules:
             if (
                 rule.has_port(port)
                 and rule.exact in ("", protocol)
-                and rule.admits(target, name)
+                and rule.admits(target, name, ranges)
                 and (not is_own or rule.names_exactly(target, port))
             ):
                 return Decision(peer, action, transport, str(target), dialled, rule.text)
         if is_own:
             return f"{shown} is a listener of this process"
-        what = next((f" ({what} address)" for what, _ in special_ranges(target)), "")
+        what = next((f" ({what} address)" for what, _ in ranges), "")
         return f"no rule allows {printable(peer)} to {shown}{what}"
 
 

@@ -22,7 +22,7 @@ from tunnelkit.policy.destination import (
     to_unix_path,
 )
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.special import Address, Network, names_itself, special_ranges, to_network
+from tunnelkit.policy.special import Address, Network, names_itself, to_network
 
 MAX_TEXT = 2048
 
@@ -67,9 +67,11 @@ class Rule:
         """Whether ``port`` (or display) is within the rule."""
         return any(first <= port <= last for first, last in self.ports)
 
-    def admits(self, address: Address, host: str | None) -> bool:
-        """Whether ``address`` is within the rule; ``host`` is the name that led to it, if any."""
-        ranges = special_ranges(address)
+    def admits(
+        self, address: Address, host: str | None, ranges: tuple[tuple[str, Network], ...]
+    ) -> bool:
+        """Whether ``address`` is within the rule; ``host`` is the name that led to it, if any,
+        and ``ranges`` are the address's `special_ranges`."""
         if self.network is not None:
             return address in self.network and names_itself(self.network, ranges)
         if not self.any_host and (self.host is None or not host or not self.host.match(host)):
