@@ -361,10 +361,8 @@ class Relay:
 
 def prepare(sock: socket.socket, low_water: int) -> None:
     """Set what a relayed socket needs: no delay, and a short unsent backlog."""
-    if sock.family == socket.AF_UNIX:
-        return
     for option, value in ((socket.TCP_NODELAY, 1), (NOTSENT_LOWAT, low_water)):
         try:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         except OSError:
-            pass  # lost already, or a platform without it
+            pass  # a unix socket, lost already, or a platform without it

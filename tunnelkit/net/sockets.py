@@ -336,7 +336,7 @@ class _Connecting:
     def _connected(self, sock: socket.socket) -> None:
         try:
             # A connect to a dead port of this machine can meet itself (simultaneous open).
-            itself = sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername()
+            itself = isinstance(self._address, tuple) and sock.getsockname() == sock.getpeername()
         except OSError as error:
             self._failed(error)
             return
