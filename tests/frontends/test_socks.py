@@ -45,13 +45,14 @@ class Answering:
         self.code = code
         self.bound = bound
         self.opened: list[str] = []
+        self.side: LocalSide | None = None
 
     def open(self, destination: str, side: LocalSide) -> Deferred[str]:
         self.opened.append(destination)
         result: Deferred[str] = Deferred()
         if self.code is None:
+            self.side = side
             result.callback(self.bound)
-            side.reset(Code.RESET, "")
         else:
             side.reset(self.code, "")
             result.errback(ChannelRefused(self.code))
@@ -208,10 +209,14 @@ class SocksTests(TestCase):
 
     async def test_a_far_socket_without_address_is_answered_with_zeros(self) -> None:
         for bound in ("", "unix:/run/x", "tcp:name:80", "nonsense"):
-            talk = await self.connect(self.socks(Answering(bound=bound)))
+            tunnel = Answering(bound=bound)
+            talk = await self.connect(self.socks(tunnel))
             talk.write(HELLO + connect5(80))
             assert (await talk.received(12))[2:] == b"\x05\x00\x00\x01" + bytes(6)
-            await talk.close()
+            assert tunnel.side is not None
+            tunnel.side.reset(Code.RESET, "")
+            await talk.closed
+            assert talk.was_reset
 
     async def test_user_and_password_are_asked_for_where_they_are_set(self) -> None:
         port = self.server()
@@ -302,9 +307,9 @@ class SocksTests(TestCase):
         with open(path, "w") as file:
             file.write("# comment\n\nme:se:cret\n")
         os.chmod(path, 0o600)
-        config = SocksFrontEnd().parse(f"1080,users={path}")
-        assert config.users == {"me": "se:cret"}
-        assert "cret" not in repr(config)
+        users = read_users(path)
+        assert users == {"me": "se:cret"}
+        assert "cret" not in repr(SocksConfig("127.0.0.1", 1080, users))
         os.chmod(path, 0o640)
         with pytest.raises(ConfigError, match="expected mode 0600"):
             read_users(path)
@@ -316,5 +321,5 @@ class SocksTests(TestCase):
                 read_users(path)
         with pytest.raises(ConfigError, match="No such file"):
             read_users(path + "2")
-        with pytest.raises(ConfigError, match="users=FILE"):
-            SocksFrontEnd().parse("1080,user=x")
+        with pytest.raises(ConfigError, match="expected"):
+            SocksFrontEnd().parse("1080,users=x")

@@ -261,21 +261,13 @@ def _address_of(bound: str) -> tuple[str, int]:
 
 @implementer(IPlugin, IFrontEnd)
 class SocksFrontEnd:
-    """``--socks [HOST:]PORT[,users=FILE]``; FILE has a line ``USER:PASSWORD`` for each user."""
+    """``--socks [HOST:]PORT``; who configures it adds the users of `read_users`."""
 
     name = "socks"
 
     def parse(self, description: str) -> SocksConfig:
-        """Where to listen and the users; raises `ConfigError`."""
-        listen, comma, option = description.partition(",")
-        address, port = parse_listen(listen)
-        if not comma:
-            return SocksConfig(address, port)
-        if not option.startswith("users=") or option == "users=":
-            raise ConfigError(
-                f"'{printable(description, 80)}' is wrong; expected [HOST:]PORT[,users=FILE]"
-            )
-        return SocksConfig(address, port, read_users(option[6:]))
+        """Where to listen; raises `ConfigError`."""
+        return SocksConfig(*parse_listen(description))
 
     def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
         """The server that a `SocksConfig` describes; raises `ConfigError` if the port is taken."""
@@ -283,7 +275,10 @@ class SocksFrontEnd:
 
 
 def read_users(path: str) -> Mapping[str, str]:
-    """Passwords by user name from a file that only its owner can read. Raises `ConfigError`."""
+    """Passwords by user name from a file with a line ``USER:PASSWORD`` for each.
+
+    Only its owner may be able to read it. Raises `ConfigError`.
+    """
     shown = printable(path, 80)
     try:
         with open(path, encoding="utf-8") as file:
