@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from bench.traffic import ECHO, HASH, ONCE, Address, LoadError, open_mode
@@ -195,8 +196,11 @@ def ping(address: Address, seconds: float, streams: int = 1, interval: float = 0
     """
     with contextlib.ExitStack() as stack, select.epoll() as poll:
         connections = {}
-        for _ in range(streams):
-            connection = stack.enter_context(open_mode(address, ECHO))
+        # At the same time: far away, one after the other would take many round trips.
+        with ThreadPoolExecutor(min(streams, 32)) as pool:
+            opened = list(pool.map(lambda _: open_mode(address, ECHO), range(streams)))
+        for connection in opened:
+            stack.enter_context(connection)
             connections[connection.fileno()] = connection
             poll.register(connection, select.EPOLLIN)
         waiting: dict[int, dict[int, float]] = {descriptor: {} for descriptor in connections}
