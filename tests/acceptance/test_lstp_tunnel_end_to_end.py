@@ -7,17 +7,16 @@ import os
 import subprocess
 from pathlib import Path
 
-import attrs
 import pytest
 
 from tests.acceptance.processes import (
     Identities,
     Processes,
-    Role,
     WebServer,
     curl,
     free_port,
 )
+from tests.acceptance.tunnels import start_tunnel
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -28,42 +27,12 @@ UNREACHABLE = "224.0.0.1"
 """A group, to which a TCP connection cannot be made: the kernel says so at once."""
 
 
-@attrs.frozen
-class Tunnel:
-    """A tunnel that is up."""
-
-    middle: Role
-    client: Role
-    server: Role
-
-    @property
-    def socks(self) -> str:
-        """``HOST:PORT`` of the client end's SOCKS server."""
-        return self.client.address("socks")
-
-
-def start(
-    processes: Processes, identities: Identities, allow: list[str], *client: object
-) -> Tunnel:
-    """Middle and two ends, of which the server end allows what is listed."""
-    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
-    common = ("--middle", middle.address("listening on"), "--tunnel", "test")
-    rules = [word for rule in allow for word in ("--allow", rule)]
-    server = processes.role(
-        "lstp-server-end", *common, "--identity", identities("server"), "--peer", "client", *rules
-    )
-    end = processes.role(
-        "lstp-client-end", *common, "--identity", identities("client"), "--peer", "server", *client
-    )
-    return Tunnel(middle, end, server)
-
-
 def test_curl_fetches_through_socks_and_through_a_forward(
     processes: Processes, identities: Identities, web: WebServer
 ) -> None:
     digest = web.add("file", SIZE)
     target = f"127.0.0.1:{web.port}"
-    tunnel = start(
+    tunnel = start_tunnel(
         processes, identities, [f"tcp:{target}"], "--socks", "0", "--forward", f"0=tcp:{target}"
     )  # fmt: skip
     for way in (
@@ -87,7 +56,7 @@ def test_ssh_through_a_forward(processes: Processes, identities: Identities) -> 
         subprocess.run(make, check=True, timeout=20)
     start_sshd(processes, port, host_key, user_key)
     target = f"tcp:127.0.0.1:{port}"
-    tunnel = start(processes, identities, [target], "--forward", f"0={target}")
+    tunnel = start_tunnel(processes, identities, [target], "--forward", f"0={target}")
     sent = os.urandom(MIB)
     received = subprocess.run(
         [
@@ -127,7 +96,7 @@ def test_redis_through_a_forward(processes: Processes, identities: Identities) -
         ready="Ready to accept connections",
     )
     target = f"tcp:127.0.0.1:{port}"
-    tunnel = start(processes, identities, [target], "--forward", f"0={target}")
+    tunnel = start_tunnel(processes, identities, [target], "--forward", f"0={target}")
     value = "x" * 100_000
 
     def redis(*words: str, given: str | None = None) -> str:
@@ -156,7 +125,7 @@ def test_what_fails_there_is_told_here_as_socks_says_it(
     processes: Processes, identities: Identities, case: str, url: str, reply: int
 ) -> None:
     allow = [f"tcp:127.0.0.1:{REFUSED_PORT}", f"tcp:{UNREACHABLE}:80", "tcp:*.invalid:80"]
-    tunnel = start(processes, identities, allow, "--socks", "0")
+    tunnel = start_tunnel(processes, identities, allow, "--socks", "0")
     fetched = curl("--socks5-hostname", tunnel.socks, url)
     assert fetched.status == 97, fetched.said
     assert fetched.said.endswith(f"({reply})"), fetched.said

@@ -29,8 +29,8 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
 
     check_libraries_or_exit(options.tapname)
     try:
-        observer = observer_for(options.parent or {}, options.log_as_json)
         service = role.make_service(reactor, options.config)
+        observer = observer_for(options.parent or {}, options.log_as_json)
     except ConfigError as error:
         exit_with(options.tapname, error)
     return RoleService(reactor, service, observer)
@@ -69,8 +69,8 @@ class RoleService(MultiService):
 
     def stopService(self) -> Deferred[None]:
         """Fires once the role has drained, or its grace period is over."""
-        _log.info("Ending: what is open is finished first")
         stopping: Deferred[None] = MultiService.stopService(self)
+        _log.info("Ending: nothing new is taken, what is open may finish")
         return stopping
 
     def _take_signals(self) -> None:
