@@ -107,9 +107,14 @@ class MiddleTests(TestCase):
     async def set_up(self) -> None:
         await until(lambda: True)
         self.clock = 1000.0
+        self.step = 0.0
         self.ends: list[End] = []
-        self.middle = LstpMiddleFactory(reactor, Lobby("m", "here"), clock=lambda: self.clock)
+        self.middle = LstpMiddleFactory(reactor, Lobby("m", "here"), clock=self.now)
         self.port = await self.open()
+
+    def now(self) -> float:
+        self.clock += self.step
+        return self.clock
 
     async def open(self) -> int:
         listener = self.middle.listen(BIND)
@@ -233,6 +238,19 @@ class MiddleTests(TestCase):
         first.sock.send(b"\x16")
         await until(lambda: self.middle.status().bytes_relayed == 1)
         self.clock += 10.1
+        self.pass_time()
+        second.sock.send(b"\x17")
+        await self.got(first, lambda end: end.got.endswith(b"\x17"))
+
+    async def test_a_pair_with_bytes_stays_when_the_limit_is_hit_to_the_millisecond(self) -> None:
+        # Every look at the clock is a millisecond later than the one before.
+        self.step = 0.001
+        first, second = await self.pair()
+        first.sock.send(b"\x16")
+        await until(lambda: self.middle.status().bytes_relayed == 1)
+        due = self.middle.lobby.next_deadline()
+        assert due is not None
+        self.clock, self.step = due, 0.0
         self.pass_time()
         second.sock.send(b"\x17")
         await self.got(first, lambda end: end.got.endswith(b"\x17"))
