@@ -140,7 +140,7 @@ class End:
 
 
 def connect(rate: float, round_trip: float) -> tuple[World, End, End, Direction]:
-    """A sender and a receiver with a path between them, and the way from the first to the second."""
+    """A sender and a receiver, the path between them, and its way from the first to the second."""
     world = World()
     sender, receiver = End(world, True), End(world, False)
     there = Direction(world, rate, round_trip / 2)
