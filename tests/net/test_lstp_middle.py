@@ -208,27 +208,28 @@ class MiddleTests(TestCase):
         end = self.end(CLIENT)
         await until(lambda: self.middle.status().waiting == 1)
         self.clock += 15.1
-        self.pass_time()
+        await self.pass_time()
         await self.got(end, lambda end: end.got == encode(PropertyExchange()))
 
-    def pass_time(self) -> None:
-        """The timer that the reactor would fire."""
+    async def pass_time(self) -> None:
+        """Let the reactor fire the middle's timer now."""
         timer = self.middle._timer
         assert timer is not None
         timer.reset(0)
+        await until(lambda: self.middle._timer is not timer)
 
     async def test_ten_seconds_without_setup_end_a_connection(self) -> None:
         end = self.end(CLIENT[:-1])
         await until(lambda: self.middle.status().in_setup == 1)
         self.clock += 10.1
-        self.pass_time()
+        await self.pass_time()
         await self.got(end, lambda end: end.ended)
         assert str(messages(end.got)[0][0].code) == "timed-out"
 
     async def test_a_pair_without_a_byte_for_ten_seconds_is_ended(self) -> None:
         first, second = await self.pair()
         self.clock += 10.1
-        self.pass_time()
+        await self.pass_time()
         for end in (first, second):
             await self.got(end, lambda end: end.ended == "reset")
         assert self.middle.status().pairs == 0
@@ -238,7 +239,7 @@ class MiddleTests(TestCase):
         first.sock.send(b"\x16")
         await until(lambda: self.middle.status().bytes_relayed == 1)
         self.clock += 10.1
-        self.pass_time()
+        await self.pass_time()
         second.sock.send(b"\x17")
         await self.got(first, lambda end: end.got.endswith(b"\x17"))
 
@@ -251,7 +252,7 @@ class MiddleTests(TestCase):
         due = self.middle.lobby.next_deadline()
         assert due is not None
         self.clock, self.step = due, 0.0
-        self.pass_time()
+        await self.pass_time()
         second.sock.send(b"\x17")
         await self.got(first, lambda end: end.got.endswith(b"\x17"))
 
