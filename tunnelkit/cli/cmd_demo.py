@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import attrs
@@ -67,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     size = str(args.size)
     if not (size.isascii() and size.isdigit() and len(size) <= 5 and 0 < int(size) <= LARGEST):
         raise ConfigError(f"--size {size!a}: expected a number of MiB from 1 to {LARGEST}")
-    signal.signal(signal.SIGTERM, _interrupt)
     directory = Path(tempfile.mkdtemp(prefix="tunnelkit-demo-"))
     try:
         with Parties(directory) as parties:
@@ -80,10 +78,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"tunnelkit demo: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 @attrs.frozen

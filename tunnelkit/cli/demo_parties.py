@@ -15,7 +15,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Condition, Thread
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
 from tunnelkit.errors import TunnelkitError
 
@@ -109,13 +110,22 @@ class Party:
 
 
 class Parties:
-    """All of them, and what they leave on the disk; a context manager that ends everything."""
+    """All of them, and what they leave on the disk; a context manager that ends everything.
+
+    Within it SIGINT and SIGTERM raise `KeyboardInterrupt`, but never while a party starts or
+    ends: none is forgotten.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._parties: list[Party] = []
+        self._held = False
+        self._interrupted = False
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Parties:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._signalled)
         return self
 
     def __exit__(
@@ -124,20 +134,29 @@ class Parties:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A second Ctrl-C must not leave children behind.
-        old = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            for party in reversed(self._parties):
-                party.end()
-            shutil.rmtree(self.directory, ignore_errors=True)
-        finally:
-            signal.signal(signal.SIGINT, old)
+        self._held = True
+        for party in reversed(self._parties):
+            party.end()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def start(self, name: str, command: Sequence[str]) -> Party:
         """Start one more."""
-        party = Party(name, command)
-        self._parties.append(party)
+        self._held = True
+        try:
+            party = Party(name, command)
+            self._parties.append(party)
+        finally:
+            self._held = False
+        if self._interrupted:
+            raise KeyboardInterrupt
         return party
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        if not self._held:
+            raise KeyboardInterrupt
 
 
 def run_command(command: Sequence[str]) -> str:

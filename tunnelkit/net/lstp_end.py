@@ -329,6 +329,12 @@ class _Group:
             return
         self._further.add(session)
         self._tunnel.add(session)
+        _log.info(
+            "Tunnel {tunnel} with {peer} has {number} connections",
+            tunnel=self._tunnel.name,
+            peer=session.peer,
+            number=1 + len(self._further),
+        )
 
     def further_ended(self, session: Session) -> None:
         """A further connection is over."""

@@ -1,0 +1,99 @@
+"""``tunnelkit demo``: shows a tunnel, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import TUNNELKIT, Processes
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """The directory that the demo takes for temporary files."""
+    path = tmp_path / "scratch"
+    path.mkdir()
+    return path
+
+
+def left_behind(scratch: Path) -> list[str]:
+    """Files, and processes that were told of files there."""
+    running = [
+        command
+        for process in Path("/proc").glob("[0-9]*")
+        if str(scratch) in (command := command_of(process))
+    ]
+    return [*map(str, scratch.iterdir()), *running]
+
+
+def command_of(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_without_a_terminal_it_shows_everything_and_ends(scratch: Path) -> None:
+    done = subprocess.run(
+        [*TUNNELKIT, "demo", "--size", "8"],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in (
+        "$ tunnelkit keys init", "$ twistd -n --pidfile= lstp-middle", "lstp-server-end",
+        "lstp-client-end", "$ curl", "Hello from the other side", "MiB/s", "as sent", " ms",
+        "office (server-end) and laptop (client-end)", "bytes ",
+    ):  # fmt: skip
+        assert part in done.stdout
+    assert left_behind(scratch) == []
+
+
+def test_in_a_terminal_it_stays_until_interrupted(processes: Processes, scratch: Path) -> None:
+    leader, follower = pty.openpty()
+    with open(leader, "rb", buffering=0) as screen:
+        child = subprocess.Popen(
+            [*TUNNELKIT, "demo", "--size", "1"],
+            env={**os.environ, "TMPDIR": str(scratch)},
+            stdin=subprocess.DEVNULL,
+            stdout=follower,
+            stderr=follower,
+        )
+        processes.on_end(child.kill)
+        os.close(follower)
+        shown = b""
+        while b"Ctrl-C ends it" not in shown or shown.count(b"curl") < 6:
+            shown += screen.read(4096)
+        assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 0
+    assert left_behind(scratch) == []
+
+
+def test_a_demo_that_is_told_to_end_early_ends_its_parties(
+    processes: Processes, scratch: Path
+) -> None:
+    demo = processes.start(
+        "demo", *TUNNELKIT, "demo", "--size", "512", env={"TMPDIR": str(scratch)},
+        ready="READY lstp-server-end",
+    )  # fmt: skip
+    assert demo.stop() == 0
+    assert left_behind(scratch) == []
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "much", "1000000"])
+def test_a_size_that_cannot_be(size: str) -> None:
+    done = subprocess.run(
+        [*TUNNELKIT, "demo", f"--size={size}"], capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("tunnelkit: --size ")
+    assert done.stderr.count("\n") == 1
