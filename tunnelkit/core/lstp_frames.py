@@ -1,23 +1,21 @@
-"""Cuts a stream of bytes into LSTP messages, however it comes in pieces.
+"""Cuts a stream of bytes into messages, however it comes in pieces: LSTP's, or Usher's records.
 
-SERVICE_DATA is passed on as it arrives, piece by piece and uncopied, once its
+Data is passed on as it arrives, piece by piece and uncopied, once its
 header has been accepted; the body of any other message is collected first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from struct import Struct
 from typing import Protocol
-
-from tunnelkit.wire.lstp import HEADER, HEADER_SIZE, MessageType, check_header
-
-_DATA = int(MessageType.SERVICE_DATA)
 
 
 class FrameSink(Protocol):
     """Who is told of the messages."""
 
     def data_begins(self, length: int, flags: int, channel: int) -> None:
-        """Header of a SERVICE_DATA; its body follows."""
+        """Header of a data message; its body follows."""
 
     def data(self, piece: memoryview) -> None:
         """Part of its body."""
@@ -30,12 +28,29 @@ class FrameSink(Protocol):
 
 
 class FrameCutter:
-    """``closed`` set by the sink stops it: the rest of the bytes is ignored."""
+    """Reads headers of the form ``header``: length and type first, the channel last.
 
-    __slots__ = ("_body", "_data_left", "_header", "_waiting", "closed")
+    The field after the type is passed on as ``flags``, whatever it is. ``data_kind`` is the type
+    of data, ``check`` refuses a length or type by raising. ``closed`` set by the sink stops it:
+    the rest of the bytes is ignored.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_body",
+        "_check",
+        "_data_kind",
+        "_data_left",
+        "_form",
+        "_header",
+        "_waiting",
+        "closed",
+    )
+
+    def __init__(self, header: Struct, data_kind: int, check: Callable[[int, int], None]) -> None:
         self.closed = False
+        self._form = header
+        self._data_kind = data_kind
+        self._check = check
         self._header = bytearray()
         self._body: bytearray | None = None
         self._waiting = (0, 0, 0, 0)
@@ -49,6 +64,7 @@ class FrameCutter:
         whatever the sink raises.
         """
         position, end = 0, len(data)
+        header_size = self._form.size
         while position < end and not self.closed:
             if self._data_left:
                 size = min(self._data_left, end - position)
@@ -68,19 +84,20 @@ class FrameCutter:
                     self._body = None
                     sink.message(kind, flags, channel, body)
                 continue
-            if self._header or end - position < HEADER_SIZE:
-                size = min(HEADER_SIZE - len(self._header), end - position)
+            if self._header or end - position < header_size:
+                size = min(header_size - len(self._header), end - position)
                 self._header += data[position : position + size]
                 position += size
-                if len(self._header) < HEADER_SIZE:
+                if len(self._header) < header_size:
                     return
-                length, kind, flags, _, channel = HEADER.unpack(self._header)
+                fields = self._form.unpack(self._header)
                 self._header.clear()
             else:
-                length, kind, flags, _, channel = HEADER.unpack_from(data, position)
-                position += HEADER_SIZE
-            check_header(length, kind)
-            if kind == _DATA:
+                fields = self._form.unpack_from(data, position)
+                position += header_size
+            length, kind, flags, channel = fields[0], fields[1], fields[2], fields[-1]
+            self._check(length, kind)
+            if kind == self._data_kind:
                 sink.data_begins(length, flags, channel)
                 self._data_left = length
                 if not length:

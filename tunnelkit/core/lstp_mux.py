@@ -21,7 +21,14 @@ from tunnelkit.core.lstp_frames import FrameCutter
 from tunnelkit.core.path import Path
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire import lstp
-from tunnelkit.wire.lstp import ALPN, FLAG_COMPRESSED, FLAG_LAST, HEADER, HEADER_SIZE
+from tunnelkit.wire.lstp import (
+    ALPN,
+    FLAG_COMPRESSED,
+    FLAG_LAST,
+    HEADER,
+    HEADER_SIZE,
+    check_header,
+)
 from tunnelkit.wire.lstp import MessageType as M
 
 _LATE = frozenset({M.SERVICE_DATA_PAUSE, M.SERVICE_DATA_RESUME, M.SERVICE_FREE_ACK, M.ERROR})
@@ -48,14 +55,6 @@ class _Peer:
     window: int = 262_144
     max_channels: int = 1024
     keepalive: float = 10.0
-
-
-class LimitReached(LocalProtocolError):
-    """No channel can be opened now; ``code`` says why."""
-
-    def __init__(self, message: str, code: Code) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class LstpMux(ChannelActions):
@@ -90,7 +89,7 @@ class LstpMux(ChannelActions):
         self._said = now
         self._up = False
         self._drained_by: float | None = None
-        self._cutter = FrameCutter()
+        self._cutter = FrameCutter(HEADER, M.SERVICE_DATA, check_header)
         self._events: list[t.Event] = []
         self._stream: Channel | None = None
         """Whose data is arriving; None: it is discarded."""
@@ -121,9 +120,9 @@ class LstpMux(ChannelActions):
         """Ask for a channel to ``destination``; raises `LimitReached` when no more are possible."""
         self._now = now
         if not self._up or self._over or self._draining:
-            raise LimitReached("the tunnel takes no new channels now", Code.SHUTDOWN)
+            raise t.LimitReached("the tunnel takes no new channels now", Code.SHUTDOWN)
         if self._opened_here >= self._peer.max_channels:
-            raise LimitReached(
+            raise t.LimitReached(
                 f"the far side allows {self._peer.max_channels} channels at once", Code.LIMIT
             )
         ch = self._new(self._allocate(), State.REQUESTED, opener=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import attrs
 
 from tunnelkit.core.path import Path
-from tunnelkit.errors import Code
+from tunnelkit.errors import Code, LocalProtocolError
 
 
 @attrs.frozen
@@ -36,6 +36,14 @@ class Decision:
     """The text of the rule that allows it, for the log."""
 
 
+class LimitReached(LocalProtocolError):
+    """No channel can be opened now; ``code`` says why."""
+
+    def __init__(self, message: str, code: Code) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 # -- events ---------------------------------------------------------------
 
 
@@ -55,6 +63,19 @@ class Writable(NamedTuple):
     channel: int
 
 
+class Datagram(NamedTuple):
+    """A UDP datagram came through the tunnel; ``data`` is valid only until the next ``receive``.
+
+    ``source`` sent it, ``destination`` is to get it: (host, port), host an IP
+    address without brackets or a name. See `DatagramMux` for ``flow``.
+    """
+
+    flow: int
+    source: tuple[str, int]
+    destination: tuple[str, int]
+    data: memoryview
+
+
 class Finished(NamedTuple):
     """The far application has ended this direction cleanly; no Data follows."""
 
@@ -70,11 +91,18 @@ class TunnelUp:
 
 @attrs.frozen
 class ChannelRequested:
-    """The far side asks for a channel to ``destination``; answer with ``opened`` or ``refuse``."""
+    """The far side asks for a channel to ``destination``; answer with ``opened`` or ``refuse``.
+
+    With ``listener`` it is no wish to connect anywhere: the far side has
+    accepted a connection of ``origin`` on the listener that this side opened
+    as channel ``listener``; ``destination`` is empty then.
+    """
 
     channel: int
     destination: str
     datagrams: bool = False
+    listener: int = 0
+    origin: str = ""
 
 
 @attrs.frozen
@@ -137,6 +165,7 @@ class TunnelEnded:
 Event = (
     Data
     | Writable
+    | Datagram
     | Finished
     | TunnelUp
     | ChannelRequested
@@ -227,3 +256,48 @@ class Mux(Protocol):
 
     def channels(self) -> Iterable[int]:
         """Ids of the channels that are not over."""
+
+
+class DatagramMux(Mux, Protocol):
+    """A mux that carries UDP too (`spec/usher.md` and `spec/lstp.md`, 'UDP').
+
+    A *flow* is what one local UDP peer (a SOCKS association, a client of a
+    forward) sends and is answered:
+
+    - where datagrams have a channel of their own (LSTP ``udp:*`` and
+      ``udp:HOST:PORT``), it is that channel. The far side sees
+      `ChannelRequested` with ``datagrams``; it ends as any channel does. The
+      address of the side that opened it does not travel: it is ``("", 0)``;
+    - where every datagram carries both addresses (Usher), it is 0 for all of
+      them. The pair of addresses tells them apart, and nothing begins or ends
+      but in the tables of the layer above: a `Datagram` from A to B is an
+      answer if there is a live mapping from B to A, otherwise a new flow that
+      has to be authorized. While that flow lives, its answers go back with
+      ``source`` B and ``destination`` A.
+    """
+
+    def open_datagrams(self, now: float) -> int:
+        """A flow for one local peer's datagrams, wherever each of them goes; raises like `open`."""
+
+    def send_datagram(
+        self,
+        flow: int,
+        source: tuple[str, int],
+        destination: tuple[str, int],
+        data: bytes | memoryview,
+        now: float,
+    ) -> bool:
+        """Send one datagram. False: it was dropped, as UDP may, because the far side is behind.
+
+        Raises `LocalProtocolError` for an address or size that this mux cannot carry.
+        """
+
+
+class ListeningMux(Mux, Protocol):
+    """A mux over which the far side can be asked to listen (``open("listen:tcp:HOST:PORT")``)."""
+
+    def open_accepted(self, listener: int, origin: str, now: float) -> int:
+        """Hand a connection of ``origin`` that this side accepted to the far side.
+
+        ``listener`` is the channel over which the far side asked to listen. Otherwise as `open`.
+        """

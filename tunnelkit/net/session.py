@@ -133,6 +133,8 @@ class Session:
             t.ChannelOpened: self.channel_opened,
             t.ChannelEnded: self.channel_ended,
             t.Draining: self._on_draining,
+            # Whoever maps datagrams to sockets takes this over.
+            t.Datagram: lambda event: None,
             t.TunnelEnded: self._on_tunnel_ended,
         }
 
