@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import resource
@@ -22,10 +23,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import attrs
+
 from bench import loads, traffic
-from bench.parties import Layout, Parties, PartyFailed, loopback, prepared
+from bench.parties import Layout, Parties, PartyFailed, Place, loopback, prepared
 from bench.report import as_json, number, table, verdict
-from bench.rig import Rig, describe, rigs
+from bench.rig import describe, rigs
 from bench.systems import SshPair, choose, start_lstp_middle
 
 KIB = 1024.0
@@ -40,6 +43,9 @@ FAILURES = (PartyFailed, loads.LoadError, OSError, subprocess.CalledProcessError
 OURS = ("lstp", "usher")
 PEERS_STALLED = 200
 """Stalled streams through a peer: ssh takes about 10 MiB for each."""
+
+LEAST_TAKEN = 64 << 10
+"""Bytes that any stalled stream takes if the tunnel works: the buffers of its sockets alone."""
 
 AIM = 40 * KIB
 """Bytes per waiting or paired end at the middle (R2)."""
@@ -107,52 +113,152 @@ def something_arrived(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def waiting_ends(middle: loads.Address, count: int) -> list[socket.socket]:
-    """Ends that wait at the middle; LoadError if it refuses one."""
+def waiting_ends(middle: loads.Address, first: int, count: int) -> list[socket.socket]:
+    """Ends that wait at the middle, numbered from ``first``."""
     connections = []
-    for index in range(count):
+    for index in range(first, first + count):
         connection = dial(middle, index)
         connection.sendall(setup(fresh_common(), "server-end", index))
         connections.append(connection)
-    for connection in connections:
-        while something_arrived(connection):
-            read_message(connection)
     return connections
 
 
-def idle_pairs(middle: loads.Address, count: int) -> list[socket.socket]:
-    """Pairs that have exchanged their first bytes; LoadError if one does not come about."""
+def check_waiting(connections: list[socket.socket]) -> None:
+    """LoadError if the middle has refused or dropped one."""
+    for connection in connections:
+        while something_arrived(connection):
+            read_message(connection)
+
+
+def idle_pairs(middle: loads.Address, first: int, count: int) -> list[socket.socket]:
+    """``count`` ends that have been paired, partners behind each other."""
     connections = []
-    for index in range(count):
+    for index in range(first, first + count, 2):
         common = fresh_common()
-        server, client = dial(middle, 2 * index), dial(middle, 2 * index + 1)
+        server, client = dial(middle, index), dial(middle, index + 1)
         server.sendall(setup(common, "server-end", index))
-        client.sendall(setup(common, "client-end", index))
+        client.sendall(setup(common, "client-end", index + 1))
         for connection in (server, client):
             while read_message(connection) != TOPOLOGY_EXCHANGE:
                 pass
+        connections += [server, client]
+        check_pairs([server, client])
+    return connections
+
+
+def check_pairs(connections: list[socket.socket]) -> None:
+    """LoadError if a pair does not pass bytes unchanged in both directions."""
+    for server, client in zip(connections[::2], connections[1::2], strict=True):
         for source, destination in ((client, server), (server, client)):
             source.sendall(HELLO)
             if loads.receive_exactly(destination, len(HELLO)) != HELLO:
                 raise loads.LoadError("a pair does not pass bytes unchanged")
-        connections += [server, client]
+
+
+# -- channels through a whole system -----------------------------------------------
+
+
+def idle_channels(entry: loads.Address, first: int, count: int) -> list[socket.socket]:
+    """Connections that have exchanged one message and are idle."""
+    connections = []
+    for _ in range(first, first + count):
+        connection = traffic.open_mode(entry, traffic.ECHO)
+        check_channels([connection])
+        connections.append(connection)
     return connections
+
+
+def check_channels(connections: list[socket.socket]) -> None:
+    """LoadError if one does not echo."""
+    for connection in connections:
+        message = os.urandom(loads.MESSAGE)
+        connection.sendall(message)
+        if loads.receive_exactly(connection, len(message)) != message:
+            raise loads.LoadError("the echo differs")
+
+
+def stalled_streams(entry: loads.Address, first: int, count: int) -> list[socket.socket]:
+    """Streams into which nothing more goes, because their reader takes nothing.
+
+    LoadError if the tunnel itself is stuck: when one took less than it must.
+    """
+    poll = select.poll()
+    streams = {}
+    data = bytes(1 << 18)
+    for _ in range(first, first + count):
+        connection = traffic.open_mode(entry, traffic.STALL)
+        connection.setblocking(False)
+        streams[connection.fileno()] = connection
+        poll.register(connection, select.POLLOUT)
+    taken = dict.fromkeys(streams, 0)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        writable = poll.poll(3000)
+        if not writable:
+            break
+        for descriptor, _ in writable:
+            with contextlib.suppress(BlockingIOError):
+                taken[descriptor] += streams[descriptor].send(data)
+    if min(taken.values()) < LEAST_TAKEN:
+        raise loads.LoadError(f"a stream took only {min(taken.values())} bytes before it stalled")
+    return list(streams.values())
+
+
+def check_stalled(connections: list[socket.socket]) -> None:
+    """LoadError if the tunnel has ended one."""
+    if any(something_arrived(connection) for connection in connections):
+        raise loads.LoadError("the tunnel has ended a stalled stream")
+
+
+@attrs.frozen
+class Load:
+    """Something to have many of."""
+
+    name: str
+    open: Callable[[loads.Address, int, int], list[socket.socket]]
+    """Called with the address, the number of the first one and how many."""
+    check: Callable[[list[socket.socket]], None]
+    """Called after the measurement: what is no longer there costs nothing."""
+
+
+WAITING = Load("waiting end", waiting_ends, check_waiting)
+PAIRED = Load("end of an idle pair", idle_pairs, check_pairs)
+IDLE = Load("idle channel", idle_channels, check_channels)
+STALLED = Load("stalled stream", stalled_streams, check_stalled)
+
+
+def growth(
+    load: Load, parties: Parties, place: Place, address: loads.Address, count: int
+) -> dict[str, float]:
+    """Bytes by party that each of ``count`` adds.
+
+    The first tenth is opened beforehand, to use up memory the processes had taken already.
+    """
+    first = max(2, count // 20 * 2)
+    with contextlib.ExitStack() as opened:
+
+        def more(start: int, number: int) -> list[socket.socket]:
+            added = place.call(lambda: load.open(address, start, number))
+            for connection in added:
+                opened.enter_context(connection)
+            return added
+
+        connections = more(0, first)
+        before = resident(parties)
+        connections += more(first, count - first)
+        after = resident(parties)
+        load.check(connections)
+    return {name: (after[name] - before[name]) / (count - first) for name in before}
 
 
 def measure_middle(layout: Layout, ends: int) -> dict[str, float]:
     """Bytes at a tunnelkit middle per waiting end and per end of an idle pair."""
     results = {}
-    for what, open_them, count in (
-        ("waiting end", waiting_ends, ends),
-        ("end of an idle pair", idle_pairs, ends // 2),
-    ):
+    for load in (WAITING, PAIRED):
         with Parties() as parties:
             address = start_lstp_middle(parties, layout.middle)
-            before = sum(resident(parties).values())
-            connections = layout.middle.call(partial(open_them, address, count))
-            results[what] = (sum(resident(parties).values()) - before) / len(connections)
-            for connection in connections:
-                connection.close()
+            grown = growth(load, parties, layout.middle, address, ends // 2 * 2)
+            results[load.name] = sum(grown.values())
     return results
 
 
@@ -170,56 +276,6 @@ def measure_bastion(layout: Layout, ends: int = 10) -> dict[str, float]:
             parties.wait_for_answer(layout.middle, ("127.0.0.1", port), tunnel=False)
         settle(parties)
         return {"sshd, waiting ssh -R": (sshd.resident() - before) / ends}
-
-
-# -- channels through a whole system -----------------------------------------------
-
-
-def open_channels(entry: loads.Address, count: int) -> list[socket.socket]:
-    """Connections that have exchanged one message and are idle."""
-    connections = []
-    for index in range(count):
-        connection = traffic.open_mode(entry, traffic.ECHO)
-        message = index.to_bytes(loads.MESSAGE, "big")
-        connection.sendall(message)
-        if loads.receive_exactly(connection, len(message)) != message:
-            raise loads.LoadError("the echo differs")
-        connections.append(connection)
-    return connections
-
-
-def stalled_streams(entry: loads.Address, count: int) -> list[socket.socket]:
-    """Streams into which nothing more goes, because their reader takes nothing."""
-    poll = select.poll()
-    streams = {}
-    data = bytes(1 << 18)
-    for _ in range(count):
-        connection = traffic.open_mode(entry, traffic.STALL)
-        connection.setblocking(False)
-        streams[connection.fileno()] = connection
-        poll.register(connection, select.POLLOUT)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        writable = poll.poll(1000)
-        if not writable:
-            break
-        for descriptor, _ in writable:
-            try:
-                streams[descriptor].send(data)
-            except BlockingIOError:
-                pass
-    return list(streams.values())
-
-
-def growth(rig: Rig, load: str, count: int) -> dict[str, float]:
-    """Bytes by party and per connection that ``load`` adds."""
-    open_them = open_channels if load == "idle channel" else stalled_streams
-    before = resident(rig.parties)
-    connections = rig.here(partial(open_them, rig.entry, count))
-    after = resident(rig.parties)
-    for connection in connections:
-        connection.close()
-    return {name: (after[name] - before[name]) / count for name in before}
 
 
 def main() -> int:
@@ -253,22 +309,22 @@ def main() -> int:
                     at_middle.update(takes[system.name]())
                 except FAILURES as error:
                     failures.append(f"{system.name}, ends at the middle: {describe(error)}")
-        for load, count in (
-            ("idle channel", options.channels or 1000 // tenth),
-            ("stalled stream", options.stalled or 1000 // tenth),
+        for load, wanted in (
+            (IDLE, options.channels or 1000 // tenth),
+            (STALLED, options.stalled or 1000 // tenth),
         ):
             # Each load meets fresh processes: memory once taken is seldom given back.
             for system in systems:
                 with rigs([system], layout, failures, quiet_if_missing=True) as running:
                     for rig in running:
-                        if load == "stalled stream" and system.name not in OURS:
-                            count = min(count, PEERS_STALLED)
+                        ours = load is IDLE or system.name in OURS
+                        count = wanted if ours else min(wanted, PEERS_STALLED)
                         try:
-                            parties = growth(rig, load, count)
+                            grown = growth(load, rig.parties, layout.client, rig.entry, count)
                         except FAILURES as error:
-                            failures.append(f"{system.name}, {load}: {describe(error)}")
+                            failures.append(f"{system.name}, {load.name}: {describe(error)}")
                             continue
-                        channels.setdefault(load, {})[system.name] = parties
+                        channels.setdefault(load.name, {})[system.name] = grown
     if options.json:
         print(as_json({"middle": at_middle, "channels": channels, "notes": notes + failures}))
     else:
@@ -283,13 +339,13 @@ def main() -> int:
             ]
             print(table([f"at the middle, {ends} ends", "KiB each", ""], rows))
             print("(aim: at most 40 KiB; sshd: 10 clients)\n")
-        for load, by_system in channels.items():
+        for name_of_load, by_system in channels.items():
             rows = [
                 [f"{name}: {party}", number(size / KIB)]
                 for name, parties in by_system.items()
                 for party, size in [*parties.items(), ("all", sum(parties.values()))]
             ]
-            print(table([load, "KiB each"], rows) + "\n")
+            print(table([name_of_load, "KiB each"], rows) + "\n")
         print("\n".join(notes + failures))
     return 1 if failures else 0
 
