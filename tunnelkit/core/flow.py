@@ -42,11 +42,13 @@ class ChannelFlow:
 class Flow:
     """One per connection."""
 
-    __slots__ = ("_bulk_reports", "_reports", "budget", "path")
+    __slots__ = ("_bulk_reports", "_look_at", "_reports", "budget", "path")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.path = Path()
+        self._look_at = 0.0
+        """When to look for stalled channels; 0: the path has not been full."""
         # In the order in which they are due; an entry counts only while it is its channel's latest.
         self._reports: deque[tuple[float, ChannelFlow]] = deque()
         self._bulk_reports: deque[tuple[float, ChannelFlow]] = deque()
@@ -130,7 +132,11 @@ class Flow:
 
     def next_deadline(self, now: float) -> float | None:
         """When `due_reports` or `find_stalled` have something to do."""
-        due: float | None = now + _STALL if self.path.room <= 0 else None
+        if self.path.room > 0:
+            self._look_at = 0.0
+        elif not self._look_at:
+            self._look_at = now + _STALL
+        due = self._look_at or None
         for reports in (self._reports, self._bulk_reports):
             while reports and reports[0][1].report_at != reports[0][0]:
                 reports.popleft()
@@ -140,8 +146,9 @@ class Flow:
 
     def find_stalled(self, channels: Iterable[ChannelFlow], now: float) -> None:
         """Take channels whose applications do not read out of the path's account, if it is full."""
-        if self.path.room > 0:
+        if self.path.room > 0 or now < self._look_at:
             return
+        self._look_at = 0.0
         patience = _STALL + 2 * self.path.round_trip
         for channel in channels:
             in_flight = channel.outbound.in_flight

@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 from tunnelkit.core import types as t
 from tunnelkit.core.credit import Budget
 from tunnelkit.core.flow import Flow
-from tunnelkit.core.lstp_channel import TABLE, Channel, State
+from tunnelkit.core.lstp_channel import DISCARDING, TABLE, Channel, State
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire import lstp
 from tunnelkit.wire.lstp import MessageType as M
 
 _REMEMBERED = 1024
 """Ids of ended channels whose late messages are ignored."""
+
+_NOT_ITS_TURN = "an orderly SERVICE_FREE_REQUEST that is not the opener's after both last data"
 
 Action = Callable[[Channel, lstp.Message], Sequence[t.Event]]
 
@@ -32,7 +34,12 @@ class ChannelActions:
         self._opened_here = 0
         self._opened_there = 0
         self._ended: OrderedDict[int, None] = OrderedDict()
+        self._just_over: set[int] = set()
+        """Ids of the channels that were over at the time ``_just_over_at``."""
+        self._just_over_at = now
         self._out: list[bytes] = []
+        self._granting: dict[int, Channel] = {}
+        """The channels whose senders are told, when something is sent next, what was taken."""
         self._now = now
         self._over = False
         self._draining = False
@@ -45,13 +52,15 @@ class ChannelActions:
         """Let the table decide about a message of a live channel."""
         entry = TABLE.get((ch.state, M(kind)))
         if entry is None:
+            if ch.state in DISCARDING:
+                return t.NO_EVENTS
             return self._channel_error(ch, unexpected(ch, kind))
         action, state = entry
         if action == "ignored":
             return t.NO_EVENTS
         before = ch.state
         try:
-            message = lstp.decode(kind, flags, body)
+            message = read(kind, flags, body)
             ch.state = state
             return self._actions[action](ch, message)
         except RemoteProtocolError as error:
@@ -73,7 +82,7 @@ class ChannelActions:
 
     def _on_begun(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceBeginAck)
-        return [t.ChannelOpened(ch.id, message.bound), *self._maybe_free(ch)]
+        return [t.ChannelOpened(ch.id, message.bound)]
 
     def _on_not_begun(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceBeginNack)
@@ -91,7 +100,8 @@ class ChannelActions:
         ch.paused = False
         if news:
             self.flow.reported(ch, news, self._now)
-        if blocked and ch.outbound.credit > 0 and ch.state is not State.DIALLING:
+        may_send = ch.state is not State.DIALLING and not ch.near_finished
+        if blocked and may_send and ch.outbound.credit > 0:
             return [t.Writable(ch.id)]
         return t.NO_EVENTS
 
@@ -99,18 +109,25 @@ class ChannelActions:
         assert isinstance(message, lstp.ServiceFreeRequest)
         if message.code is not None:
             return self._on_aborted(ch, message)
-        if not (ch.near_finished and ch.far_finished):
-            raise RemoteProtocolError("SERVICE_FREE_REQUEST before both directions ended")
+        if ch.opener or not (ch.near_finished and ch.far_finished):
+            raise RemoteProtocolError(_NOT_ITS_TURN)
         return self._maybe_free(ch)
 
     def _on_aborted(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceFreeRequest)
+        if message.code is None:
+            raise RemoteProtocolError(_NOT_ITS_TURN)
         self._put(lstp.encode(lstp.ServiceFreeAck(), ch.id))
-        return self._ends(ch, State.OVER, message.code or Code.RESET, message.reason)
+        return self._ends(ch, State.OVER, message.code, message.reason)
 
     def _on_crossed(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+        """Both want to end the channel; each request gets its ACK. The own one, if it was orderly,
+        has become void: the far application will not take the rest."""
+        assert isinstance(message, lstp.ServiceFreeRequest)
+        if message.code is None and not ch.reported_end:
+            raise RemoteProtocolError(_NOT_ITS_TURN)
         self._put(lstp.encode(lstp.ServiceFreeAck(), ch.id))
-        return t.NO_EVENTS
+        return self._ends(ch, State.ABORTING, message.code, message.reason)
 
     def _on_freed(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
         return self._ends(ch, State.OVER, None, "")
@@ -147,8 +164,7 @@ class ChannelActions:
     def _report(self, ch: Channel) -> None:
         """Tell the sender what the application has taken, and how far it may go."""
         ch.report_at = 0.0
-        if not ch.far_finished:
-            self._put(lstp.encode(lstp.ServiceDataResume(*ch.inbound.report()), ch.id))
+        self._granting[ch.id] = ch
 
     def _maybe_free(self, ch: Channel) -> Sequence[t.Event]:
         """Both directions have ended and everything is taken: the opener frees the channel, the
@@ -157,6 +173,8 @@ class ChannelActions:
             return t.NO_EVENTS
         if ch.state is State.LINGERING:
             self._put(lstp.encode(lstp.ServiceFreeAck(), ch.id))
+            # The opener may still abort, before it knows.
+            self._remember(ch.id)
             return self._ends(ch, State.OVER, None, "")
         if ch.opener and ch.state is State.OPEN:
             ch.state = State.CLOSING
@@ -181,6 +199,10 @@ class ChannelActions:
                 events.append(t.ChannelEnded(ch.id, code, reason, refused))
         if state is State.OVER:
             del self._channels[ch.id]
+            if self._just_over_at != self._now:
+                self._just_over_at = self._now
+                self._just_over.clear()
+            self._just_over.add(ch.id)
             if ch.opener:
                 self._opened_here -= 1
             else:
@@ -201,6 +223,17 @@ class ChannelActions:
             events.extend(self._ends(ch, State.OVER, code or Code.RESET, reason))
         events.append(t.TunnelEnded(code, reason))
         return events
+
+
+def read(kind: int, flags: int, body: bytes) -> lstp.Message:
+    """`wire.lstp.decode`; an ERROR that breaks rules itself still ends what it was sent for,
+    because ERROR is never answered with ERROR."""
+    try:
+        return lstp.decode(kind, flags, body)
+    except RemoteProtocolError as error:
+        if kind == M.ERROR:
+            return lstp.Error(error.code, str(error), fatal=True)
+        raise
 
 
 def unexpected(ch: Channel, kind: int) -> RemoteProtocolError:

@@ -2,7 +2,8 @@
 
 `TABLE` is the sequencing of rows L3 and L5, read as: in this state, this
 message leads to this action and that state. What is not in the table is a
-protocol error that ends the channel. The actions are methods of
+protocol error that ends the channel, except in the states of `DISCARDING`,
+which ignore it. The actions are methods of
 `tunnelkit.core.lstp_actions.ChannelActions`.
 
         the side that asks (opener)                the side that is asked
@@ -10,7 +11,7 @@ protocol error that ends the channel. The actions are methods of
         BEGINNING   ACK received, begin not yet    DIALLING   begun, being connected
                                    OPEN     both may send
         CLOSING     orderly FREE_REQUEST sent      LINGERING  it came; data still to be taken
-                                   ABORTING aborting FREE_REQUEST sent: discards until FREE_ACK
+                                   ABORTING FREE_REQUEST sent, reset: discards until FREE_ACK
                                                    REFUSED    BEGIN_NACK sent: discards until
                                                               FREE_REQUEST
 """
@@ -65,31 +66,25 @@ TABLE: dict[tuple[State, M], tuple[str, State]] = {
     (State.OPEN, M.ERROR): ("failed", State.OVER),
     (State.CLOSING, M.SERVICE_DATA_PAUSE): ("ignored", State.CLOSING),
     (State.CLOSING, M.SERVICE_DATA_RESUME): ("ignored", State.CLOSING),
-    (State.CLOSING, M.SERVICE_FREE_REQUEST): ("crossed", State.CLOSING),
+    (State.CLOSING, M.SERVICE_FREE_REQUEST): ("crossed", State.ABORTING),
     (State.CLOSING, M.SERVICE_FREE_ACK): ("freed", State.OVER),
     (State.CLOSING, M.ERROR): ("failed", State.OVER),
     (State.LINGERING, M.SERVICE_DATA_PAUSE): ("ignored", State.LINGERING),
     (State.LINGERING, M.SERVICE_DATA_RESUME): ("ignored", State.LINGERING),
     (State.LINGERING, M.SERVICE_FREE_REQUEST): ("aborted", State.OVER),
     (State.LINGERING, M.ERROR): ("failed", State.OVER),
-    (State.ABORTING, M.CONNECTION_ACK): ("ignored", State.ABORTING),
     (State.ABORTING, M.CONNECTION_NACK): ("freed", State.OVER),
-    (State.ABORTING, M.SERVICE_BEGIN_REQUEST): ("ignored", State.ABORTING),
-    (State.ABORTING, M.SERVICE_BEGIN_ACK): ("ignored", State.ABORTING),
-    (State.ABORTING, M.SERVICE_BEGIN_NACK): ("ignored", State.ABORTING),
-    (State.ABORTING, M.SERVICE_DATA): ("ignored", State.ABORTING),
-    (State.ABORTING, M.SERVICE_DATA_PAUSE): ("ignored", State.ABORTING),
-    (State.ABORTING, M.SERVICE_DATA_RESUME): ("ignored", State.ABORTING),
     (State.ABORTING, M.SERVICE_FREE_REQUEST): ("crossed", State.ABORTING),
     (State.ABORTING, M.SERVICE_FREE_ACK): ("freed", State.OVER),
     (State.ABORTING, M.ERROR): ("freed", State.OVER),
-    (State.REFUSED, M.SERVICE_DATA): ("ignored", State.REFUSED),
-    (State.REFUSED, M.SERVICE_DATA_PAUSE): ("ignored", State.REFUSED),
-    (State.REFUSED, M.SERVICE_DATA_RESUME): ("ignored", State.REFUSED),
     (State.REFUSED, M.SERVICE_FREE_REQUEST): ("refusal_seen", State.OVER),
     (State.REFUSED, M.ERROR): ("freed", State.OVER),
 }
 """``{(state, message): (action, state after it)}``; an action may choose another end."""
+
+DISCARDING = frozenset({State.ABORTING, State.REFUSED})
+"""States in which everything is ignored that is not in the table: the other side may have sent it
+before it knew, and there is nothing left to protect."""
 
 SENDING = frozenset({State.REQUESTED, State.BEGINNING, State.OPEN})
 """States in which this side may put data on the channel."""

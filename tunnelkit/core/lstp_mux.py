@@ -15,8 +15,8 @@ import attrs
 
 from tunnelkit.core import types as t
 from tunnelkit.core.credit import Budget
-from tunnelkit.core.lstp_actions import ChannelActions, unexpected
-from tunnelkit.core.lstp_channel import SENDING, TABLE, Channel, State
+from tunnelkit.core.lstp_actions import ChannelActions, read, unexpected
+from tunnelkit.core.lstp_channel import DISCARDING, SENDING, Channel, State
 from tunnelkit.core.lstp_frames import FrameCutter
 from tunnelkit.core.path import Path
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
@@ -31,6 +31,10 @@ from tunnelkit.wire.lstp import (
 )
 from tunnelkit.wire.lstp import MessageType as M
 
+_SHORTEST_KEEPALIVE = 1.0
+"""A peer that announces less seconds than this is taken at this many."""
+_MAX_UNSENT = 65_536
+"""Messages waiting to be sent that end the tunnel: the peer asks and asks, and does not read."""
 _LATE = frozenset({M.SERVICE_DATA_PAUSE, M.SERVICE_DATA_RESUME, M.SERVICE_FREE_ACK, M.ERROR})
 """Messages that may have been on their way when their channel ended."""
 
@@ -119,22 +123,21 @@ class LstpMux(ChannelActions):
     def open(self, destination: str, now: float) -> int:
         """Ask for a channel to ``destination``; raises `LimitReached` when no more are possible."""
         self._now = now
-        if not self._up or self._over or self._draining:
-            raise t.LimitReached("the tunnel takes no new channels now", Code.SHUTDOWN)
+        self._check_open()
         if self._opened_here >= self._peer.max_channels:
             raise t.LimitReached(
                 f"the far side allows {self._peer.max_channels} channels at once", Code.LIMIT
             )
-        ch = self._new(self._allocate(), State.REQUESTED, opener=True)
-        ch.requested_at = now
-        self._opened_here += 1
+        number = self._allocate()
         if destination.startswith("service:"):
             request = lstp.ConnectionRequest(service=destination.partition(":")[2])
         else:
             request = lstp.ConnectionRequest(destination=destination)
-        self._put(lstp.encode(request, ch.id))
-        self._put(lstp.encode(lstp.ServiceBeginRequest(), ch.id))
-        return ch.id
+        self._put(lstp.encode(request, number))
+        self._put(lstp.encode(lstp.ServiceBeginRequest(), number))
+        self._new(number, State.REQUESTED, opener=True).requested_at = now
+        self._opened_here += 1
+        return number
 
     def opened(self, channel: int, bound: str) -> Sequence[t.Event]:
         """The destination of a requested channel is connected."""
@@ -161,7 +164,9 @@ class LstpMux(ChannelActions):
     def waits_for_path(self, channel: int) -> bool:
         """True if only bytes in flight keep this channel from sending: no `Writable` will come."""
         ch = self._channels[channel]
-        return ch.outbound.credit > 0 and not ch.paused and ch.state in SENDING
+        if ch.paused or ch.near_finished or ch.state not in SENDING:
+            return False
+        return ch.outbound.credit > 0
 
     def frame_into(
         self, buffer: bytearray | memoryview, offset: int, channel: int, size: int, now: float
@@ -182,9 +187,9 @@ class LstpMux(ChannelActions):
     def finish(self, channel: int, now: float) -> Sequence[t.Event]:
         """Half-close: an empty last-data message, which needs no credit."""
         self._now = now
-        ch = self._channels[channel]
-        if ch.near_finished or ch.state not in SENDING:
-            raise LocalProtocolError(f"channel {channel} cannot finish ({ch.state.value})")
+        ch = self._channels.get(channel)
+        if ch is None or ch.near_finished or ch.state not in SENDING:
+            raise LocalProtocolError(f"channel {channel} cannot finish")
         ch.near_finished = True
         self._put(HEADER.pack(0, M.SERVICE_DATA, FLAG_LAST, 0, channel))
         return self._maybe_free(ch)
@@ -207,19 +212,23 @@ class LstpMux(ChannelActions):
         """Reset the channel; whatever still comes for it is discarded."""
         self._now = now
         ch = self._channels.get(channel)
-        if ch is None or ch.state in (State.ABORTING, State.REFUSED):
+        if ch is None or ch.state in DISCARDING:
             return t.NO_EVENTS
         if ch.state is State.DIALLING:
             return self.refuse(channel, code, reason)
         self._put(lstp.encode(lstp.ServiceFreeRequest(code, reason), channel))
+        if ch.state is State.LINGERING:
+            # It has been waiting for the answer to its own request.
+            self._put(lstp.encode(lstp.ServiceFreeAck(), channel))
         return self._ends(ch, State.ABORTING, code, reason)
 
     def request_connection(self, join: str, now: float) -> int:
-        """Ask for a further tunnel connection that meets under ``join``.
+        """Ask for a further tunnel connection that meets under ``join``; raises `LimitReached`.
 
         The answer is `ChannelOpened` or `ChannelEnded` for the id that is returned.
         """
         self._now = now
+        self._check_open()
         number = self._allocate()
         self._joins.add(number)
         self._put(lstp.encode(lstp.ConnectionRequest("connection", join=join), number))
@@ -235,9 +244,12 @@ class LstpMux(ChannelActions):
         self._remember(channel)
 
     def shutdown(self, grace: float, reason: str, now: float) -> Sequence[t.Event]:
-        """Drain: no new channels, the end when the open ones are over or after ``grace``."""
+        """Drain: no new channels, the end when the open ones are over or after ``grace``.
+
+        Said again, or after the far side has said it, it can only shorten the time.
+        """
         self._now = now
-        if self._over or self._drained_by is not None:
+        if self._over or (self._drained_by is not None and self._drained_by <= now + grace):
             return t.NO_EVENTS
         self._draining = True
         self._drained_by = now + grace
@@ -249,16 +261,14 @@ class LstpMux(ChannelActions):
         self._now = now
         if self._over:
             return t.NO_EVENTS
-        self._cutter.closed = True
-        if clean and self._draining and not self._channels:
-            return self._all_over(None, "")
-        return self._all_over(Code.RESET, "the tunnel connection was lost")
+        # A tunnel that has been drained is over already, so close_notify alone makes no clean end.
+        how = "closed before the tunnel was shut down" if clean else "lost"
+        return self._all_over(Code.RESET, f"the tunnel connection was {how}")
 
     def fail(self, code: Code, reason: str) -> Sequence[t.Event]:
         """End the tunnel with a fatal ERROR."""
         if self._over:
             return t.NO_EVENTS
-        self._cutter.closed = True
         self._put(lstp.encode(lstp.Error(code, reason, fatal=True)))
         return self._all_over(code, reason)
 
@@ -267,6 +277,12 @@ class LstpMux(ChannelActions):
     def data_to_send(self) -> bytes:
         """Everything due except payload."""
         out = self._out
+        if self._granting:
+            for ch in self._granting.values():
+                ch.report_at = 0.0
+                if not ch.far_finished and not ch.reported_end:
+                    out.append(lstp.encode(lstp.ServiceDataResume(*ch.inbound.report()), ch.id))
+            self._granting.clear()
         if not out:
             return b""
         self._said = self._now
@@ -297,7 +313,10 @@ class LstpMux(ChannelActions):
             assert isinstance(channel, Channel)
             self._report(channel)
         if now >= self._said + self.config.keepalive:
-            self._put(lstp.encode(lstp.PropertyExchange()))
+            # One is enough while the connection takes nothing.
+            self._said = now
+            if not self._out:
+                self._put(lstp.encode(lstp.PropertyExchange()))
         self.flow.find_stalled(self._channels.values(), now)
         return t.NO_EVENTS
 
@@ -317,6 +336,9 @@ class LstpMux(ChannelActions):
             self._cutter.cut(data, self)
         except RemoteProtocolError as error:
             events.extend(self.fail(error.code, str(error)))
+        if len(self._out) > _MAX_UNSENT:
+            self._out.clear()
+            events.extend(self.fail(Code.LIMIT, "the far side does not take its answers"))
         return events
 
     def data_begins(self, length: int, flags: int, channel: int) -> None:
@@ -324,11 +346,12 @@ class LstpMux(ChannelActions):
         self._stream = None
         ch = self._channels.get(channel)
         if ch is None:
-            self._stray(M.SERVICE_DATA, channel)
+            # Nothing of it can be right, so the header is all there is to know.
+            self.message(M.SERVICE_DATA, flags, channel, b"")
             return
         state = ch.state
         if state is not State.OPEN and state is not State.DIALLING:
-            if (state, M.SERVICE_DATA) not in TABLE:
+            if state not in DISCARDING:
                 self._events.extend(self._channel_error(ch, unexpected(ch, M.SERVICE_DATA)))
             return
         try:
@@ -358,16 +381,16 @@ class LstpMux(ChannelActions):
             self._events.extend(self._maybe_free(ch))
 
     def message(self, kind: int, flags: int, channel: int, body: bytes) -> None:
-        """See `FrameSink`: any message except data."""
+        """See `FrameSink`: any message except data of a channel."""
         events = self._events
         if channel == 0:
-            events.extend(self._tunnel_message(kind, lstp.decode(kind, flags, body)))
+            events.extend(self._tunnel_message(kind, read(kind, flags, body)))
         elif not self._up:
             raise RemoteProtocolError(f"{M(kind).name} before the PROPERTY_EXCHANGE")
         elif kind == M.CONNECTION_REQUEST:
             events.extend(self._requested(channel, body))
         elif channel in self._joins:
-            events.extend(self._join_answered(channel, lstp.decode(kind, flags, body)))
+            events.extend(self._join_answered(channel, kind, flags, body))
         elif (ch := self._channels.get(channel)) is None:
             self._stray(kind, channel)
         else:
@@ -378,7 +401,6 @@ class LstpMux(ChannelActions):
             return self._properties(message)
         if isinstance(message, lstp.Error):
             if message.fatal:
-                self._cutter.closed = True
                 return self._all_over(message.code, message.reason)
             return t.NO_EVENTS
         if self._up and isinstance(message, lstp.Shutdown):
@@ -397,7 +419,7 @@ class LstpMux(ChannelActions):
         if message.max_channels is not None:
             peer.max_channels = message.max_channels
         if message.keepalive is not None:
-            peer.keepalive = message.keepalive
+            peer.keepalive = max(message.keepalive, _SHORTEST_KEEPALIVE)
         if self._up:
             return t.NO_EVENTS
         self._up = True
@@ -418,6 +440,11 @@ class LstpMux(ChannelActions):
             return self._nack(number, Code.SHUTDOWN, "this end is shutting down")
         if message.join is not None:
             return [t.ConnectionRequested(number, message.join)]
+        if message.listener is not None:
+            return self._nack(number, Code.NO_SUCH_SERVICE, "there is no such listener")
+        if number in self._just_over and self._now == self._just_over_at:
+            # Events of the old channel have not been dealt with; they name it by its id.
+            return self._nack(number, Code.LIMIT, f"channel id {number} was in use until now")
         if self._opened_there >= self.config.max_channels:
             return self._nack(number, Code.LIMIT, f"{self.config.max_channels} channels are open")
         if not self.budget.accepts_channels:
@@ -432,13 +459,18 @@ class LstpMux(ChannelActions):
         self.refuse_connection(number, code, reason)
         return t.NO_EVENTS
 
-    def _join_answered(self, number: int, message: lstp.Message) -> Sequence[t.Event]:
+    def _join_answered(self, number: int, kind: int, flags: int, body: bytes) -> list[t.Event]:
         self._joins.discard(number)
-        if isinstance(message, lstp.ConnectionAck):
-            return [t.ChannelOpened(number)]
-        if isinstance(message, lstp.ConnectionNack):
-            return [t.ChannelEnded(number, message.code, message.reason, refused=True)]
-        raise RemoteProtocolError(f"{message.type.name} in answer to a request for a connection")
+        try:
+            message = read(kind, flags, body)
+            if isinstance(message, lstp.ConnectionAck):
+                return [t.ChannelOpened(number)]
+            if not isinstance(message, lstp.ConnectionNack | lstp.Error):
+                raise RemoteProtocolError(f"{M(kind).name} in answer to a CONNECTION_REQUEST")
+        except RemoteProtocolError as error:
+            self._put_error(number, error.code, str(error))
+            return [t.ChannelEnded(number, error.code, str(error), refused=True)]
+        return [t.ChannelEnded(number, message.code, message.reason, refused=True)]
 
     def _stray(self, kind: int, number: int) -> None:
         """A message for no live channel: late ones are harmless, others get ERROR."""
@@ -450,6 +482,14 @@ class LstpMux(ChannelActions):
         ch = Channel(number, state, opener, self.config.window, self._peer.window, self.budget)
         self._channels[number] = ch
         return ch
+
+    def _check_open(self) -> None:
+        if not self._up or self._over or self._draining:
+            raise t.LimitReached("the tunnel takes no new channels now", Code.SHUTDOWN)
+
+    def _all_over(self, code: Code | None, reason: str) -> list[t.Event]:
+        self._cutter.closed = True
+        return super()._all_over(code, reason)
 
     def _allocate(self) -> int:
         while True:
