@@ -15,12 +15,6 @@ from tunnelkit.policy.printable import SHOWN_BYTES, printable
 
 _log = Logger()
 
-_FORMAT = (
-    "channel {log_direction} peer={log_peer} destination={log_destination} sent={sent} "
-    "received={received} seconds={seconds} outcome={outcome}{log_reason}"
-)
-
-
 def outcome_of(record: ChannelRecord) -> str:
     """``done``, or ``refused-``, ``ended-`` with the wire's code, e.g. ``refused-not-allowed``."""
     if record.code is None:
@@ -39,28 +33,33 @@ def log_channel(record: ChannelRecord) -> None:
     destination = printable(record.destination)
     reason = printable(record.reason)
     direction = "in" if record.inbound else "out"
+    seconds = round(record.seconds, 3)
+    outcome = outcome_of(record)
+    text = (
+        f"channel {direction} peer={_quoted(peer)} destination={_quoted(destination)}"
+        f" sent={record.bytes_sent} received={record.bytes_received} seconds={seconds}"
+        f" outcome={outcome}" + (f" reason={_quoted(reason)}" if reason else "")
+    )
+    # Formatted here, once, because this is done for every channel.
     _log.info(
-        _FORMAT,
+        "{log_text}",
         event="channel",
         direction=direction,
         peer=peer,
         destination=destination,
         sent=record.bytes_sent,
         received=record.bytes_received,
-        seconds=round(record.seconds, 3),
-        outcome=outcome_of(record),
+        seconds=seconds,
+        outcome=outcome,
         reason=reason,
         # Observers that write fields leave out what begins with log_.
-        log_direction=direction,
-        log_peer=_quoted(peer),
-        log_destination=_quoted(destination),
-        log_reason=f" reason={_quoted(reason)}" if reason else "",
+        log_text=text,
     )
 
 
 def _quoted(text: str) -> str:
     """``text`` as one word: as it is, or in quotes if it could be taken for several fields."""
-    if text and not any(character in ' "=' for character in text):
+    if text and not (" " in text or '"' in text or "=" in text):
         return text
     inner = text.replace('"', "'")
     return f'"{inner[: SHOWN_BYTES - 2]}"'

@@ -113,7 +113,9 @@ def _message(event: LogEvent) -> str:
     if not text and failure is not None:
         text = f"{failure.type.__name__}: {failure.getErrorMessage()}"
     # Multi-line text of other libraries stays one line; what is escaped already stays as it is.
-    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    clean = text
+    if not text.isprintable():
+        clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return clean if len(clean) <= MAX_MESSAGE else clean[:MAX_MESSAGE] + "..."
 
 
