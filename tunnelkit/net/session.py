@@ -117,6 +117,7 @@ class Session:
         self._channels: dict[int, Channel] = {}
         self._openings: dict[int, Deferred[str]] = {}
         self._requests: dict[int, Request] = {}
+        self._unasked: list[Request] = []
         self._ready: deque[Channel] = deque()
         self._path_waits: list[Channel] = []
         self._pump_due = False
@@ -361,6 +362,8 @@ class Session:
                     self._requests[event.channel].early.append(bytes(event.data))
             else:
                 self._handlers[type(event)](event)
+        if self._unasked:
+            self._ask()
         if not self._pump_due:
             self._want_pump()
 
@@ -441,7 +444,15 @@ class Session:
     def _on_requested(self, event: t.ChannelRequested) -> None:
         request = Request(self, event.channel, event.destination)
         self._requests[event.channel] = request
-        self._owner.channel_requested(request)
+        self._unasked.append(request)
+
+    def _ask(self) -> None:
+        # The mux is ahead of the events it has reported: what it received behind a request may
+        # have ended it already, so nobody is asked before all of them are known.
+        unasked, self._unasked = self._unasked, []
+        for request in unasked:
+            if not request.gone:
+                self._owner.channel_requested(request)
 
     def channel_opened(self, event: t.ChannelOpened) -> None:
         """A channel asked for here is connected."""
