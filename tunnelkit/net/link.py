@@ -96,13 +96,14 @@ class SecureLink:
         buffer = self._shared.ciphertext
         while True:
             size = engine.drain_into(buffer)
-            if not size:
+            if size:
+                sent = carrier.write(buffer[:size])
+                if sent < size:
+                    self._backlog = memoryview(bytes(buffer[sent:size]))
+                    self.writable = False
+                    return
+            if size < len(buffer):
                 break
-            sent = carrier.write(buffer[:size])
-            if sent < size:
-                self._backlog = memoryview(bytes(buffer[sent:size]))
-                self.writable = False
-                return
         self.writable = engine.established and not self._closing
         if self._closing:
             self._finish_closing()
@@ -129,18 +130,17 @@ class SecureLink:
             buffer = self._shared.plaintext
             while self._sink is not None:
                 size = engine.read_into(buffer)
-                if not size:
-                    break
-                if not self._closing:
+                if size and not self._closing:
                     self._sink.link_received(buffer[:size])
+                # Less than a buffer full was all there is, unless reading has ended for good.
+                if not size or (size < len(buffer) and not engine.stopped):
+                    break
         except TunnelkitError as error:
             self._flush()
             self._lost(error, False)
             return
         if engine.closed_cleanly:
             self._lost("the far side closed the tunnel connection", True)
-        elif engine.has_output:
-            self._flush()
 
     def _established(self) -> None:
         self._stop_timer()

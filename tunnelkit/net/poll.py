@@ -26,6 +26,8 @@ READ_BUFFER_SIZE = 1 << 20
 """Size of the buffer that all readers of one poller share, in bytes."""
 
 _BATCH = 256
+_LOOKS = 4
+"""Batches of events taken at most before the reactor gets its turn."""
 _IN = 1
 _OUT = 4
 # `select` has these names only where there is an epoll; our own constants save look-ups.
@@ -181,9 +183,15 @@ class EpollPoller(Poller):
         return "poller"
 
     def doRead(self) -> None:
-        if self._epoll is None:
-            return
-        events = self._epoll.poll(0, _BATCH)
+        # Another look while there was something costs less than a turn of the reactor.
+        for _ in range(_LOOKS):
+            if self._epoll is None or not self._batch(self._epoll.poll(0, _BATCH)):
+                break
+
+    def _batch(self, events: list[tuple[int, int]]) -> bool:
+        """Tell the handlers of one batch of events; False if it is empty."""
+        if not events:
+            return False
         handlers = self._handlers
         masks = self._masks
         fresh = self._fresh
@@ -212,6 +220,7 @@ class EpollPoller(Poller):
         if fresh:
             fresh.clear()
         self._end_batch()
+        return True
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops and has thrown out its readers."""

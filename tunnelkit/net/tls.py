@@ -206,6 +206,11 @@ class TlsEngine:
         self._raise_failure()
         return 0
 
+    @property
+    def stopped(self) -> bool:
+        """Nothing more can be read, ever: the next `read_into` tells why."""
+        return self._calls.stopped is not None
+
     def write(self, data: memoryview) -> None:
         """Encrypt all of ``data``, any amount, in records of 16 KiB; the result is to be drained.
 
