@@ -1,0 +1,72 @@
+"""The documentation is true: its links lead somewhere, its commands work, its options exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import free_port
+from tunnelkit.services.options import (
+    LstpClientEndOptions,
+    LstpMiddleOptions,
+    LstpServerEndOptions,
+    RoleOptions,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)[^)]*\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    for _, target in LINK.findall(page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/threat").glob("*.md")), ids=lambda p: p.name)
+def test_tests_that_are_named_are_in_the_file_that_is_linked(page: Path) -> None:
+    named = [
+        (name.strip("`"), page.parent / target)
+        for name, target in LINK.findall(page.read_text())
+        if name.startswith("`test_")
+    ]
+    assert named
+    for name, file in named:
+        assert f"def {name}(" in file.read_text(), name
+
+
+@pytest.mark.parametrize("role", [LstpMiddleOptions, LstpClientEndOptions, LstpServerEndOptions])
+def test_the_reference_has_every_option(role: type[RoleOptions]) -> None:
+    text = (ROOT / "docs/reference/command-line.md").read_text()
+    for name in role.known() | {"config"}:
+        assert f"`--{name}`" in text
+
+
+@pytest.mark.timeout(60)
+def test_the_quick_start_of_the_readme_works_when_it_is_pasted(tmp_path: Path) -> None:
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (script,) = [block for block in blocks if "keys init" in block]
+    (tmp_path / "index.html").write_text("from the other side\n")
+    for port in ("1080", "7000", "8000", "8080"):
+        script = re.sub(rf"\b{port}\b", str(free_port()), script)
+    # In a shell of its own whose children end with it.
+    script = f"trap 'kill $(jobs -p); wait' EXIT\n{script}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    clean = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        env={**clean, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("from the other side\n") == 2, done.stdout + done.stderr
