@@ -50,6 +50,8 @@ def as_json(value: object) -> str:
     """Indented JSON; what has no figure is null."""
 
     def plain(part: object) -> object:
+        if isinstance(part, tuple) and hasattr(part, "_asdict"):
+            part = part._asdict()
         if isinstance(part, dict):
             return {str(key): plain(item) for key, item in part.items()}
         if isinstance(part, (list, tuple)):
