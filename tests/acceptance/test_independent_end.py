@@ -17,7 +17,7 @@ from tests.acceptance.applications import Application, echo, expected, receive
 from tests.acceptance.processes import Identities, Processes, Role
 from tests.acceptance.tunnels import meeting
 from tests.peers.lstp_channel import Channel, ChannelFailed
-from tests.peers.lstp_messages import Json, Type, encode
+from tests.peers.lstp_messages import LAST, Json, Type, encode
 from tests.peers.lstp_peer import LstpPeer
 from tests.peers.lstp_serving import ServingEnd
 from tests.peers.misbehaving import MisbehavingPeer
@@ -290,9 +290,9 @@ FOR_ONE_CHANNEL: dict[str, Break] = {
     "acknowledged for nothing": lambda peer, channel: peer.send(
         Type.SERVICE_FREE_ACK, channel.number
     ),
-    "data after the last data": lambda peer, channel: (
-        channel.finish(),
-        peer.send(Type.SERVICE_DATA, channel.number, b"more"),
+    "data after the last data": lambda peer, channel: peer.send_bytes(
+        encode(Type.SERVICE_DATA, channel.number, b"last", LAST)
+        + encode(Type.SERVICE_DATA, channel.number, b"more")
     ),
 }
 
