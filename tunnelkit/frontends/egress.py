@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,6 +22,7 @@ from twisted.python.failure import Failure
 
 from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, NotAuthorized
 from tunnelkit.frontends.resolve import Resolver, SystemResolver, interleaved
+from tunnelkit.net.channel import LocalSide
 from tunnelkit.net.poll import Poller
 from tunnelkit.net.socket_side import SocketSide
 from tunnelkit.net.sockets import connect_tcp, connect_unix, format_address
@@ -74,7 +76,7 @@ class ChannelRequest(Protocol):
     def gone(self) -> bool:
         """Answered, aborted or lost: nobody waits for an answer."""
 
-    def attach(self, side: SocketSide, bound: str) -> object:
+    def attach(self, side: LocalSide, bound: str) -> object:
         """Answer: connected; ``bound`` is the socket's own address."""
 
     def refuse(self, code: Code, reason: str) -> object:
@@ -83,14 +85,16 @@ class ChannelRequest(Protocol):
 
 Handler = Callable[[ChannelRequest, Destination], object]
 """Answers requests for one kind of destination; asks the policy itself before it dials."""
+MakeSide = Callable[[socket.socket], LocalSide]
+"""Makes a connected socket the application's side of a channel."""
 
 
 class Egress:
     """Answers the requests of all tunnels of an end; an instance is the tunnels' acceptor.
 
-    It connects ``tcp`` and ``unix`` destinations itself. ``handlers`` are for
-    others: the key is a kind (``x11``, ``udp``, ``listen``, ``service``) or one
-    whole destination (``service:@dns``).
+    It connects ``tcp`` and ``unix`` destinations itself. ``handlers``, and those
+    of `answer_with`, are for others: the key is a kind (``x11``, ``udp``, ``listen``,
+    ``service``) or one whole destination (``service:@dns``).
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Egress:
         self.resolver: Resolver = SystemResolver(reactor) if resolver is None else resolver
         self.limit = limit
         self._handlers = dict(handlers or {})
+        self._plain: MakeSide = partial(SocketSide, poller)
         self._budgets: dict[str, _Budget] = {}
 
     def __call__(self, request: ChannelRequest) -> None:
@@ -122,16 +127,25 @@ class Egress:
         if handler is not None:
             handler(request, destination)
         elif kind in (TCP, UNIX):
-            budget = self._budgets.get(request.peer)
-            if budget is None:
-                budget = self._budgets[request.peer] = _Budget(self.reactor)
-            if budget.may_ask():
-                budget.enter(_Dial(self, budget, request, destination))
-            else:
-                _refuse(request, Code.LIMIT, "too many requests aborted before the answer")
+            self.dial(request, destination, self._plain)
         else:
             code = Code.NO_SUCH_SERVICE if kind == SERVICE else Code.NOT_ALLOWED
             _refuse(request, code, f"nothing here answers {kind}")
+
+    def answer_with(self, key: str, handler: Handler) -> None:
+        """Leave a kind of destination, or one whole destination, to ``handler`` from now on."""
+        self._handlers[key] = handler
+
+    def dial(self, request: ChannelRequest, destination: Destination, make_side: MakeSide) -> None:
+        """Connect to a ``tcp``, ``unix`` or ``x11`` destination, and answer with what
+        ``make_side`` makes of the socket."""
+        budget = self._budgets.get(request.peer)
+        if budget is None:
+            budget = self._budgets[request.peer] = _Budget(self.reactor)
+        if budget.may_ask():
+            budget.enter(_Dial(self, budget, request, destination, make_side))
+        else:
+            _refuse(request, Code.LIMIT, "too many requests aborted before the answer")
 
     def close(self) -> None:
         """Refuse everything that has not been answered."""
@@ -213,6 +227,7 @@ class _Dial:
         "_destination",
         "_egress",
         "_failures",
+        "_make_side",
         "_name",
         "_over",
         "_request",
@@ -221,12 +236,18 @@ class _Dial:
     )
 
     def __init__(
-        self, egress: Egress, budget: _Budget, request: ChannelRequest, destination: Destination
+        self,
+        egress: Egress,
+        budget: _Budget,
+        request: ChannelRequest,
+        destination: Destination,
+        make_side: MakeSide,
     ) -> None:
         self._egress = egress
         self._budget = budget
         self._request = request
         self._destination = destination
+        self._make_side = make_side
         self._deadline: float = egress.reactor.seconds() + egress.limit
         self._name: str | None = None
         self._resolving: Deferred[Sequence[str]] | None = None
@@ -245,7 +266,7 @@ class _Dial:
         self._request.on_gone = self._gone
         if remaining <= 0:
             self.fail(Code.LIMIT, "waited too long for other dials")
-        elif self._destination.kind == UNIX or self._destination.is_address:
+        elif self._needs_no_resolver:
             self._addresses.append(self._destination.host)
             self._try_next()
         else:
@@ -261,6 +282,12 @@ class _Dial:
                 _log.warn("Not allowed: {why}", why=why)
             self._end(aborted=False)
             _refuse(self._request, code, why)
+
+    @property
+    def _needs_no_resolver(self) -> bool:
+        where = self._destination
+        # A display of this machine has no host at all; the policy knows its socket.
+        return where.kind == UNIX or not where.host or where.is_address
 
     def _gone(self) -> None:
         self._end(aborted=True)
@@ -322,7 +349,7 @@ class _Dial:
         except NotAuthorized as error:
             self._failures.append((Code.NOT_ALLOWED, str(error)))
             return None
-        connect = connect_unix if where.kind == UNIX else connect_tcp
+        connect = connect_unix if decision.protocol == UNIX else connect_tcp
         return connect(egress.poller, decision, remaining)
 
     def _most_telling(self) -> tuple[Code, str]:
@@ -348,11 +375,13 @@ class _Dial:
         if self._over:
             sock.close()
             return
-        kind = UNIX if self._destination.kind == UNIX else TCP
-        own = self._destination.host if kind == UNIX else format_address(sock.getsockname())
-        side = SocketSide(self._egress.poller, sock)
+        if sock.family == socket.AF_UNIX:
+            bound = f"{UNIX}:{format_address(sock.getpeername())}"
+        else:
+            bound = f"{TCP}:{format_address(sock.getsockname())}"
+        side = self._make_side(sock)
         self._end(aborted=False)
-        self._request.attach(side, f"{kind}:{own}")
+        self._request.attach(side, bound)
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
