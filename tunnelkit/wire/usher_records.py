@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from enum import Enum, IntEnum
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import ClassVar, NamedTuple
 
@@ -93,6 +94,7 @@ class Address(NamedTuple):
 # -- fields ---------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def ipv4_bytes(host: str) -> bytes:
     """The 4 bytes of an address in text; raises `LocalProtocolError` if it is none."""
     try:
@@ -115,6 +117,7 @@ def ipv6_bytes(host: str) -> bytes:
         raise LocalProtocolError(f"{host[:60]} is not an IPv6 address") from None
 
 
+@lru_cache(maxsize=1024)
 def address_type_of(host: str) -> AddressType:
     """How ``host`` is sent: as IPv4 or IPv6 address or as a name."""
     if ":" in host:
@@ -140,7 +143,7 @@ def text_bytes(text: str) -> bytes:
 def read_text(reader: Reader, what: str) -> str:
     """The rest of the record, which is a text."""
     raw = reader.rest()
-    if raw.find(0) != len(raw) - 1:
+    if not raw or raw.find(0) != len(raw) - 1:
         raise RemoteProtocolError(f"{what} is not a text with one NUL, at its end")
     return decode_text(raw[:-1], what)
 
@@ -208,6 +211,8 @@ class UsherOpen:
         else:
             if kind is AddressType.ACCEPTED:
                 listener = read_signed(reader)
+                if listener <= 0:
+                    raise RemoteProtocolError(f"UsherOpen: LISTENER is {listener}")
             address = read_text(reader, "UsherOpen: ADDR")
             if not address and not listener:
                 raise RemoteProtocolError("UsherOpen: ADDR is empty")
