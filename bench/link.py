@@ -17,6 +17,7 @@ import collections
 import contextlib
 import ctypes
 import fcntl
+import io
 import itertools
 import os
 import random
@@ -131,7 +132,8 @@ class Link:
     ``rate`` in bits per second each way; ``round_trip`` in seconds, half of it each way; ``loss``
     the share of packets lost each way (0 to 1); ``queue`` in bytes each way, by default what a
     typical router has: twice the bandwidth-delay product, at least 256 KiB. A namespace may
-    have several links, each a /24 of its own: ``near_address`` and ``far_address``.
+    have several links, each a /24 of its own: ``near_address`` and ``far_address``. What a link
+    is like can be changed while it is in use.
     """
 
     def __init__(
@@ -144,10 +146,6 @@ class Link:
         loss: float = 0.0,
         queue: int | None = None,
     ) -> None:
-        self.rate = rate
-        self.round_trip = round_trip
-        self.loss = loss
-        self.queue = queue or max(256 << 10, int(2 * rate / 8 * round_trip))
         network = next(_networks)
         self.near_address = f"10.77.{network}.1"
         self.far_address = f"10.77.{network}.2"
@@ -165,7 +163,6 @@ class Link:
                 sys.executable,
                 __file__,
                 *(str(value) for value in devices),
-                *(str(value) for value in (rate, round_trip / 2, loss, self.queue)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -173,7 +170,20 @@ class Link:
         )
         for device in devices:
             os.close(device)
+        self.change(rate=rate, round_trip=round_trip, loss=loss, queue=queue)
+
+    def change(
+        self, *, rate: float, round_trip: float, loss: float = 0.0, queue: int | None = None
+    ) -> None:
+        """Make it another link, from the next packet on; what is under way arrives as it would."""
+        self.rate = rate
+        self.round_trip = round_trip
+        self.loss = loss
+        self.queue = queue or max(256 << 10, int(2 * rate / 8 * round_trip))
+        assert self._forwarder.stdin is not None
         assert self._forwarder.stdout is not None
+        self._forwarder.stdin.write(b"%r %r %r %d\n" % (rate, round_trip / 2, loss, self.queue))
+        self._forwarder.stdin.flush()
         self._forwarder.stdout.readline()
 
     def close(self) -> None:
@@ -214,12 +224,16 @@ class Direction:
 
     def __init__(self, into: int, rate: float, delay: float, loss: float, queue: int) -> None:
         self.into = into
+        self._free_at = 0.0
+        self._under_way: collections.deque[tuple[float, bytes]] = collections.deque()
+        self.change(rate, delay, loss, queue)
+
+    def change(self, rate: float, delay: float, loss: float, queue: int) -> None:
+        """What packets meet from now on: bits per second, seconds, share, bytes."""
         self._seconds_per_byte = 8 / rate
         self._delay = delay
         self._loss = loss
         self._queue = queue * self._seconds_per_byte
-        self._free_at = 0.0
-        self._under_way: collections.deque[tuple[float, bytes]] = collections.deque()
 
     def enter(self, packet: bytes, now: float) -> None:
         """A packet reaches the queue in front of the link."""
@@ -243,15 +257,21 @@ class Direction:
         return float("inf")
 
 
-def forward(devices: tuple[int, int], rate: float, delay: float, loss: float, queue: int) -> None:
-    """Carry packets between two TUN devices until standard input ends."""
+def forward(devices: tuple[int, int]) -> None:
+    """Carry packets between two TUN devices until standard input ends.
+
+    Each line of standard input says what the link is like from now on (the arguments of
+    `Direction.change`) and is answered by a line.
+    """
     with contextlib.suppress(OSError):  # precise timing needs to be run when it is due
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     near, far = devices
-    directions = {
-        near: Direction(far, rate, delay, loss, queue),
-        far: Direction(near, rate, delay, loss, queue),
-    }
+    orders = io.FileIO(0, closefd=False)
+    line = orders.readline()
+    if not line:
+        return
+    first = _read_order(line)
+    directions = {near: Direction(far, *first), far: Direction(near, *first)}
     watched = [0, near, far]
     clock, read = time.monotonic, os.read
     print("ready", flush=True)
@@ -262,7 +282,13 @@ def forward(devices: tuple[int, int], rate: float, delay: float, loss: float, qu
         readable, _, _ = select.select(watched, [], [], min(1.0, max(0.0, due - clock())))
         for device in readable:
             if device == 0:
-                return
+                line = orders.readline()
+                if not line:
+                    return
+                for direction in directions.values():
+                    direction.change(*_read_order(line))
+                print("ready", flush=True)
+                continue
             enter = directions[device].enter
             now = clock()
             with contextlib.suppress(BlockingIOError):
@@ -270,17 +296,18 @@ def forward(devices: tuple[int, int], rate: float, delay: float, loss: float, qu
                     enter(read(device, MTU), now)
 
 
+def _read_order(line: bytes) -> tuple[float, float, float, int]:
+    rate, delay, loss, queue = line.split()
+    return float(rate), float(delay), float(loss), int(queue)
+
+
 def main() -> None:
     """The forwarding process."""
     parser = argparse.ArgumentParser(description="carry packets between two TUN descriptors")
     parser.add_argument("near", type=int)
     parser.add_argument("far", type=int)
-    parser.add_argument("rate", type=float)
-    parser.add_argument("delay", type=float)
-    parser.add_argument("loss", type=float)
-    parser.add_argument("queue", type=int)
     options = parser.parse_args()
-    forward((options.near, options.far), options.rate, options.delay, options.loss, options.queue)
+    forward((options.near, options.far))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 import pytest
 
@@ -60,6 +61,20 @@ def test_loss_drops_about_its_share(pipe: tuple[int, int]) -> None:
     assert 100 < arrived < 300
 
 
+def test_a_changed_link_treats_the_next_packet_so(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    direction = Direction(writer, rate=8e6, delay=0.010, loss=0, queue=10_000)
+    direction.enter(bytes(1000), now=5.0)
+    direction.change(rate=8e5, delay=0.100, loss=0, queue=10_000)
+    direction.enter(bytes(1000), now=5.0)
+    assert direction.deliver(5.012) == pytest.approx(5.111)
+    assert delivered(reader) == 1
+    direction.change(rate=8e6, delay=0, loss=1.0, queue=10_000)
+    direction.enter(bytes(1000), now=5.2)
+    assert direction.deliver(5.5) == float("inf")
+    assert delivered(reader) == 1
+
+
 def test_a_link_joins_two_namespaces_and_leaves_nothing() -> None:
     if not permitted():
         with pytest.raises(OSError, match="network namespace"):
@@ -75,6 +90,11 @@ def test_a_link_joins_two_namespaces_and_leaves_nothing() -> None:
             assert peer[0] == near.address
             server.sendall(b"x" * 5000)
             assert receive_exactly(client, 5000) == b"x" * 5000
+            link.change(rate=50e6, round_trip=0.2)
+            began = time.monotonic()
+            server.sendall(b"y")
+            assert receive_exactly(client, 1) == b"y"
+            assert time.monotonic() - began > 0.09
             for end in (client, server, listener):
                 end.close()
         assert "tun" not in near.run(["ip", "-o", "link"])
