@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 
 from tunnelkit.core import types as t
@@ -36,7 +37,7 @@ class Direction:
             self.longest_queue = max(self.longest_queue, begins - self._world.now)
             self._free_at = begins + len(piece) / self.rate
             self.carried += len(piece)
-            self._world.at(self._free_at + self.delay, lambda piece=piece: receiver.arrives(piece))
+            self._world.at(self._free_at + self.delay, partial(receiver.arrives, piece))
 
 
 class World:

@@ -12,7 +12,8 @@ The rules, after the ideas of BBR (Cardwell et al., 2016):
 
 - *rising*: the target doubles every round trip while the rate keeps growing;
 - *cruising*: the target is what the path delivers in its shortest round trip,
-  plus an allowance for the pace at which acknowledgements come;
+  plus an allowance for the pace at which acknowledgements come; every eighth
+  round trip it is stretched a little, and if more comes through, it rises again;
 - *probing*: now and then, one round trip at half of that, which drains the
   queue, so that the shortest round trip can be measured afresh;
 - while the application sends less than the path could carry, rate samples
@@ -43,6 +44,11 @@ _HEADROOM = 1.05
 """Target as a multiple of the bytes that fill the path: finds new capacity."""
 _PACE = 0.004
 """Allowance in seconds for the spacing of acknowledgements."""
+_STRETCH = 1.3
+_STRETCH_EVERY = 8
+"""Every so many rounds one has a target longer by this factor: is there room for more?"""
+_FOUND_MORE = 1.15
+"""A stretch that raises the rate so far was worth it."""
 _RATE_ROUNDS = 10
 """The rate is the highest of this many rounds."""
 _PROBE_EVERY = 5.0
@@ -77,7 +83,9 @@ class Path:
     """Rate, shortest round trip and target for the bytes in flight of one connection."""
 
     __slots__ = (
+        "_before_stretch",
         "_best_rise",
+        "_cruised",
         "_late",
         "_limited_until",
         "_next_probe",
@@ -105,6 +113,8 @@ class Path:
         self._best_rise = 0.0
         self._steady = 0
         self._late = 0
+        self._cruised = 0
+        self._before_stretch = 0.0
         self._limited_until = 0
         self._next_probe = 0.0
 
@@ -175,13 +185,28 @@ class Path:
                 self._steady += 1
                 if self._steady >= _STEADY_ROUNDS:
                     self._cruise(now)
-        elif self.phase is Phase.CRUISING and now >= self._next_probe:
-            self.phase = Phase.PROBING
+        elif self.phase is Phase.CRUISING:
+            self._stretch_or_probe(now)
         self._rates.insert(0, 0.0)
         self._rates.pop()
 
+    def _stretch_or_probe(self, now: float) -> None:
+        """One more round of cruising."""
+        self._cruised += 1
+        step = self._cruised % _STRETCH_EVERY
+        if step == 0:
+            self._before_stretch = self.rate
+        elif step == 2 and max(self._rates[:2]) > self._before_stretch * _FOUND_MORE:
+            self.phase = Phase.RISING
+            self._best_rise = self.rate
+            self._steady = self._late = 0
+        elif step > 2 and now >= self._next_probe:
+            self.phase = Phase.PROBING
+
     def _cruise(self, now: float) -> None:
         self.phase = Phase.CRUISING
+        self._cruised = 0
+        self._before_stretch = CEILING / _PACE  # no rate is more than that: nothing found yet
         self._next_probe = now + _PROBE_EVERY
 
     def _aim(self) -> None:
@@ -193,4 +218,6 @@ class Path:
             aim = 2 * self.rate * (self.round_trip + _PACE)
         else:
             aim = fill * _HEADROOM + self.rate * _PACE
+            if self._cruised and self._cruised % _STRETCH_EVERY == 0:
+                aim *= _STRETCH
         self.target = int(min(max(aim, FLOOR), CEILING))
