@@ -6,6 +6,7 @@ identity -> dialer -> middle -> secured connection -> tunnel -> front ends here
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from tunnelkit import __version__
 from tunnelkit.core.lstp_mux import MuxConfig
 from tunnelkit.errors import ConfigError, DialError
 from tunnelkit.frontends.egress import Egress
+from tunnelkit.frontends.x11_connect import X11Connect
 from tunnelkit.net.dialers import ProxyDialer, make_dialer
 from tunnelkit.net.lstp_end import EndSettings, LstpEnd
 from tunnelkit.net.lstp_meeting import LstpParty, LstpRendezvous
@@ -83,6 +85,7 @@ class LstpEndService(MultiService):
         shared = Shared.of(reactor)
         policy = PolicyHolder(Policy(config.rules, config.sources))
         self._egress = Egress(reactor, shared.poller, policy)
+        X11Connect(self._egress, os.environ)
         self.tunnel = Tunnel(shared, config.tunnel, self._egress, log_channel)
         dialer = (
             ProxyDialer(reactor, config.via)

@@ -17,6 +17,7 @@ import attrs
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.forward import ForwardFrontEnd
 from tunnelkit.frontends.socks import SocksFrontEnd, read_users
+from tunnelkit.frontends.x11_listen import X11FrontEnd
 from tunnelkit.net.via import Hop, parse_hop, parse_via, read_password_file
 from tunnelkit.policy.destination import parse_host_port, parse_listen
 from tunnelkit.policy.identity import Identity, load_identity, read_private_file
@@ -206,4 +207,6 @@ def front_ends(settings: Settings) -> tuple[tuple[Any, Any], ...]:
         users.wrong("there is no SOCKS server that it could be for", "--socks as well")
     forward = ForwardFrontEnd()
     found += [(forward, given.parsed(forward.parse)) for given in settings.all("forward")]
+    x11 = X11FrontEnd()
+    found += [(x11, given.parsed(x11.parse)) for given in settings.all("x11")]
     return tuple(found)

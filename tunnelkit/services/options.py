@@ -175,9 +175,9 @@ class LstpEndOptions(RoleOptions):
 
     synopsis = "--middle HOST:PORT --tunnel NAME --identity FILE --peer NAME [options]"
     flags = RoleOptions.flags | {"both"}
-    repeatable = frozenset({"peer", "via", "socks", "forward", "allow", "from"})
+    repeatable = frozenset({"peer", "via", "socks", "forward", "x11", "allow", "from"})
     compData = usage.Completions(
-        multiUse=["peer", "via", "socks", "forward", "allow", "from"],
+        multiUse=["peer", "via", "socks", "forward", "x11", "allow", "from"],
         optActions={
             "config": usage.CompleteFiles("*.toml"),
             "identity": usage.CompleteFiles("*.pem"),
@@ -207,6 +207,11 @@ class LstpEndOptions(RoleOptions):
     )
     opt_forward = _option(
         "forward", "[HOST:]PORT=DESTINATION, a port here that leads to there; repeatable"
+    )
+    opt_x11 = _option(
+        "x11",
+        "N, to be display :N here, shown at the far side; N=DISPLAY to say where there (default: "
+        "the display that the rules there name, or DISPLAY there); repeatable",
     )
     opt_allow = _option(
         "allow",
