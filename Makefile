@@ -2,11 +2,12 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test check lint format types bench venv dev clean
+.PHONY: help demo test system-test check lint format types bench venv dev clean
 
 help:
 	@echo 'make demo     a tunnel on this machine: web server, middle and two ends, with what each sees'
 	@echo 'make test     every check that a change must pass: lint, types, all tests'
+	@echo 'make system-test   two firewalled networks in namespaces; needs root'
 	@echo 'make lint     ruff, and its formatter in checking mode'
 	@echo 'make format   rewrite the source in the format that lint asks for'
 	@echo 'make types    mypy'
@@ -25,6 +26,10 @@ demo: venv
 test: dev
 	@scripts/install-test-packages
 	@$(MAKE) --no-print-directory lint types check
+
+system-test: dev
+	@scripts/install-test-packages
+	$(PY) -m pytest tests/system $(ARGS)
 
 check: dev
 	$(PY) -m pytest $(ARGS)
