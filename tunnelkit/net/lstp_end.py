@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tunnelkit.core.lstp_mux import LstpMux, MuxConfig
@@ -21,6 +19,7 @@ from tunnelkit.core.types import ChannelEnded, ChannelOpened, ConnectionRequeste
 from tunnelkit.errors import Code, TunnelkitError
 from tunnelkit.net.backoff import Backoff
 from tunnelkit.net.channel import ChannelRecord
+from tunnelkit.net.end import DiallingEnd, TunnelSession
 from tunnelkit.net.lstp_meeting import LstpMeeting, LstpRendezvous
 from tunnelkit.net.securing import secure
 from tunnelkit.net.session import Request, Session
@@ -33,8 +32,6 @@ _log = Logger()
 
 MAX_FURTHER = 15
 """Further connections that an end accepts for one tunnel."""
-_SETTLED = 5.0
-"""An attempt that lasted so many seconds did not fail at once: the next wait is a short one."""
 _JOIN_TIMEOUT = 20.0
 """Seconds for the two ends of a further connection to find each other."""
 
@@ -50,12 +47,11 @@ class EndSettings:
     """Tunnel connections that a client end keeps to its peer."""
 
 
-class LstpEnd:
+class LstpEnd(DiallingEnd):
     """Runs one end; `start` and `stop` it.
 
-    ``on_state(text)`` is told, in words, what the end is doing; ``on_ready()``
-    once it can first be used: the tunnel is up (client end), or it waits at
-    the middle (an end that serves).
+    It is ready when the tunnel is up (client end), or when it waits at the
+    middle (an end that serves).
     """
 
     def __init__(
@@ -67,80 +63,32 @@ class LstpEnd:
         tunnel: Tunnel,
         on_ready: Callable[[], None],
     ) -> None:
-        self.tunnel = tunnel
-        self.context = context
+        super().__init__(shared, context, tunnel, on_ready)
         self.settings = settings
-        self._shared = shared
         self._rendezvous = rendezvous
-        self._on_ready = on_ready
-        self._ready_told = False
-        self._running = False
-        self._backoff = Backoff()
         self._distrust = Backoff()
         self._penalty = 0.0
-        self._loop: Deferred[None] | None = None
-        self._groups: set[_Group] = set()
-        self._tasks: set[Deferred[Any]] = set()
-        self._drained: list[Deferred[None]] = []
 
-    def start(self) -> None:
-        """Begin to dial, and go on until `stop`."""
-        self._running = True
-        self._loop = Deferred.fromCoroutine(self._keep_up())
-        self._loop.addErrback(_quiet)
-
-    def stop(self, grace: float) -> Deferred[None]:
-        """Drain: take no more channels, end when the open ones are over or after ``grace``."""
-        self._running = False
-        if self._loop is not None:
-            self._loop.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        done: Deferred[None] = Deferred()
-        self._drained.append(done)
-        for group in list(self._groups):
-            group.shutdown(grace, "this end is stopping")
-        self._check_drained()
-        return done
-
-    # -- meeting ----------------------------------------------------------
-
-    async def _keep_up(self) -> None:
+    async def attempt(self) -> bool:
+        """Meet somebody at the middle; an end that serves waits there again at once."""
+        if self._penalty:
+            penalty, self._penalty = self._penalty, 0.0
+            await self.sleep(penalty)
         role = self._rendezvous.party.role
-        while self._running:
-            if self._penalty:
-                penalty, self._penalty = self._penalty, 0.0
-                await self._sleep(penalty)
-            began = self._shared.reactor.seconds()
-            try:
-                meeting = await self._rendezvous.meet(self._waits)
-                serving = Deferred.fromCoroutine(self._serve(meeting))
-                if role == SERVER_END or (role == BOTH and meeting.announced_role == CLIENT_END):
-                    # Somebody has come: wait for the next one already.
-                    self._in_background(serving)
-                    continue
-                await serving
-                reason = "The tunnel is down"
-            except TunnelkitError as error:
-                reason = str(error)
-            if self._shared.reactor.seconds() - began >= _SETTLED:
-                self._backoff.reset()
-            delay = self._backoff.next_delay()
-            _log.warn("{reason}; trying again in {delay:.1f} s", reason=reason, delay=delay)
-            await self._sleep(delay)
+        meeting = await self._rendezvous.meet(self._waits)
+        serving = Deferred.fromCoroutine(self._serve(meeting))
+        if role == SERVER_END or (role == BOTH and meeting.announced_role == CLIENT_END):
+            self.in_background(serving)
+            return True
+        await serving
+        return False
 
     async def _serve(self, meeting: LstpMeeting) -> None:
         """From a meeting to the end of its tunnel."""
-        group = _Group(self, meeting)
+        group = _Group(self, tuple(hop.name for hop in meeting.hops))
+        peers = self.settings.peers
         try:
-            await secure(
-                self._shared,
-                meeting,
-                self.context,
-                self.settings.peers,
-                self._make_mux,
-                group,
-            )
+            await secure(self.shared, meeting, self.context, peers, self._make_mux, group)
         except TunnelkitError as error:
             _log.warn(
                 "No tunnel {tunnel} with who calls itself {announced}: {reason}",
@@ -151,174 +99,105 @@ class LstpEnd:
             # Whoever sends us strangers must not make us dial as fast as we can.
             self._penalty = self._distrust.next_delay()
             return
+        self._distrust.reset()
         await group.over
 
-    def _make_mux(self, master: bool, now: float) -> LstpMux:
-        return LstpMux(master, self.settings.mux, now, budget=self._shared.budget)
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        return deferLater(self._shared.reactor, seconds, lambda: None)
+    def _make_mux(self, master: bool, alpn: bytes, now: float) -> LstpMux:
+        return LstpMux(master, self.settings.mux, now, budget=self.shared.budget)
 
     def _waits(self) -> None:
-        role = self._rendezvous.party.role
         _log.info("Waiting at the middle for tunnel {tunnel}", tunnel=self.tunnel.name)
-        if role != CLIENT_END:
+        if self._rendezvous.party.role != CLIENT_END:
             self.told_ready()
-
-    def told_ready(self) -> None:
-        """The end can be used."""
-        if not self._ready_told:
-            self._ready_told = True
-            self._on_ready()
-
-    def _in_background(self, task: Deferred[Any]) -> None:
-        self._tasks.add(task)
-
-        def done(result: Any) -> None:
-            self._tasks.discard(task)
-            if not _is_quiet(result):
-                _log.failure("A tunnel ended in an unexpected way", failure=result)
-
-        task.addBoth(done)
-
-    # -- groups -----------------------------------------------------------
-
-    def group_began(self, group: _Group) -> None:
-        """A tunnel connection is up."""
-        self._groups.add(group)
-        self._distrust.reset()
-
-    def group_over(self, group: _Group) -> None:
-        """A tunnel connection and its further ones are over."""
-        self._groups.discard(group)
-        self._check_drained()
 
     def join(self, group: _Group, common: str, peer: str) -> None:
         """Meet the other end of ``group`` for a further connection, under ``common``."""
-        self._in_background(Deferred.fromCoroutine(self._join(group, common, peer)))
+        self.in_background(Deferred.fromCoroutine(self._join(group, common, peer)))
 
     async def _join(self, group: _Group, common: str, peer: str) -> None:
         meet = Deferred.fromCoroutine(self._rendezvous.at(common).meet())
-        meet.addTimeout(_JOIN_TIMEOUT, self._shared.reactor)
+        meet.addTimeout(_JOIN_TIMEOUT, self.shared.reactor)
         member = _Further(group)
         try:
             meeting = await meet
-            await secure(
-                self._shared, meeting, self.context, {peer}, group.make_further_mux, member
-            )
+            await secure(self.shared, meeting, self.context, {peer}, group.further_mux, member)
         except (TunnelkitError, CancelledError, TimeoutError) as error:
             _log.warn("No further tunnel connection: {reason}", reason=str(error) or "too slow")
 
-    def _check_drained(self) -> None:
-        if not self._running and not self._groups:
-            drained, self._drained = self._drained, []
-            for done in drained:
-                done.callback(None)
 
+class _Group(TunnelSession):
+    """One tunnel connection with its further ones."""
 
-class _Group:
-    """One tunnel connection with its further ones: the owner of its sessions (`SessionOwner`)."""
-
-    def __init__(self, end: LstpEnd, meeting: LstpMeeting) -> None:
-        self._end = end
-        self._tunnel = end.tunnel
-        self._topology = tuple(hop.name for hop in meeting.hops)
-        self._main: Session | None = None
+    def __init__(self, end: LstpEnd, topology: tuple[str, ...]) -> None:
+        super().__init__(end, topology)
+        self._lstp = end
         self._further: set[Session] = set()
         self._accepted = 0
         self._joins: dict[int, str] = {}
-        self.over: Deferred[None] = Deferred()
-
-    # -- SessionOwner -----------------------------------------------------
 
     def session_up(self, session: Session) -> None:
         """The first connection is up."""
-        self._main = session
         session.handle(ConnectionRequested, self._on_connection_requested)
         session.handle(ChannelOpened, self._on_opened)
         session.handle(ChannelEnded, self._on_ended)
-        self._end.group_began(self)
-        _log.info(
-            "Tunnel {tunnel} with {peer} is up: {path}",
-            tunnel=self._tunnel.name,
-            peer=session.peer,
-            path=" - ".join(self._topology),
-        )
-        self._tunnel.add(session, self._topology)
-        self._end.told_ready()
-        if self._end.settings.connections > 1:
+        super().session_up(session)
+        if self._lstp.settings.connections > 1:
             self._ask_for_more(session)
 
     def session_ended(self, session: Session, code: Code | None, reason: str) -> None:
         """The first connection is over, and the further ones with it."""
-        self._tunnel.remove(session)
-        if session is self._main:
-            how = f"{code}: {reason}" if code is not None else "it was closed"
-            _log.info(
-                "Tunnel {tunnel} with {peer} has ended: {how}",
-                tunnel=self._tunnel.name,
-                peer=session.peer,
-                how=how,
-            )
         for further in list(self._further):
             further.end(Code.RESET, "the tunnel's first connection has ended")
-        self._end.group_over(self)
-        if not self.over.called:
-            self.over.callback(None)
+        super().session_ended(session, code, reason)
 
-    def channel_requested(self, request: Request) -> None:
-        """See `SessionOwner`."""
-        self._tunnel.channel_requested(request)
-
-    def channel_ended(self, record: ChannelRecord) -> None:
-        """See `SessionOwner`."""
-        self._tunnel.channel_ended(record)
+    def shutdown(self, grace: float, reason: str) -> None:
+        """Drain all connections of the group."""
+        super().shutdown(grace, reason)
+        for further in list(self._further):
+            self._lstp.tunnel.remove(further)
+            further.shutdown(grace, reason)
 
     # -- further connections ----------------------------------------------
 
-    def _mux(self) -> LstpMux:
-        assert self._main is not None
-        mux = self._main.mux
-        assert isinstance(mux, LstpMux)
-        return mux
+    def _first(self) -> tuple[Session, LstpMux]:
+        assert self.session is not None
+        assert isinstance(self.session.mux, LstpMux)
+        return self.session, self.session.mux
 
-    def make_further_mux(self, master: bool, now: float) -> LstpMux:
+    def further_mux(self, master: bool, alpn: bytes, now: float) -> LstpMux:
         """A mux that takes its limits from the first connection's."""
-        shared_budget = self._mux().budget
-        return LstpMux(
-            master, self._end.settings.mux, now, budget=shared_budget, parent=self._mux()
-        )
+        _, mux = self._first()
+        return LstpMux(master, self._lstp.settings.mux, now, budget=mux.budget, parent=mux)
 
     def _ask_for_more(self, session: Session) -> None:
-        for _ in range(self._end.settings.connections - 1):
+        _, mux = self._first()
+        for _ in range(self._lstp.settings.connections - 1):
             common = secrets.token_urlsafe(32)
-            number = self._mux().request_connection(common, session.clock())
-            self._joins[number] = common
+            self._joins[mux.request_connection(common, session.clock())] = common
         session.pump()
 
     def _on_connection_requested(self, event: ConnectionRequested) -> None:
-        assert self._main is not None
+        session, mux = self._first()
         if self._accepted >= MAX_FURTHER:
-            self._mux().refuse_connection(
-                event.channel, Code.LIMIT, f"at most {MAX_FURTHER} further connections"
-            )
+            reason = f"at most {MAX_FURTHER} further connections"
+            mux.refuse_connection(event.channel, Code.LIMIT, reason)
             return
         self._accepted += 1
-        self._mux().accept_connection(event.channel)
-        self._end.join(self, event.join, self._main.peer)
+        mux.accept_connection(event.channel)
+        self._lstp.join(self, event.join, session.peer)
 
     def _on_opened(self, event: ChannelOpened) -> None:
-        assert self._main is not None
+        session, _ = self._first()
         common = self._joins.pop(event.channel, None)
         if common is None:
-            self._main.channel_opened(event)
+            session.channel_opened(event)
         else:
-            self._end.join(self, common, self._main.peer)
+            self._lstp.join(self, common, session.peer)
 
     def _on_ended(self, event: ChannelEnded) -> None:
-        assert self._main is not None
+        session, _ = self._first()
         if self._joins.pop(event.channel, None) is None:
-            self._main.channel_ended(event)
+            session.channel_ended(event)
         else:
             _log.info("The other end refuses a further connection: {why}", why=event.reason)
 
@@ -328,10 +207,10 @@ class _Group:
             session.end(Code.RESET, "the tunnel's first connection has ended")
             return
         self._further.add(session)
-        self._tunnel.add(session)
+        self._lstp.tunnel.add(session)
         _log.info(
             "Tunnel {tunnel} with {peer} has {number} connections",
-            tunnel=self._tunnel.name,
+            tunnel=self._lstp.tunnel.name,
             peer=session.peer,
             number=1 + len(self._further),
         )
@@ -339,14 +218,7 @@ class _Group:
     def further_ended(self, session: Session) -> None:
         """A further connection is over."""
         self._further.discard(session)
-        self._tunnel.remove(session)
-
-    def shutdown(self, grace: float, reason: str) -> None:
-        """Drain all connections of the group."""
-        for session in (self._main, *self._further):
-            if session is not None:
-                self._tunnel.remove(session)
-                session.shutdown(grace, reason)
+        self._lstp.tunnel.remove(session)
 
 
 class _Further:
@@ -366,13 +238,3 @@ class _Further:
 
     def channel_ended(self, record: ChannelRecord) -> None:
         self._group.channel_ended(record)
-
-
-def _is_quiet(result: Any) -> bool:
-    return result is None or bool(
-        getattr(result, "check", None) and result.check(CancelledError, TunnelkitError)
-    )
-
-
-def _quiet(failure: Any) -> None:
-    failure.trap(CancelledError)

@@ -14,7 +14,13 @@ from twisted.internet.interfaces import IDelayedCall
 
 from tunnelkit.core.lstp_setup import Refused, Verified
 from tunnelkit.core.types import Mux
-from tunnelkit.errors import AuthError, Code, RemoteProtocolError, TunnelkitError
+from tunnelkit.errors import (
+    AuthError,
+    Code,
+    PeerNotTrusted,
+    RemoteProtocolError,
+    TunnelkitError,
+)
 from tunnelkit.net.carrier import Carrier
 from tunnelkit.net.link import SecureLink
 from tunnelkit.net.session import Session, SessionOwner
@@ -48,12 +54,12 @@ class Meeting(Protocol):
 
     def prologue(
         self, certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
-    ) -> Prologue:
-        """The dialogue to speak once the certificate is known."""
+    ) -> Prologue | None:
+        """The dialogue to speak once the certificate is known; None: the certificate is enough."""
 
 
-MakeMux = Callable[[bool, float], Mux]
-"""``(master, now)`` -> mux."""
+MakeMux = Callable[[bool, bytes, float], Mux]
+"""``(master, alpn, now)`` -> mux; ``alpn`` is what TLS agreed on, empty if nothing."""
 
 
 def secure(
@@ -103,6 +109,12 @@ class _Securing:
         self._prologue = self._meeting.prologue(
             engine.peer_name, self._peers, engine.peer_has_own_key, now
         )
+        if self._prologue is None:
+            name = engine.require_peer(self._peers)
+            if engine.peer_has_own_key:
+                raise PeerNotTrusted("the other end has this end's own key")
+            self._begin(name, b"")
+            return
         self._link.send(memoryview(self._prologue.data_to_send()))
         due = self._prologue.next_deadline()
         if due is not None and not self.done.called:
@@ -139,11 +151,16 @@ class _Securing:
             if isinstance(event, Refused):
                 self._fail(_refusal(event.code, event.reason))
             elif isinstance(event, Verified):
-                self._stop_timer()
-                mux = self._make_mux(self._meeting.tls_client, self._shared.reactor.seconds())
-                session = Session(self._shared, self._link, mux, event.peer, self._owner)
-                self.done.callback(session)
-                session.start(event.leftover)
+                self._begin(event.peer, event.leftover)
+
+    def _begin(self, peer: str, leftover: bytes) -> None:
+        """The other end is ``peer``, beyond doubt."""
+        self._stop_timer()
+        now = self._shared.reactor.seconds()
+        mux = self._make_mux(self._meeting.tls_client, self._link.engine.alpn, now)
+        session = Session(self._shared, self._link, mux, peer, self._owner)
+        self.done.callback(session)
+        session.start(leftover)
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
