@@ -15,6 +15,7 @@ from tunnelkit.policy.printable import SHOWN_BYTES, printable
 
 _log = Logger()
 
+
 def outcome_of(record: ChannelRecord) -> str:
     """``done``, or ``refused-``, ``ended-`` with the wire's code, e.g. ``refused-not-allowed``."""
     if record.code is None:
