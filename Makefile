@@ -5,14 +5,14 @@ PY := $(VENV)/bin/python
 .PHONY: help demo test system-test check lint format types bench venv dev clean
 
 help:
-	@echo 'make demo     a tunnel on this machine: web server, middle and two ends, with what each sees'
-	@echo 'make test     every check that a change must pass: lint, types, all tests'
-	@echo 'make system-test   two firewalled networks in namespaces; needs root'
-	@echo 'make lint     ruff, and its formatter in checking mode'
-	@echo 'make format   rewrite the source in the format that lint asks for'
-	@echo 'make types    mypy'
-	@echo 'make bench    throughput and latency beside ssh, stunnel and haproxy'
-	@echo 'make clean    remove everything that these made'
+	@echo 'make demo         a tunnel on this machine: web server, middle and two ends, with what each sees'
+	@echo 'make test         every check that a change must pass: lint, types, all tests'
+	@echo 'make system-test  two firewalled networks in namespaces; needs root'
+	@echo 'make lint         ruff, and its formatter in checking mode'
+	@echo 'make format       rewrite the source in the format that lint asks for'
+	@echo 'make types        mypy'
+	@echo 'make bench        throughput and latency beside ssh, stunnel and haproxy'
+	@echo 'make clean        remove everything that these made'
 
 venv:
 	@scripts/make-venv
