@@ -20,7 +20,7 @@ from typing import NamedTuple
 import attrs
 
 from bench import loads, traffic
-from bench.link import Link, Namespace, permitted
+from bench.link import Link, Namespace, congestion_controls, permitted
 from bench.parties import Layout, PartyFailed, Place, loopback, prepared
 from bench.report import as_json, median, number, table, verdict
 from bench.rig import Rig, describe, rigs
@@ -234,7 +234,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, help="rounds (default 3, quick 1)")
     parser.add_argument("--seconds", type=float, help="time under load (default 5, quick 3)")
     parser.add_argument("--down", action="store_true", help="bulk from the target to the client")
-    parser.add_argument("--congestion-control", default="reno", metavar="NAME")
+    parser.add_argument("--congestion-control", default="reno", choices=congestion_controls())
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args()
     runs = options.runs or (1 if options.quick else 3)

@@ -43,6 +43,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _networks = itertools.count(1)
 
 
+def congestion_controls() -> list[str]:
+    """The TCP congestion controls that a namespace may be given."""
+    with open("/proc/sys/net/ipv4/tcp_allowed_congestion_control") as setting:
+        return setting.read().split()
+
+
 def permitted() -> bool:
     """Whether this process may make network namespaces and TUN devices."""
     return os.geteuid() == 0 and os.path.exists("/dev/net/tun")
@@ -85,7 +91,7 @@ class Namespace:
             raise OSError(ctypes.get_errno(), "cannot make a network namespace")
         subprocess.run(["ip", "link", "set", "dev", "lo", "up"], check=True)
         with open("/proc/sys/net/ipv4/tcp_congestion_control", "w") as setting:
-            setting.write(congestion_control)
+            setting.write(congestion_control)  # of this namespace only; EPERM if not allowed
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     @property

@@ -83,10 +83,13 @@ def _processes() -> dict[int, Process]:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory a process has for itself (its share of what it has in common)."""
+    """Bytes of memory a process has for itself: its share of anonymous memory.
+
+    Program files and libraries are left out: what is shared with whom changes all the time.
+    """
     with contextlib.suppress(OSError):
         for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith("Pss_Anon:"):
                 return int(line.split()[1]) * 1024
     return 0
 

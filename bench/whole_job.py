@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 
 from bench import loads
+from bench.link import congestion_controls
 from bench.parties import PartyFailed, loopback, prepared
 from bench.report import as_json, median, number, table, verdict
 from bench.rig import Rig, describe, rigs
@@ -128,7 +129,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, help="rounds (default 5, quick 2)")
     parser.add_argument("--seconds", type=float, help="bulk load's time (default 2, quick 0.8)")
     parser.add_argument("--down", action="store_true", help="bulk from the target to the client")
-    parser.add_argument("--congestion-control", default="reno", metavar="NAME")
+    parser.add_argument("--congestion-control", default="reno", choices=congestion_controls())
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args()
     runs = options.runs or (2 if options.quick else 5)
