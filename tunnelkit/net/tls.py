@@ -124,7 +124,7 @@ class TlsEngine:
         if certificate is None or not self._verdict.approved:
             self._refuse(self._verdict.refusal or PeerNotTrusted("the other end is not verified"))
         alpn = self._connection.get_alpn_proto_negotiated()
-        if alpn not in self._context.alpn:
+        if alpn not in self._context.alpn and (alpn or not self._context.alpn_optional):
             wanted = " or ".join(name.decode("ascii", "replace") for name in self._context.alpn)
             self._refuse(RemoteProtocolError(f"the other end does not speak {wanted} (ALPN)"))
         self.peer_certificate = certificate

@@ -139,13 +139,21 @@ class TlsContext:
     Raises `ConfigError` if the credentials do not fit together.
     """
 
-    def __init__(self, credentials: Credentials, alpn: Iterable[bytes] = (LSTP_ALPN,)) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        alpn: Iterable[bytes] = (LSTP_ALPN,),
+        *,
+        alpn_optional: bool = False,
+    ) -> None:
+        """``alpn``: what this end speaks, best first; ``alpn_optional``: or nothing agreed on."""
         if bool(credentials.authorities) == bool(credentials.pins):
             raise ConfigError("trust is either a CA or a list of pinned keys: exactly one of them")
         if credentials.pins and credentials.check_revocation:
             raise ConfigError("a revocation list works with a CA, not with pinned keys")
         self.credentials = credentials
         self.alpn = tuple(alpn)
+        self.alpn_optional = alpn_optional
         self.own_pin = spki_pin(credentials.certificate)
         try:
             self._context = self._build()
