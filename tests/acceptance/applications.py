@@ -210,6 +210,16 @@ class EchoOfMany:
         self.open -= 1
 
 
+def wait_until(condition: Callable[[], bool], limit: float = 40.0) -> bool:
+    """Look twenty times a second until it holds; whether it did within so many seconds."""
+    never = threading.Event()
+    for _ in range(int(limit * 20)):
+        if condition():
+            return True
+        never.wait(0.05)
+    return condition()
+
+
 def raise_open_files() -> None:
     """Let this process and those that it starts have as many open files as the system allows."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -8,21 +8,17 @@ lies are small; TUNNELKIT_FUZZ=full takes as many as the rules ask for.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
-import re
 import socket
 import ssl
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import attrs
 import pytest
 
-from tests.acceptance.applications import Application, Received, echo, pour
-from tests.acceptance.processes import Identities, Process, Processes
+from tests.acceptance.applications import Application, Received, echo, pour, wait_until
+from tests.acceptance.crowd import Crowd, start_crowd
+from tests.acceptance.processes import Identities, Processes
 from tests.peers.lstp_messages import HEADER, Type, encode
 from tests.peers.lstp_peer import LstpPeer, RoleConflict
 from tests.peers.lstp_stream import ConnectionEnded, PeerError
@@ -38,25 +34,6 @@ AT_ONCE = 60
 KIB = 1 << 10
 
 
-@attrs.frozen
-class Ends:
-    """Real client ends and real server ends, one of each for every middle."""
-
-    client: Process
-    server: Process
-
-    def up(self) -> set[int]:
-        """Numbers of the tunnels that have been up, at either end."""
-        lines = [*self.client.lines, *self.server.lines]
-        found = (re.search(r"Tunnel t(\d+) with \S+ is up", line) for line in lines)
-        return {int(match[1]) for match in found if match}
-
-    def forward(self, number: int) -> tuple[str, int]:
-        """Where the forward of tunnel ``number`` is entered."""
-        place = self.client.wait_for(rf"forward (\S+):(\d+) to .*; tunnel t{number} at ")
-        return place[1], int(place[2])
-
-
 @contextlib.contextmanager
 def hostile(
     processes: Processes,
@@ -64,49 +41,16 @@ def hostile(
     middles: Sequence[LyingMiddle],
     target: str,
     server_identity: str = "server",
-) -> Iterator[Ends]:
+) -> Iterator[Crowd]:
     """A tunnel ``tN`` through each of the middles."""
     with contextlib.ExitStack() as stack:
         for middle in middles:
             stack.enter_context(middle)
-        lines: dict[str, list[list[str]]] = {"client": [], "server": []}
-        for number, middle in enumerate(middles):
-            common = ["--middle", f"127.0.0.1:{middle.port}", "--tunnel", f"t{number}"]
-            lines["client"].append(
-                [
-                    *("lstp-client-end", *common, "--identity", str(identities("client"))),
-                    *("--peer", "server", "--forward", f"0={target}"),
-                ]
-            )
-            lines["server"].append(
-                [
-                    *("lstp-server-end", *common, "--allow", target),
-                    *("--identity", str(identities(server_identity))),
-                    *("--peer", "client" if server_identity != "client" else "server"),
-                ]
-            )
-        started = []
-        for name, ends in lines.items():
-            file = processes.directory / f"{name}-ends.json"
-            file.write_text(json.dumps(ends))
-            started.append(
-                processes.start(
-                    f"{name} ends", sys.executable, "-m", "tests.acceptance.many_ends", file
-                )
-            )
-        yield Ends(*started)
-        for process in started:
+        places = [f"{middle.host}:{middle.port}" for middle in middles]
+        crowd = start_crowd(processes, identities, places, target, server_identity)
+        yield crowd
+        for process in crowd.processes:
             process.stop()
-
-
-def wait_until(condition: Callable[[], bool], limit: float = 40.0) -> bool:
-    """Look twenty times a second; whether it held in time."""
-    never = threading.Event()
-    for _ in range(int(limit * 20)):
-        if condition():
-            return True
-        never.wait(0.05)
-    return condition()
 
 
 def came_back(middle: LyingMiddle) -> bool:
@@ -188,7 +132,7 @@ def test_no_tunnel_comes_up_over_an_altered_setup(
             assert wait_until(lambda: 0 in ends.up()), "the one without a lie"
             assert wait_until(lambda: all(map(came_back, middles[1:])))
             assert ends.up() == {0}
-            for process in (ends.client, ends.server):
+            for process in ends.processes:
                 why = " ".join(process.lines)
                 assert "COMMON_UNIQUE_INFO is not what came in clear" in why
                 assert "the two ends saw different paths" in why
@@ -243,7 +187,7 @@ def test_bytes_injected_around_the_switch_to_tls_are_never_taken_for_messages(
             assert wait_until(lambda: 0 in ends.up()), "the one without a lie"
             assert wait_until(lambda: all(map(came_back, middles[1:])))
             assert ends.up() == {0}
-            for process in (ends.client, ends.server):
+            for process in ends.processes:
                 assert not [line for line in process.lines if " channel " in line]
                 assert not [line for line in process.lines if "Traceback" in line]
         assert canary.accepted == 0
@@ -318,7 +262,7 @@ def test_an_own_key_at_the_other_end_is_refused_by_both(
     with Application(pour) as canary:
         middles = [LyingMiddle()]
         with hostile(processes, identities, middles, canary.destination, "client") as ends:
-            for process in (ends.client, ends.server):
+            for process in ends.processes:
                 process.wait_for("own key|role-conflict")
             assert wait_until(lambda: came_back(middles[0]))
             assert not ends.up()
@@ -393,5 +337,5 @@ def test_an_application_sees_a_reset_and_never_a_clean_end(
                 else:
                     assert ended == "reset"
                     assert received.size < size
-            for process in (ends.client, ends.server):
+            for process in ends.processes:
                 assert not [line for line in process.lines if "Traceback" in line]

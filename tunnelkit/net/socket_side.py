@@ -15,6 +15,7 @@ from tunnelkit.net.channel import END, Channel
 from tunnelkit.net.poll import Poller
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
+_LINGER_NOT = struct.pack("ii", 0, 0)
 
 
 class SocketSide:
@@ -22,6 +23,9 @@ class SocketSide:
 
     With ``hold`` nothing is pulled before `release`: the front end still talks
     to the application itself, and a refused channel leaves the socket alone.
+
+    Until the channel has ended cleanly the socket is set to reset when it is
+    closed, so that the application can tell even if this process is killed (rule X11).
     """
 
     __slots__ = (
@@ -51,6 +55,7 @@ class SocketSide:
         """The channel has been told that there is something to pull."""
         self._want_read = False
         self._want_write = False
+        _set_linger(sock, _LINGER_RESET)
 
     # -- for front ends ---------------------------------------------------
 
@@ -65,6 +70,7 @@ class SocketSide:
         assert self._held
         assert self._sock is not None
         sock, self._sock = self._sock, None
+        _set_linger(sock, _LINGER_NOT)
         return sock
 
     # -- LocalSide --------------------------------------------------------
@@ -136,6 +142,7 @@ class SocketSide:
         """See `LocalSide`."""
         sock = self._forget()
         if sock is not None:
+            _set_linger(sock, _LINGER_NOT)
             sock.close()
 
     def reset(self, code: Code, reason: str) -> None:
@@ -145,10 +152,6 @@ class SocketSide:
             return
         sock = self._forget()
         if sock is not None:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-            except OSError:
-                pass
             sock.close()
 
     # -- poller -----------------------------------------------------------
@@ -199,3 +202,10 @@ class SocketSide:
         self._channel = None
         sock, self._sock = self._sock, None
         return sock
+
+
+def _set_linger(sock: socket.socket, how: bytes) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+    except OSError:
+        pass  # unix sockets have no such thing on some systems

@@ -128,13 +128,13 @@ class Tunnel:
 
     def _pick(self) -> Session | None:
         """The session to open the next channel on: the newest peer's least busy one."""
-        if not self._sessions:
-            return None
-        if len(self._sessions) == 1:
-            return self._sessions[0]
-        peer = self._sessions[-1].peer
+        # One that is over stays here until the end of the reactor's turn.
+        sessions = [session for session in self._sessions if session.up]
+        if len(sessions) < 2:
+            return sessions[0] if sessions else None
+        peer = sessions[-1].peer
         return min(
-            (session for session in self._sessions if session.peer == peer),
+            (session for session in sessions if session.peer == peer),
             key=lambda session: session.channel_count,
         )
 
