@@ -33,9 +33,12 @@ class Budget:
         self.queued = 0
 
     @property
-    def roomy(self) -> bool:
-        """True while windows may grow."""
-        return self.queued * 2 < self.limit
+    def largest_window(self) -> int:
+        """Largest window that a channel may grow to: an eighth of what is free of the first half.
+
+        So nobody's window grows any more long before there is no room for new channels.
+        """
+        return (self.limit // 2 - self.queued) // 8
 
     @property
     def accepts_channels(self) -> bool:
@@ -143,10 +146,11 @@ class Inbound:
         could use more gets it within a round trip; one that could not keeps
         less in flight by itself. Under memory pressure it goes back step by step.
         """
-        if not self._budget.roomy:
+        most = min(self._budget.largest_window, MAX_WINDOW)
+        if self.window > most:
             self.window = max(self._floor, self.window // 2)
         elif self.taken - self._grown >= self.window and self.received == self.taken:
-            self.window = min(self.window * 2, MAX_WINDOW)
+            self.window = max(self.window, min(self.window * 2, most))
             self._grown = self.taken
         self._reported = self.taken
         self.limit = max(self.limit, self.taken + self.window)
