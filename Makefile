@@ -46,7 +46,7 @@ types: dev
 	$(PY) -m mypy
 
 bench: dev
-	$(PY) bench/run.py $(ARGS)
+	$(PY) -m bench.whole_job $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .tox .coverage* _trial_temp*
