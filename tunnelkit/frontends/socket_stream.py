@@ -34,7 +34,7 @@ class StreamOwner(Protocol):
         """The other side is gone, the socket is closed."""
 
     def stream_drained(self) -> object:
-        """Everything that was written is in the kernel; only after `SocketStream.full`."""
+        """What the kernel did not take at once has been taken."""
 
 
 class SocketStream:
@@ -50,7 +50,6 @@ class SocketStream:
         "_read_over",
         "_registered",
         "_sock",
-        "_was_full",
         "owner",
     )
 
@@ -64,14 +63,13 @@ class SocketStream:
         self._read_over = False
         self._leaving = False
         self._linger: IDelayedCall | None = None
-        self._was_full = False
         self._registered = True
         poller.add(self._fd, self, True, False)
 
     @property
     def closed(self) -> bool:
-        """Whether the socket is closed, or somebody else's."""
-        return self._sock is None
+        """Nothing more can be said: the stream is finishing, closed, or somebody else's."""
+        return self._sock is None or self._leaving
 
     @property
     def full(self) -> bool:
@@ -95,7 +93,6 @@ class SocketStream:
                 return
             data = data[sent:]
         self._outbound += data
-        self._was_full = self._was_full or self.full
         self._watch()
 
     def pause(self) -> None:
@@ -189,8 +186,7 @@ class SocketStream:
         self._watch()
         if self._leaving:
             self._said()
-        elif self._was_full:
-            self._was_full = False
+        else:
             self.owner.stream_drained()
 
     def _said(self) -> None:
