@@ -108,7 +108,8 @@ def _level(event: LogEvent) -> str:
 
 
 def _message(event: LogEvent) -> str:
-    text = formatEvent(event)
+    # The access log, an event for every channel, has been formatted already.
+    text = event.get("log_text") or formatEvent(event)
     failure = event.get("log_failure")
     if not text and failure is not None:
         text = f"{failure.type.__name__}: {failure.getErrorMessage()}"
