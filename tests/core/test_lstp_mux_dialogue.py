@@ -608,7 +608,9 @@ def test_a_lost_connection_resets_every_channel(clean: bool, draining: bool) -> 
         t.TunnelEnded,
     ]
     assert [event.channel for event in talk.near.all_of(t.ChannelEnded)] == [channel, waiting]
-    assert {event.code for event in talk.near.all_of(t.ChannelEnded)} == {Code.RESET}
+    code = Code.SHUTDOWN if clean and draining else Code.RESET
+    assert {event.code for event in talk.near.all_of(t.ChannelEnded)} == {code}
+    assert talk.near.all_of(t.TunnelEnded)[0].code is code
     assert talk.near.budget.queued == talk.near.mux.path.in_flight == 0
     assert talk.near.mux.receive(memoryview(b"anything"), talk.near.now) == ()
 

@@ -261,9 +261,10 @@ class LstpMux(ChannelActions):
         self._now = now
         if self._over:
             return t.NO_EVENTS
-        # A tunnel that has been drained is over already, so close_notify alone makes no clean end.
-        how = "closed before the tunnel was shut down" if clean else "lost"
-        return self._all_over(Code.RESET, f"the tunnel connection was {how}")
+        # A tunnel whose last channel has ended is over already, so this is no clean end for anyone.
+        if clean and self._draining:
+            return self._all_over(Code.SHUTDOWN, "the far side has shut down")
+        return self._all_over(Code.RESET, "the tunnel connection was lost")
 
     def fail(self, code: Code, reason: str) -> Sequence[t.Event]:
         """End the tunnel with a fatal ERROR."""
