@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunnelkit.core import lstp_middle, lstp_setup
+from tunnelkit.core import lstp_channel, lstp_middle, lstp_setup
 from tunnelkit.core.table import as_markdown
 from tunnelkit.errors import Code
 from tunnelkit.wire.lstp import MAX_BODY, MAX_DATA, MAX_WINDOW, MessageType
@@ -25,6 +25,15 @@ DOCUMENT = (TESTS.parent / "docs" / "spec" / "lstp.md").read_text(encoding="utf-
 )
 def test_the_document_has_the_state_tables(table: str) -> None:
     assert table in DOCUMENT
+
+
+def test_the_document_has_the_states_of_a_channel() -> None:
+    lines = ["| state | message | action | next state |", "| --- | --- | --- | --- |"]
+    for (state, kind), (action, target) in lstp_channel.TABLE.items():
+        lines.append(f"| {state.name} | {kind.name} | {action} | {target.name} |")
+    assert "\n\n" + "\n".join(lines) + "\n\n" in DOCUMENT
+    for state in lstp_channel.DISCARDING:
+        assert state.name in DOCUMENT
 
 
 def test_the_document_has_the_vectors() -> None:
