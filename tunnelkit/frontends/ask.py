@@ -142,11 +142,11 @@ class _Client:
     def leave(self, why: str) -> None:
         """Say why, and close."""
         self._forget()
-        self._say(f"\r\n{why} Goodbye.\r\n")
+        self._say(" ".join(filter(None, (f"\r\n{why}", "Goodbye.\r\n"))))
         self._stream.finish()
 
     def _say(self, text: str) -> None:
-        self._stream.write(text.encode("ascii"))
+        self._stream.write(text.encode("ascii", "replace"))
 
     def _forget(self) -> None:
         if self._timer.active():

@@ -23,15 +23,22 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelkit.core.types import Decision
-from tunnelkit.errors import Code, DialError, NotAuthorized, RemoteProtocolError
-from tunnelkit.frontends.egress import ChannelRequest
+from tunnelkit.errors import Code, ConfigError, DialError, NotAuthorized, RemoteProtocolError
+from tunnelkit.frontends.egress import ChannelRequest, Egress
 from tunnelkit.frontends.socket_stream import SocketStream
 from tunnelkit.net.poll import Poller
 from tunnelkit.net.protocol_side import ChannelTransport, TunnelAddress
 from tunnelkit.net.sockets import connect_tcp
 from tunnelkit.net.udp_sockets import connect_udp
-from tunnelkit.policy.acl import PolicyHolder
-from tunnelkit.policy.destination import SERVICE, TCP, UDP, Destination
+from tunnelkit.policy.destination import (
+    SERVICE,
+    TCP,
+    UDP,
+    Destination,
+    split_host_port,
+    to_port,
+)
+from tunnelkit.policy.printable import printable
 from tunnelkit.wire import dns
 
 _log = Logger()
@@ -89,25 +96,38 @@ def _nameservers(text: str) -> list[Server]:
     return servers[:MOST_SERVERS]
 
 
+def parse_server(text: str) -> Server:
+    """``ADDRESS[:PORT]`` of a resolver; IPv6 in brackets before a port. Raises `ConfigError`."""
+    try:
+        return str(ip_address(text)), PORT
+    except ValueError:
+        pass
+    host, port = split_host_port(text)
+    try:
+        return str(ip_address(host)), to_port(port)
+    except ValueError:
+        raise ConfigError(
+            f"'{printable(text, 80)}' is not a resolver: expected ADDRESS or ADDRESS:PORT"
+        ) from None
+
+
 class DnsEgress:
-    """Answers requests for ``service:@dns``, if a rule allows that service to the peer."""
+    """Answers requests for ``service:@dns`` at ``egress``, if a rule allows that service to the
+    peer. ``servers`` are asked in order; empty: those of this machine, see `SystemServers`."""
 
-    def __init__(
-        self,
-        reactor: Any,
-        poller: Poller,
-        policy: PolicyHolder,
-        servers: Callable[[], Sequence[Server]] | None = None,
-    ) -> None:
-        self.reactor = reactor
-        self.poller = poller
-        self.policy = policy
+    def __init__(self, egress: Egress, servers: Sequence[Server] = ()) -> None:
+        self.reactor = egress.reactor
+        self.poller = egress.poller
+        self.policy = egress.policy
         self.lookups = 0
-        self._servers = SystemServers() if servers is None else servers
+        self._servers: Callable[[], Sequence[Server]] = (
+            (lambda: servers) if servers else SystemServers()
+        )
         self._channels: Counter[str] = Counter()
+        egress.answer_with(f"{SERVICE}:@dns", self.answer)
 
-    def __call__(self, request: ChannelRequest, destination: Destination) -> None:
-        """An `tunnelkit.frontends.egress.Handler`."""
+    def answer(self, request: ChannelRequest, destination: Destination) -> None:
+        """A `tunnelkit.frontends.egress.Handler`."""
         if not self.allowed(request.peer):
             request.refuse(Code.NOT_ALLOWED, "not allowed there")
         elif self._channels[request.peer] >= CHANNELS_PER_PEER:

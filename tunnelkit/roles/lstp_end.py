@@ -20,6 +20,7 @@ from zope.interface import implementer
 from tunnelkit import __version__
 from tunnelkit.core.lstp_mux import MuxConfig
 from tunnelkit.errors import ConfigError, DialError
+from tunnelkit.frontends.dns_egress import DnsEgress, Server
 from tunnelkit.frontends.egress import Egress
 from tunnelkit.frontends.x11_connect import X11Connect
 from tunnelkit.net.dialers import ProxyDialer, make_dialer
@@ -70,6 +71,8 @@ class LstpEndConfig:
     """What the other end may reach from here."""
     sources: tuple[Network, ...] = ()
     """Networks whose programs may enter the ports opened here; empty: all."""
+    dns_servers: tuple[Server, ...] = ()
+    """Resolvers for ``service:@dns``; empty: those of this machine."""
     connections: int = 1
     """Connections that carry the tunnel's channels."""
     max_channels: int = 1024
@@ -86,6 +89,7 @@ class LstpEndService(MultiService):
         policy = PolicyHolder(Policy(config.rules, config.sources))
         self._egress = Egress(reactor, shared.poller, policy)
         X11Connect(self._egress, os.environ)
+        DnsEgress(self._egress, config.dns_servers)
         self.tunnel = Tunnel(shared, config.tunnel, self._egress, log_channel)
         dialer = (
             ProxyDialer(reactor, config.via)

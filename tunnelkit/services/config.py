@@ -15,7 +15,11 @@ from typing import Any
 import attrs
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.frontends.ask import AskFrontEnd
+from tunnelkit.frontends.dns import DnsFrontEnd
+from tunnelkit.frontends.dns_egress import parse_server
 from tunnelkit.frontends.forward import ForwardFrontEnd
+from tunnelkit.frontends.http_proxy import HttpProxyFrontEnd
 from tunnelkit.frontends.socks import SocksFrontEnd, read_users
 from tunnelkit.frontends.x11_listen import X11FrontEnd
 from tunnelkit.net.via import Hop, parse_hop, parse_via, read_password_file
@@ -79,6 +83,7 @@ def lstp_end_config(settings: Settings, role: str) -> LstpEndConfig:
         front_ends=front_ends(settings),
         rules=tuple(given.parsed(parse_rule) for given in settings.all("allow")),
         sources=tuple(given.parsed(parse_network) for given in settings.all("from")),
+        dns_servers=tuple(given.parsed(parse_server) for given in settings.all("dns-server")),
         connections=count(settings, "connections", 1, 1, 16),
         max_channels=count(settings, "max-channels", 1024, 1, 65_536),
     )
@@ -198,15 +203,19 @@ def _demand_private(given: Given) -> None:
 def front_ends(settings: Settings) -> tuple[tuple[Any, Any], ...]:
     """What each front end makes of its options, in the order of this function."""
     found: list[tuple[Any, Any]] = []
-    socks, users = SocksFrontEnd(), settings.one("socks-auth-file")
-    logins = users.parsed(read_users) if users is not None else None
-    for given in settings.all("socks"):
-        config = given.parsed(socks.parse)
-        found.append((socks, attrs.evolve(config, users=logins) if logins else config))
-    if users is not None and not found:
-        users.wrong("there is no SOCKS server that it could be for", "--socks as well")
+    with_logins: tuple[Any, ...] = (SocksFrontEnd(), HttpProxyFrontEnd())
+    for server in with_logins:
+        users = settings.one(f"{server.name}-auth-file")
+        logins = users.parsed(read_users) if users is not None else None
+        given_ports = settings.all(server.name)
+        for given in given_ports:
+            config = given.parsed(server.parse)
+            found.append((server, attrs.evolve(config, users=logins) if logins else config))
+        if users is not None and not given_ports:
+            users.wrong("there is no server that it could be for", f"--{server.name} as well")
     forward = ForwardFrontEnd()
     found += [(forward, given.parsed(forward.parse)) for given in settings.all("forward")]
-    x11 = X11FrontEnd()
-    found += [(x11, given.parsed(x11.parse)) for given in settings.all("x11")]
+    for front_end in (X11FrontEnd(), DnsFrontEnd(), AskFrontEnd()):
+        name = front_end.name
+        found += [(front_end, given.parsed(front_end.parse)) for given in settings.all(name)]
     return tuple(found)

@@ -175,9 +175,14 @@ class LstpEndOptions(RoleOptions):
 
     synopsis = "--middle HOST:PORT --tunnel NAME --identity FILE --peer NAME [options]"
     flags = RoleOptions.flags | {"both"}
-    repeatable = frozenset({"peer", "via", "socks", "forward", "x11", "allow", "from"})
+    repeatable = frozenset(
+        {
+            *("peer", "via", "socks", "forward", "x11", "dns", "http-proxy", "ask"),
+            *("allow", "from", "dns-server"),
+        }
+    )
     compData = usage.Completions(
-        multiUse=["peer", "via", "socks", "forward", "x11", "allow", "from"],
+        multiUse=sorted(repeatable),
         optActions={
             "config": usage.CompleteFiles("*.toml"),
             "identity": usage.CompleteFiles("*.pem"),
@@ -185,6 +190,7 @@ class LstpEndOptions(RoleOptions):
             "admission-token-file": FILE,
             "via-password-file": FILE,
             "socks-auth-file": FILE,
+            "http-proxy-auth-file": FILE,
         },
     )
 
@@ -213,9 +219,24 @@ class LstpEndOptions(RoleOptions):
         "N, to be display :N here, shown at the far side; N=DISPLAY to say where there (default: "
         "the display that the rules there name, or DISPLAY there); repeatable",
     )
+    opt_dns = _option(
+        "dns", "[HOST:]PORT of a DNS server here that asks the far side's; repeatable"
+    )
+    opt_http_proxy = _option(
+        "http-proxy", "[HOST:]PORT of an HTTP proxy here, CONNECT and http:// URLs; repeatable"
+    )
+    opt_http_proxy_auth_file = _option(
+        "http-proxy-auth-file", "FILE of USER:PASSWORD lines; HTTP proxy clients have to log in"
+    )
+    opt_ask = _option("ask", "[HOST:]PORT here where telnet is asked where to go; repeatable")
     opt_allow = _option(
         "allow",
         "PATTERN of what the other end may reach from here, e.g. tcp:127.0.0.1:9000; repeatable",
+    )
+    opt_dns_server = _option(
+        "dns-server",
+        "ADDRESS[:PORT] of a resolver that answers for service:@dns (default: those of "
+        "/etc/resolv.conf); repeatable",
     )
     opt_from = _option("from", "NETWORK whose programs may enter the ports opened here; repeatable")
     opt_crl = _option("crl", "FILE with revoked certificates (`tunnelkit keys revoke`)")
