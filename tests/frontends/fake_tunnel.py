@@ -81,7 +81,11 @@ class Pair:
                 return
             if size == 0:
                 break
-            taken = other.side.push(_BUFFER[:size])
+            try:
+                taken = other.side.push(_BUFFER[:size])
+            except OSError as error:
+                self.abort(other, Code.RESET, error.strerror or "gone")
+                return
             if taken < size:
                 other.queue.append(bytes(_BUFFER[taken:size]))
                 return
