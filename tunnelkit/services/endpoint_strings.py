@@ -1,0 +1,262 @@
+"""``tunnel:`` in endpoint strings: any Twisted program uses a tunnel without code (row F7).
+
+    twist web --listen=tunnel:service=intranet:config=end.toml     offers a service to the other end
+    tunnel:www.example.com:80:config=end.toml                      connects through the other end
+
+Every endpoint of one configuration shares one running LSTP end, which starts
+with its first use and stops with the reactor. Twisted imports this module for
+every endpoint string there is, so it imports nothing heavy itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
+    IStreamServerEndpoint,
+    IStreamServerEndpointStringParser,
+)
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from tunnelkit.errors import Code, ConfigError, DialTimeout
+
+if TYPE_CHECKING:
+    from tunnelkit.net.tunnel import Tunnel
+    from tunnelkit.roles.lstp_end import LstpEndConfig, LstpEndService
+
+PREFIX = "tunnel"
+CLIENT_END, SERVER_END, BOTH = "client-end", "server-end", "both"
+TIMEOUT = 30
+"""Seconds that connecting waits for the tunnel to come up, unless the string says ``timeout``."""
+GRACE = 1.0
+"""Seconds in which open channels may finish when the reactor stops."""
+
+_ATTRIBUTE = "_tunnelkit_ends"
+_LISTS = ("peer",)
+"""Keywords whose value is a list with commas."""
+
+Settled = tuple[str, "LstpEndConfig"]
+"""What makes two configurations the same, and the configuration."""
+
+
+@implementer(
+    IPlugin, IStreamClientEndpointStringParserWithReactor, IStreamServerEndpointStringParser
+)
+class TunnelStrings:
+    """Both parsers.
+
+    ====================================  ================================================
+    client                                leads to
+    ====================================  ================================================
+    ``tunnel:HOST:PORT:...``              a TCP port, resolved and dialled by the far side
+    ``tunnel:unix\\:/PATH:...``            any other destination, its colons escaped
+    ``tunnel:service=NAME:...``           a service that the far side accepts
+    ====================================  ================================================
+
+    A server string is ``tunnel:service=NAME:...``. The dots stand for
+    ``config=FILE.toml``, for the options of an LSTP end with their dashes as
+    capitals (``viaPasswordFile=``), or for both; and for ``role=client-end``,
+    ``server-end`` or ``both`` where the default (a client string makes a client
+    end, a server string a server end) does not fit.
+    """
+
+    prefix = PREFIX
+
+    def parseStreamClient(self, reactor: Any, *args: Any, **kwargs: Any) -> IStreamClientEndpoint:
+        """See `IStreamClientEndpointStringParserWithReactor`; raises `ConfigError`."""
+        timeout = _seconds(kwargs.pop("timeout", str(TIMEOUT)))
+        destination = _destination(args, kwargs.pop("service", None))
+        ends = Ends.of(reactor)
+        return TunnelClientEndpoint(ends, ends.settle(kwargs, CLIENT_END), destination, timeout)
+
+    def parseStreamServer(self, reactor: Any, *args: Any, **kwargs: Any) -> IStreamServerEndpoint:
+        """See `IStreamServerEndpointStringParser`; raises `ConfigError`."""
+        from tunnelkit.policy.destination import to_service_name
+
+        if args or "service" not in kwargs:
+            raise ConfigError("tunnel: expected service=NAME, the service to accept")
+        service = to_service_name(kwargs.pop("service"))
+        ends = Ends.of(reactor)
+        return TunnelServerEndpoint(ends, ends.settle(kwargs, SERVER_END), service)
+
+
+class Ends:
+    """The running ends of one reactor, by configuration."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self._running: dict[str, LstpEndService] = {}
+
+    @staticmethod
+    def of(reactor: Any) -> Ends:
+        """Those of ``reactor``; always the same."""
+        ends: Ends | None = getattr(reactor, _ATTRIBUTE, None)
+        if ends is None:
+            ends = Ends(reactor)
+            setattr(reactor, _ATTRIBUTE, ends)
+        return ends
+
+    def settle(self, keywords: Mapping[str, str], role: str) -> Settled:
+        """Read and check a configuration; raises `ConfigError`."""
+        from tunnelkit.services.config import lstp_end_config
+        from tunnelkit.services.given import Given, Settings
+
+        given = {name: [Given(text, f"tunnel: {name}")] for name, text in keywords.items()}
+        role = _role(given.pop("role")[0].text) if "role" in given else role
+        settings = _merged(given)
+        # What the far side may have is what this program accepts: no rule is needed for that.
+        config = lstp_end_config(Settings(settings), role, needs_rules=False)
+        texts = {name: [value.text for value in values] for name, values in settings.items()}
+        return f"{role} {sorted(texts.items())}", config
+
+    def tunnel(self, settled: Settled) -> Tunnel:
+        """The tunnel of the end with this configuration, which runs from now on.
+
+        Raises `ConfigError` if a port of its own is taken.
+        """
+        from tunnelkit.roles.lstp_end import LstpEndService
+
+        key, config = settled
+        end = self._running.get(key)
+        if end is None:
+            if not self._running:
+                self.reactor.addSystemEventTrigger("before", "shutdown", self.stop)
+            end = LstpEndService(self.reactor, f"lstp-{config.role}", config)
+            end.grace = GRACE
+            self._running[key] = end
+            end.startService()
+        return end.tunnel
+
+    def stop(self) -> Deferred[Any]:
+        """Drain all of them; fires when they have ended."""
+        running, self._running = self._running, {}
+        return gatherResults([end.stopService() for end in running.values()])
+
+
+@implementer(IStreamClientEndpoint)
+class TunnelClientEndpoint:
+    """Connects to one destination at the far side of a tunnel."""
+
+    def __init__(self, ends: Ends, settled: Settled, destination: str, timeout: float) -> None:
+        self._ends = ends
+        self._settled = settled
+        self._destination = destination
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Fails with `ChannelRefused`, or `DialTimeout` if the tunnel does not come up."""
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        tunnel = self._ends.tunnel(self._settled)
+        up = tunnel.when_up()
+        waiting = self._ends.reactor.callLater(self._timeout, up.cancel)
+        try:
+            await up
+        except CancelledError:
+            raise DialTimeout(
+                f"the tunnel {tunnel.name} is not up after {self._timeout:g} s",
+                hop=tunnel.name,
+                code=Code.TIMED_OUT,
+            ) from None
+        finally:
+            if waiting.active():
+                waiting.cancel()
+        protocol: IProtocol = await tunnel.channel_to(self._destination).connect(factory)
+        return protocol
+
+
+@implementer(IStreamServerEndpoint)
+class TunnelServerEndpoint:
+    """Accepts one service's channels from the far side of a tunnel."""
+
+    def __init__(self, ends: Ends, settled: Settled, service: str) -> None:
+        self._ends = ends
+        self._settled = settled
+        self._service = service
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Fails with ValueError if something listens for the service already."""
+        return Deferred.fromCoroutine(self._listen(protocolFactory))
+
+    async def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+        tunnel = self._ends.tunnel(self._settled)
+        port: IListeningPort = await tunnel.accept(self._service).listen(factory)
+        return port
+
+
+def _destination(args: tuple[str, ...], service: str | None) -> str:
+    from tunnelkit.policy.destination import (
+        SERVICE,
+        TCP,
+        destination_to,
+        parse_destination,
+        to_port,
+    )
+
+    if service is not None and not args:
+        return str(parse_destination(f"{SERVICE}:{service}"))
+    if len(args) == 2 and service is None:
+        return str(destination_to(TCP, args[0], to_port(args[1])))
+    if len(args) == 1 and service is None:
+        return str(parse_destination(args[0]))
+    raise ConfigError(
+        "tunnel: expected HOST:PORT, one destination with its colons escaped, or service=NAME"
+    )
+
+
+def _seconds(text: str) -> float:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 3600):
+        raise ConfigError("tunnel: timeout: expected a whole number of seconds, 1 to 3600")
+    return float(text)
+
+
+def _role(text: str) -> str:
+    if text not in (CLIENT_END, SERVER_END, BOTH):
+        raise ConfigError(f"tunnel: role: expected {CLIENT_END}, {SERVER_END} or {BOTH}")
+    return text
+
+
+def _merged(given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The settings of the file, and over them the keywords, under the names of the options."""
+    import attrs
+
+    from tunnelkit.policy.printable import printable
+    from tunnelkit.services.config_file import read_config_file
+    from tunnelkit.services.given import suggestion
+    from tunnelkit.services.end_options import LstpEndOptions
+
+    keywords = {_keyword(name): name for name in LstpEndOptions.known() - LstpEndOptions.flags}
+    settings: dict[str, list[Any]] = {}
+    known, flags = LstpEndOptions.known(), LstpEndOptions.flags
+    for value in given.get("config", ()):
+        settings = read_config_file(value.text, known, flags, LstpEndOptions.repeatable)
+    for word, values in given.items():
+        if word == "config":
+            continue
+        name = keywords.get(word)
+        if name is None:
+            hint = suggestion(word, keywords)
+            expected = ", ".join(sorted({*keywords, "config", "role"}))
+            raise ConfigError(
+                f"tunnel: {printable(word)}: not known{hint}: expected one of {expected}"
+            )
+        if name in _LISTS:
+            values = [
+                attrs.evolve(value, text=part) for value in values for part in value.text.split(",")
+            ]
+        settings[name] = list(values)
+    return settings
+
+
+def _keyword(option: str) -> str:
+    return re.sub(r"-([a-z0-9])", lambda match: match[1].upper(), option)
