@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.core.usher_talk import FAR, Got, Talk
@@ -375,7 +377,7 @@ def test_a_session_that_the_far_side_ends_is_reset(record: Record, code: Code, r
     assert talk.hears((record, number), (UsherSend(b"late"), number)) == [
         t.ChannelEnded(number, code, reason)
     ]
-    assert talk.said() == []
+    assert talk.said() == [(UsherRst("reset"), FAR)]
 
 
 def test_an_abort_sends_rst_and_what_comes_then_is_ignored() -> None:
@@ -385,7 +387,11 @@ def test_an_abort_sends_rst_and_what_comes_then_is_ignored() -> None:
         t.ChannelEnded(number, Code.RESET, "write error")
     ]
     assert talk.said() == [(UsherRst("reset: write error"), FAR)]
-    late = [(UsherSend(b"late"), number), (UsherAck(9), number), (READ, number)]
+    late: list[tuple[Record, int]] = [
+        (UsherSend(b"late"), number),
+        (UsherAck(9), number),
+        (READ, number),
+    ]
     assert talk.hears(*late, (UsherRst(""), number)) == []
     assert not talk.mux.consumed(number, 4, 0.0)
     assert not talk.mux.abort(number, Code.RESET, "twice", 0.0)
@@ -446,6 +452,27 @@ def test_an_id_not_told_yet_counts_as_never_used() -> None:
     talk = Talk()
     talk.hears((WEB, FAR))
     assert isinstance(talk.hears((UsherSend(b"early"), 1))[-1], t.TunnelEnded)
+
+
+def test_what_is_late_for_an_id_in_use_again_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunnelkit.core.usher_ids.MAX_ID", 1)
+    talk = Talk()
+    number = accepted(talk)
+    talk.mux.finish(number, 0.0)
+    talk.hears((READ, number), (WEB, FAR))
+    assert talk.hears((UsherRst(""), number), (UsherClose(Direction.WRITE), number)) == []
+    assert talk.mux.opened(number, "") == [t.Writable(number)]
+
+
+def test_a_reset_before_the_reply_leaves_the_id_in_use_until_the_reply() -> None:
+    talk = Talk()
+    number = talk.mux.open("tcp:web:80", 0.0)
+    talk.said()
+    assert talk.hears((UsherRst("reset: old"), number), (UsherRst(""), number)) == [
+        t.ChannelEnded(number, Code.RESET, "old")
+    ]
+    assert talk.hears((UsherOpenReply(FAR), number)) == []
+    assert talk.said() == [(UsherRst("reset: the opener gave up"), FAR)]
 
 
 @pytest.mark.parametrize("session", [FAR, 0, -1])
@@ -569,12 +596,13 @@ def test_verbs_for_sessions_that_are_not_open_are_misuse() -> None:
     talk = Talk()
     number = opened(talk)
     talk.mux.finish(number, 0.0)
-    for verb in (
+    verbs: list[Callable[[], object]] = [
         lambda: talk.mux.finish(number, 0.0),
         lambda: talk.mux.finish(99, 0.0),
         lambda: talk.mux.opened(number, ""),
         lambda: talk.mux.refuse(number, Code.REFUSED, ""),
-    ):
+    ]
+    for verb in verbs:
         with pytest.raises(LocalProtocolError):
             verb()
 

@@ -47,6 +47,8 @@ class SessionActions:
         self._far: dict[int, Session] = {}
         """By the far side's id: the ids that are live there."""
         self._ids = Ids()
+        self._told: set[int] = set()
+        """Ids of this side that the far side has ever heard of: records for them may be late."""
         self._opened_here = 0
         self._opened_there = 0
         self._out: list[bytes] = []
@@ -143,6 +145,7 @@ class SessionActions:
     def _send_reply(self, ch: Session, record: Happening) -> Sequence[t.Event]:
         assert isinstance(record, usher.UsherOpenReply)
         self._put(record, ch.far_id)
+        self._told.add(ch.id)
         if ch.inbound.unreported:
             self._report(ch)
         return [t.Writable(ch.id)] if ch.outbound.credit > 0 else t.NO_EVENTS
@@ -167,6 +170,10 @@ class SessionActions:
         if isinstance(record, (usher.UsherRst, usher.UsherEnd)):
             return self._ends(ch, *read_reason(record.reason, Code.RESET))
         return self._ends(ch, Code.RESET, "the far side closed both directions at once")
+
+    def _confirm_end(self, ch: Session, record: Happening) -> Sequence[t.Event]:
+        self._put(usher.UsherRst(Code.RESET.value), ch.far_id)
+        return self._end_session(ch, record)
 
     def _release(self, ch: Session, record: Happening) -> Sequence[t.Event]:
         return self._ends(ch, None, "")

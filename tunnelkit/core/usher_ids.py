@@ -37,7 +37,3 @@ class Ids:
     def rest(self, number: int, now: float) -> None:
         """Its session was reset."""
         self._resting.append((now + REST, number))
-
-    def used(self, number: int) -> bool:
-        """Whether the id has ever been taken, so that records for it may be late ones."""
-        return 0 < number < self._fresh

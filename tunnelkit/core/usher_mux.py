@@ -106,6 +106,7 @@ class UsherMux(UsherReceiver):
             raise t.LimitReached("no session id is left", Code.LIMIT)
         self._new(number, 0 if self._plain else -number, State.PENDING)
         self._opened_here += 1
+        self._told.add(number)
         self._put(record, number)
         return number
 
@@ -234,7 +235,6 @@ class UsherMux(UsherReceiver):
         self._now = now
         if self._over:
             return t.NO_EVENTS
-        self._cutter.closed = True
         if clean and self._draining and not self._sessions:
             return self._all_over(None, "")
         return self._all_over(Code.RESET, "the tunnel connection was lost")

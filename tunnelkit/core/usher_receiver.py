@@ -98,10 +98,12 @@ class UsherReceiver(SessionActions):
         return [t.TunnelUp()]
 
     def _fail(self, code: Code, reason: str) -> Sequence[t.Event]:
-        if self._over:
-            return t.NO_EVENTS
+        return t.NO_EVENTS if self._over else self._end_tunnel(code, reason)
+
+    def _all_over(self, code: Code | None, reason: str) -> list[t.Event]:
+        # What else has come with the record that ended it is not looked at.
         self._cutter.closed = True
-        return self._end_tunnel(code, reason)
+        return super()._all_over(code, reason)
 
     # -- records, see `FrameSink` -----------------------------------------
 
@@ -171,7 +173,7 @@ class UsherReceiver(SessionActions):
             ch = self._sessions.get(session)
             if ch is not None and ch.state not in ASKED:
                 return ch
-            if ch is None and self._ids.used(session):
+            if session in self._told:
                 return None
         elif session < 0 and not self._plain:
             # The opener's own id: what it sent before it had seen the reply.
@@ -293,7 +295,6 @@ class UsherReceiver(SessionActions):
 
     def _ended_there(self, text: str) -> Sequence[t.Event]:
         """UsherEnd for the tunnel. With nothing open, and no other reason given, all is well."""
-        self._cutter.closed = True
         code, reason = read_reason(text, Code.SHUTDOWN)
         if code is Code.SHUTDOWN and not self._sessions:
             return self._all_over(None, "")

@@ -5,9 +5,13 @@ state. Inputs that begin with OWN, and SETTLED, come from this side; the others
 are records, and one that the table does not have breaks the protocol and ends
 the tunnel. The actions are methods of `tunnelkit.core.usher_actions.SessionActions`.
 
+An open is answered by a reply or UsherEnd. What else comes for a pending session
+was sent for an earlier one of the same id, before the far side knew of its end: it
+may cost the session, but must not leave the two ends with different ideas of the id.
+
         PENDING         open sent, no reply yet
         PENDING_ENDED   the same, and the application has nothing more to send
-        ABANDONED       this side gave up before the reply (only `usher/1` has to wait for it)
+        ABANDONED       over for the application, but the reply is still to come: the id is not free
         DIALLING        open received, not answered yet
         DIALLING_ENDED  the same, and early data has ended (only `usher/1.1` has it)
         ACTIVE          both may send
@@ -90,27 +94,33 @@ class Action(Enum):
     SEND_LATE_RST = auto()
     """Reset what was opened for somebody who is gone."""
     END_SESSION = auto()
+    CONFIRM_END = auto()
+    """Send UsherRST too. The far side ignores it, unless what came was a late record for an earlier
+    session of this id: then both ends agree again."""
     RELEASE = auto()
 
 
 TABLE: dict[tuple[State, Input], tuple[Action, State]] = {
     (State.PENDING, Input.REPLY): (Action.ESTABLISH, State.ACTIVE),
     (State.PENDING, Input.REFUSAL): (Action.REPORT_REFUSAL, State.FREE),
-    (State.PENDING, Input.CLOSE_BOTH): (Action.END_SESSION, State.RESET),
-    (State.PENDING, Input.RST): (Action.END_SESSION, State.RESET),
+    (State.PENDING, Input.CLOSE_WRITE): (Action.IGNORE, State.PENDING),
+    (State.PENDING, Input.CLOSE_BOTH): (Action.END_SESSION, State.ABANDONED),
+    (State.PENDING, Input.RST): (Action.END_SESSION, State.ABANDONED),
     (State.PENDING, Input.END): (Action.END_SESSION, State.RESET),
     (State.PENDING, Input.OWN_EOF): (Action.END_OWN, State.PENDING_ENDED),
     (State.PENDING, Input.OWN_ABORT): (Action.GIVE_UP, State.ABANDONED),
     (State.PENDING_ENDED, Input.REPLY): (Action.ESTABLISH, State.WRITER_ACTIVE),
     (State.PENDING_ENDED, Input.REFUSAL): (Action.REPORT_REFUSAL, State.FREE),
-    (State.PENDING_ENDED, Input.CLOSE_BOTH): (Action.END_SESSION, State.RESET),
-    (State.PENDING_ENDED, Input.RST): (Action.END_SESSION, State.RESET),
+    (State.PENDING_ENDED, Input.CLOSE_WRITE): (Action.IGNORE, State.PENDING_ENDED),
+    (State.PENDING_ENDED, Input.CLOSE_BOTH): (Action.END_SESSION, State.ABANDONED),
+    (State.PENDING_ENDED, Input.RST): (Action.END_SESSION, State.ABANDONED),
     (State.PENDING_ENDED, Input.END): (Action.END_SESSION, State.RESET),
     (State.PENDING_ENDED, Input.OWN_ABORT): (Action.GIVE_UP, State.ABANDONED),
     (State.ABANDONED, Input.REPLY): (Action.SEND_LATE_RST, State.RESET),
     (State.ABANDONED, Input.REFUSAL): (Action.RELEASE, State.FREE),
-    (State.ABANDONED, Input.CLOSE_BOTH): (Action.END_SESSION, State.RESET),
-    (State.ABANDONED, Input.RST): (Action.END_SESSION, State.RESET),
+    (State.ABANDONED, Input.CLOSE_WRITE): (Action.IGNORE, State.ABANDONED),
+    (State.ABANDONED, Input.CLOSE_BOTH): (Action.IGNORE, State.ABANDONED),
+    (State.ABANDONED, Input.RST): (Action.IGNORE, State.ABANDONED),
     (State.ABANDONED, Input.END): (Action.END_SESSION, State.RESET),
     (State.DIALLING, Input.OWN_REPLY): (Action.SEND_REPLY, State.ACTIVE),
     (State.DIALLING, Input.OWN_REFUSAL): (Action.SEND_REFUSAL, State.FREE),
@@ -129,30 +139,30 @@ TABLE: dict[tuple[State, Input], tuple[Action, State]] = {
     (State.ACTIVE, Input.OWN_EOF): (Action.END_OWN, State.WRITER_ACTIVE),
     (State.ACTIVE, Input.CLOSE_READ): (Action.NOTE_FAR_END, State.SESSION_ACTIVE),
     (State.ACTIVE, Input.CLOSE_WRITE): (Action.STOP_SENDING, State.WRITER_ACTIVE),
-    (State.ACTIVE, Input.CLOSE_BOTH): (Action.END_SESSION, State.RESET),
-    (State.ACTIVE, Input.RST): (Action.END_SESSION, State.RESET),
-    (State.ACTIVE, Input.END): (Action.END_SESSION, State.RESET),
+    (State.ACTIVE, Input.CLOSE_BOTH): (Action.CONFIRM_END, State.RESET),
+    (State.ACTIVE, Input.RST): (Action.CONFIRM_END, State.RESET),
+    (State.ACTIVE, Input.END): (Action.CONFIRM_END, State.RESET),
     (State.ACTIVE, Input.OWN_ABORT): (Action.SEND_RST, State.RESET),
     (State.WRITER_ACTIVE, Input.SEND): (Action.TAKE_DATA, State.WRITER_ACTIVE),
     (State.WRITER_ACTIVE, Input.ACK): (Action.TAKE_ACK, State.WRITER_ACTIVE),
     (State.WRITER_ACTIVE, Input.CLOSE_READ): (Action.NOTE_FAR_END, State.INACTIVE),
     (State.WRITER_ACTIVE, Input.CLOSE_WRITE): (Action.IGNORE, State.WRITER_ACTIVE),
-    (State.WRITER_ACTIVE, Input.CLOSE_BOTH): (Action.END_SESSION, State.RESET),
-    (State.WRITER_ACTIVE, Input.RST): (Action.END_SESSION, State.RESET),
-    (State.WRITER_ACTIVE, Input.END): (Action.END_SESSION, State.RESET),
+    (State.WRITER_ACTIVE, Input.CLOSE_BOTH): (Action.CONFIRM_END, State.RESET),
+    (State.WRITER_ACTIVE, Input.RST): (Action.CONFIRM_END, State.RESET),
+    (State.WRITER_ACTIVE, Input.END): (Action.CONFIRM_END, State.RESET),
     (State.WRITER_ACTIVE, Input.OWN_ABORT): (Action.SEND_RST, State.RESET),
     (State.SESSION_ACTIVE, Input.ACK): (Action.TAKE_ACK, State.SESSION_ACTIVE),
     (State.SESSION_ACTIVE, Input.OWN_EOF): (Action.END_OWN, State.INACTIVE),
     (State.SESSION_ACTIVE, Input.CLOSE_WRITE): (Action.STOP_SENDING, State.INACTIVE),
-    (State.SESSION_ACTIVE, Input.CLOSE_BOTH): (Action.END_SESSION, State.RESET),
-    (State.SESSION_ACTIVE, Input.RST): (Action.END_SESSION, State.RESET),
-    (State.SESSION_ACTIVE, Input.END): (Action.END_SESSION, State.RESET),
+    (State.SESSION_ACTIVE, Input.CLOSE_BOTH): (Action.CONFIRM_END, State.RESET),
+    (State.SESSION_ACTIVE, Input.RST): (Action.CONFIRM_END, State.RESET),
+    (State.SESSION_ACTIVE, Input.END): (Action.CONFIRM_END, State.RESET),
     (State.SESSION_ACTIVE, Input.OWN_ABORT): (Action.SEND_RST, State.RESET),
     (State.INACTIVE, Input.ACK): (Action.TAKE_ACK, State.INACTIVE),
     (State.INACTIVE, Input.CLOSE_WRITE): (Action.IGNORE, State.INACTIVE),
-    (State.INACTIVE, Input.CLOSE_BOTH): (Action.END_SESSION, State.RESET),
-    (State.INACTIVE, Input.RST): (Action.END_SESSION, State.RESET),
-    (State.INACTIVE, Input.END): (Action.END_SESSION, State.RESET),
+    (State.INACTIVE, Input.CLOSE_BOTH): (Action.CONFIRM_END, State.RESET),
+    (State.INACTIVE, Input.RST): (Action.CONFIRM_END, State.RESET),
+    (State.INACTIVE, Input.END): (Action.CONFIRM_END, State.RESET),
     (State.INACTIVE, Input.OWN_ABORT): (Action.SEND_RST, State.RESET),
     (State.INACTIVE, Input.SETTLED): (Action.RELEASE, State.FREE),
 }
