@@ -128,6 +128,25 @@ def test_the_earlier_of_two_dues_counts_and_the_report_is_made_once() -> None:
     assert end.says() == []
 
 
+def test_a_report_that_is_due_is_not_put_off_by_more_data() -> None:
+    end = receiver(1_000_000)
+    end.hears(lstp.ServiceData(bytes(100_000)), 1)
+    start = end.now
+    for step in range(3):
+        end.note(end.mux.consumed(1, FREE_PASS, start + step * 0.001))
+    assert end.mux.next_deadline() == start + BULK_REPORT_DELAY
+
+
+def test_a_report_that_was_made_early_is_not_made_again() -> None:
+    end = receiver()
+    end.hears(lstp.ServiceData(bytes(WINDOW)), 1)
+    end.note(end.mux.consumed(1, 1, end.now))
+    end.note(end.mux.consumed(1, WINDOW // 4, end.now))
+    assert len(end.says()) == 1
+    end.note(end.mux.deadline_passed(end.now + 1))
+    assert end.says() == []
+
+
 def test_reports_of_a_connection_that_takes_nothing_do_not_pile_up() -> None:
     end = receiver(1_000_000)
     for _ in range(10):
@@ -411,6 +430,21 @@ def test_a_stalled_channel_does_not_slow_the_others_and_counts_again_when_it_mov
     assert path.in_flight == before + stuck - 1
     end.hears(lstp.ServiceDataResume(stuck, MAX_WINDOW), 1)
     assert path.in_flight == before
+
+
+def test_what_a_stalled_channel_sends_counts_once_it_moves() -> None:
+    flow = Flow(Budget())
+    channel = ChannelFlow(WINDOW, MAX_WINDOW, flow.budget)
+    full = flow.path.target
+    flow.sent(channel, full, 50.0)
+    flow.find_stalled([channel], 60.0)
+    flow.sent(channel, 500, 60.0)
+    assert flow.path.in_flight == 0
+    channel.outbound.granted(200, MAX_WINDOW)
+    flow.reported(channel, 200, 61.0)
+    assert flow.path.in_flight == full + 300
+    flow.ended(channel)
+    assert flow.path.in_flight == 0
 
 
 def test_a_stalled_channel_that_ends_is_not_taken_out_twice() -> None:
