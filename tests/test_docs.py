@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import free_port
-from tunnelkit.services.options import (
+from tunnelkit.services.end_options import (
     LstpClientEndOptions,
-    LstpMiddleOptions,
     LstpServerEndOptions,
-    RoleOptions,
+    UsherGateOptions,
+    UsherPortalOptions,
 )
+from tunnelkit.services.options import LstpMiddleOptions, RoleOptions
 
+ROLES = (
+    *(LstpMiddleOptions, LstpClientEndOptions, LstpServerEndOptions),
+    *(UsherGateOptions, UsherPortalOptions),
+)
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)[^)]*\)")
@@ -42,7 +47,7 @@ def test_tests_that_are_named_are_in_the_file_that_is_linked(page: Path) -> None
         assert f"def {name}(" in file.read_text(), name
 
 
-@pytest.mark.parametrize("role", [LstpMiddleOptions, LstpClientEndOptions, LstpServerEndOptions])
+@pytest.mark.parametrize("role", ROLES)
 def test_the_reference_has_every_option(role: type[RoleOptions]) -> None:
     text = (ROOT / "docs/reference/command-line.md").read_text()
     for name in role.known() | {"config"}:

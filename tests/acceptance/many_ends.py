@@ -18,12 +18,12 @@ from twisted.logger import globalLogBeginner
 
 from tunnelkit.roles.lstp_client_end import LstpClientEnd
 from tunnelkit.roles.lstp_server_end import LstpServerEnd
+from tunnelkit.services import tap_lstp_client_end, tap_lstp_server_end
 from tunnelkit.services.logs import LineObserver, format_text
-from tunnelkit.services.options import LstpClientEndOptions, LstpServerEndOptions
 
 ROLES: dict[str, tuple[Any, Any]] = {
-    "lstp-client-end": (LstpClientEnd, LstpClientEndOptions),
-    "lstp-server-end": (LstpServerEnd, LstpServerEndOptions),
+    "lstp-client-end": (LstpClientEnd, tap_lstp_client_end.Options),
+    "lstp-server-end": (LstpServerEnd, tap_lstp_server_end.Options),
 }
 
 

@@ -11,7 +11,11 @@ from tests.services.test_options import Refusal
 from tunnelkit.policy.identity import identity_pem, load_identity
 from tunnelkit.policy.key_directory import KeyDirectory
 from tunnelkit.roles.lstp_end import LstpEndConfig
-from tunnelkit.services.options import LstpClientEndOptions, LstpEndOptions, LstpServerEndOptions
+from tunnelkit.services.end_options import (
+    LstpClientEndOptions,
+    LstpEndOptions,
+    LstpServerEndOptions,
+)
 
 
 @pytest.fixture(scope="module")

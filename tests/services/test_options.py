@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig
-from tunnelkit.services.options import (
+from tunnelkit.services.end_options import (
     LstpClientEndOptions,
-    LstpMiddleOptions,
     LstpServerEndOptions,
-    RoleOptions,
+    UsherGateOptions,
+    UsherPortalOptions,
 )
+from tunnelkit.services.options import LstpMiddleOptions, RoleOptions
 
-ROLES = (LstpMiddleOptions, LstpClientEndOptions, LstpServerEndOptions)
+ROLES = (
+    *(LstpMiddleOptions, LstpClientEndOptions, LstpServerEndOptions),
+    *(UsherGateOptions, UsherPortalOptions),
+)
 
 
 def middle(*words: str) -> LstpMiddleConfig:

@@ -58,11 +58,17 @@ class ListeningService(Service):
         address: str,
         port: int,
         on_accept: Callable[[socket.socket], object],
+        *,
+        admits: Callable[[str], bool] | None = None,
+        option: str = "--from",
     ) -> None:
+        """``admits`` says which addresses may enter, as ``option`` has it (default: the policy)."""
         self.poller = Poller.of(reactor)
         self._policy = policy
         self._protocol = protocol
         self._on_accept = on_accept
+        self._admits = admits or policy.admits
+        self._option = option
         self._listener: Listener | None = None
         decision = policy.own(address, port, protocol)
         self._socket = bind_unix(decision) if protocol == UNIX else bind_tcp(decision)
@@ -91,11 +97,12 @@ class ListeningService(Service):
             self._own = ()
 
     def _accepted(self, sock: socket.socket, client: tuple[str, int]) -> None:
-        if self._protocol != UNIX and not self._policy.admits(client[0]):
+        if self._protocol != UNIX and not self._admits(client[0]):
             _log.warn(
-                "Not admitted to {address}: {client} (--from)",
+                "Not admitted to {address}: {client} ({option})",
                 address=self.address,
                 client=format_address(client),
+                option=self._option,
             )
             reset_socket(sock)
         else:

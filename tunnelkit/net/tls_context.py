@@ -29,6 +29,7 @@ PrivateKey = (
 
 NAME_SCHEME = "tunnelkit:"
 LSTP_ALPN = b"lstp/1"
+USHER_ALPN = (b"usher/1.1", b"usher/1")
 
 _LONGEST_NAME = 255
 # Widened to Any, as elsewhere here: the published type stubs are older than pyOpenSSL itself.
@@ -145,8 +146,13 @@ class TlsContext:
         alpn: Iterable[bytes] = (LSTP_ALPN,),
         *,
         alpn_optional: bool = False,
+        server_name: str = "",
     ) -> None:
-        """``alpn``: what this end speaks, best first; ``alpn_optional``: or nothing agreed on."""
+        """``alpn``: what this end speaks, best first; ``alpn_optional``: or nothing agreed on.
+
+        ``server_name`` is said in clear (SNI) as TLS client, for a relay on the
+        way; whom this end trusts does not depend on it.
+        """
         if bool(credentials.authorities) == bool(credentials.pins):
             raise ConfigError("trust is either a CA or a list of pinned keys: exactly one of them")
         if credentials.pins and credentials.check_revocation:
@@ -154,6 +160,7 @@ class TlsContext:
         self.credentials = credentials
         self.alpn = tuple(alpn)
         self.alpn_optional = alpn_optional
+        self._server_name = server_name.encode("ascii")
         self.own_pin = spki_pin(credentials.certificate)
         try:
             self._context = self._build()
@@ -197,6 +204,8 @@ class TlsContext:
         verdict = Verdict()
         connection.set_app_data(verdict)
         if client:
+            if self._server_name:
+                connection.set_tlsext_host_name(self._server_name)
             connection.set_connect_state()
         else:
             connection.set_accept_state()

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.net.session import Session
 from tunnelkit.net.shared import Shared
-from tunnelkit.net.tls_context import TlsContext
+from tunnelkit.net.tls_context import Credentials, TlsContext
 from tunnelkit.policy.identity import Identity, load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, load_revocations
@@ -33,8 +33,15 @@ class CredentialWatch:
     be read means that nobody gets in. Tunnels of the revoked are cut.
     """
 
-    def __init__(self, shared: Shared, identity_file: str, crl_file: str | None) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        identity_file: str,
+        crl_file: str | None,
+        make_context: Callable[[Credentials], TlsContext] = TlsContext,
+    ) -> None:
         self._shared = shared
+        self._make_context = make_context
         self._identity_file = identity_file
         self._crl_file = crl_file
         self._seen = self._stamps()
@@ -96,7 +103,7 @@ class CredentialWatch:
             self._revocations = revocations
             self._cleared = WeakSet()
             credentials = revocations.apply_to(credentials)
-        return TlsContext(credentials)
+        return self._make_context(credentials)
 
     def _cut_revoked(self) -> None:
         revocations = self._revocations

@@ -53,43 +53,59 @@ def lstp_middle_config(settings: Settings) -> LstpMiddleConfig:
     )
 
 
-def lstp_end_config(settings: Settings, role: str) -> LstpEndConfig:
-    """The configuration of ``twistd lstp-client-end`` or ``lstp-server-end``."""
+def lstp_end_config(settings: Settings, role: str, needs_rules: bool = True) -> LstpEndConfig:
+    """The configuration of ``twistd lstp-client-end`` or ``lstp-server-end``.
+
+    With ``needs_rules`` an end that serves has to have an ``allow`` rule.
+    """
     middle = settings.required("middle", "HOST:PORT of the middle, e.g. middle.example:7000")
     tunnel = settings.required("tunnel", "NAME, the same at both ends")
-    identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
-    settings.required("peer", "NAME that the other end's certificate has")
+    end = end_parts(settings)
     role = BOTH if settings.flag("both") else role
-    if role in (SERVER_END, BOTH) and not settings.all("allow"):
-        raise ConfigError(
-            "--allow is missing: expected at least one PATTERN of what the other end may reach "
-            "from here, e.g. tcp:127.0.0.1:9000"
-        )
-    identity = identity_file.parsed(load_identity)
-    peers = frozenset(given.parsed(to_name) for given in settings.all("peer"))
-    for given in settings.all("peer"):
-        if given.text == identity.name:
-            given.wrong("that is this end's own name", "the other end's")
+    if needs_rules and role in (SERVER_END, BOTH):
+        require_rule(settings)
     return LstpEndConfig(
         role=role,
         middle=middle.parsed(parse_host_port),
         tunnel=tunnel.parsed(to_tunnel_name),
-        identity=identity,
-        identity_file=os.path.abspath(identity_file.text),
-        peers=peers,
-        crl_file=revocation_list(settings, identity),
         via=proxies(settings),
         admission_token=admission_token(settings),
-        front_ends=front_ends(settings),
-        rules=tuple(given.parsed(parse_rule) for given in settings.all("allow")),
-        sources=tuple(given.parsed(parse_network) for given in settings.all("from")),
-        dns_servers=tuple(given.parsed(parse_server) for given in settings.all("dns-server")),
         connections=count(settings, "connections", 1, 1, 16),
         max_channels=count(settings, "max-channels", 1024, 1, 65_536),
+        **end,
     )
 
 
 # -- parts that several roles have ----------------------------------------
+
+
+def end_parts(settings: Settings) -> dict[str, Any]:
+    """The fields of `EndConfig`."""
+    identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
+    settings.required("peer", "NAME that the other end's certificate has")
+    identity = identity_file.parsed(load_identity)
+    for given in settings.all("peer"):
+        if given.text == identity.name:
+            given.wrong("that is this end's own name", "the other end's")
+    return {
+        "identity": identity,
+        "identity_file": os.path.abspath(identity_file.text),
+        "peers": frozenset(given.parsed(to_name) for given in settings.all("peer")),
+        "crl_file": revocation_list(settings, identity),
+        "front_ends": front_ends(settings),
+        "rules": tuple(given.parsed(parse_rule) for given in settings.all("allow")),
+        "sources": tuple(given.parsed(parse_network) for given in settings.all("from")),
+        "dns_servers": tuple(given.parsed(parse_server) for given in settings.all("dns-server")),
+    }
+
+
+def require_rule(settings: Settings) -> None:
+    """Refuse to start what dials for others without a rule (X22)."""
+    if not settings.all("allow"):
+        raise ConfigError(
+            "--allow is missing: expected at least one PATTERN of what the other end may reach "
+            "from here, e.g. tcp:127.0.0.1:9000"
+        )
 
 
 def to_name(text: str) -> str:

@@ -31,7 +31,7 @@ def exit_with(program: str, problem: object) -> NoReturn:
     raise SystemExit(EXIT_CONFIG)
 
 
-def _option(name: str, doc: str) -> Callable[[RoleOptions, str], None]:
+def option(name: str, doc: str) -> Callable[[RoleOptions, str], None]:
     def take(self: RoleOptions, value: str) -> None:
         self.given.setdefault(name, []).append(Given(value, f"--{name}"))
 
@@ -39,7 +39,7 @@ def _option(name: str, doc: str) -> Callable[[RoleOptions, str], None]:
     return take
 
 
-def _flag(name: str, doc: str) -> Callable[[RoleOptions], None]:
+def flag(name: str, doc: str) -> Callable[[RoleOptions], None]:
     def take(self: RoleOptions) -> None:
         self.given[name] = [Given("true", f"--{name}")]
 
@@ -55,8 +55,8 @@ class RoleOptions(usage.Options):
     repeatable: ClassVar[frozenset[str]] = frozenset()
     synopsis = "[options]"
 
-    opt_config = _option("config", "FILE.toml with the same settings; an option given here wins")
-    opt_log_json = _flag("log-json", "log as JSON, one object a line")
+    opt_config = option("config", "FILE.toml with the same settings; an option given here wins")
+    opt_log_json = flag("log-json", "log as JSON, one object a line")
 
     def __init__(self) -> None:
         self.given: dict[str, list[Given]] = {}
@@ -149,17 +149,17 @@ class LstpMiddleOptions(RoleOptions):
         optActions={"config": usage.CompleteFiles("*.toml"), "admission-token-file": FILE},
     )
 
-    opt_listen = _option("listen", "HOST:PORT on which ends are awaited; repeatable")
-    opt_name = _option("name", "name of this middle in topologies (default: the host's)")
-    opt_admit = _option("admit", "NETWORK from which ends are admitted (default: all); repeatable")
-    opt_admission_token_file = _option(
+    opt_listen = option("listen", "HOST:PORT on which ends are awaited; repeatable")
+    opt_name = option("name", "name of this middle in topologies (default: the host's)")
+    opt_admit = option("admit", "NETWORK from which ends are admitted (default: all); repeatable")
+    opt_admission_token_file = option(
         "admission-token-file", "FILE with the token that ends have to show"
     )
-    opt_max_waiting = _option("max-waiting", "ends that may wait at once (default: 10000)")
-    opt_max_waiting_per_address = _option(
+    opt_max_waiting = option("max-waiting", "ends that may wait at once (default: 10000)")
+    opt_max_waiting_per_address = option(
         "max-waiting-per-address", "of those, from one address (default: 10000)"
     )
-    opt_max_in_setup = _option(
+    opt_max_in_setup = option(
         "max-in-setup", "connections at once whose setup is not complete (default: 200)"
     )
 
@@ -168,112 +168,3 @@ class LstpMiddleOptions(RoleOptions):
         from tunnelkit.services.config import lstp_middle_config
 
         return lstp_middle_config(settings)
-
-
-class LstpEndOptions(RoleOptions):
-    """What both ends of LSTP tunnels have in common."""
-
-    synopsis = "--middle HOST:PORT --tunnel NAME --identity FILE --peer NAME [options]"
-    flags = RoleOptions.flags | {"both"}
-    repeatable = frozenset(
-        {
-            *("peer", "via", "socks", "forward", "x11", "dns", "http-proxy", "ask"),
-            *("allow", "from", "dns-server"),
-        }
-    )
-    compData = usage.Completions(
-        multiUse=sorted(repeatable),
-        optActions={
-            "config": usage.CompleteFiles("*.toml"),
-            "identity": usage.CompleteFiles("*.pem"),
-            "crl": usage.CompleteFiles("*.crl"),
-            "admission-token-file": FILE,
-            "via-password-file": FILE,
-            "socks-auth-file": FILE,
-            "http-proxy-auth-file": FILE,
-        },
-    )
-
-    opt_middle = _option("middle", "HOST:PORT of the middle at which the two ends meet")
-    opt_tunnel = _option("tunnel", "NAME of the tunnel, the same at both ends")
-    opt_identity = _option("identity", "FILE.pem that `tunnelkit keys issue` made for this end")
-    opt_peer = _option("peer", "NAME that the other end's certificate must have; repeatable")
-    opt_via = _option(
-        "via",
-        "URL of a proxy on the way out, socks4://, socks4a://, socks5:// or http://; repeated for "
-        "a chain; or `none`, or `auto` for what the environment says (default: none)",
-    )
-    opt_via_password_file = _option("via-password-file", "FILE with the last proxy's password")
-    opt_admission_token_file = _option(
-        "admission-token-file", "FILE with the token that the middle asks for"
-    )
-    opt_socks = _option("socks", "[HOST:]PORT of a SOCKS 4, 4a and 5 server here; repeatable")
-    opt_socks_auth_file = _option(
-        "socks-auth-file", "FILE of USER:PASSWORD lines; SOCKS clients have to log in"
-    )
-    opt_forward = _option(
-        "forward", "[HOST:]PORT=DESTINATION, a port here that leads to there; repeatable"
-    )
-    opt_x11 = _option(
-        "x11",
-        "N, to be display :N here, shown at the far side; N=DISPLAY to say where there (default: "
-        "the display that the rules there name, or DISPLAY there); repeatable",
-    )
-    opt_dns = _option(
-        "dns", "[HOST:]PORT of a DNS server here that asks the far side's; repeatable"
-    )
-    opt_http_proxy = _option(
-        "http-proxy", "[HOST:]PORT of an HTTP proxy here, CONNECT and http:// URLs; repeatable"
-    )
-    opt_http_proxy_auth_file = _option(
-        "http-proxy-auth-file", "FILE of USER:PASSWORD lines; HTTP proxy clients have to log in"
-    )
-    opt_ask = _option("ask", "[HOST:]PORT here where telnet is asked where to go; repeatable")
-    opt_allow = _option(
-        "allow",
-        "PATTERN of what the other end may reach from here, e.g. tcp:127.0.0.1:9000; repeatable",
-    )
-    opt_dns_server = _option(
-        "dns-server",
-        "ADDRESS[:PORT] of a resolver that answers for service:@dns (default: those of "
-        "/etc/resolv.conf); repeatable",
-    )
-    opt_from = _option("from", "NETWORK whose programs may enter the ports opened here; repeatable")
-    opt_crl = _option("crl", "FILE with revoked certificates (`tunnelkit keys revoke`)")
-    opt_both = _flag("both", "be client end and server end at once")
-    opt_connections = _option(
-        "connections", "connections that carry the tunnel's channels (default: 1)"
-    )
-    opt_max_channels = _option("max-channels", "channels open at once (default: 1024)")
-
-
-class LstpClientEndOptions(LstpEndOptions):
-    """The options of ``twistd lstp-client-end``."""
-
-    tapname = "lstp-client-end"
-    longdesc = (
-        "The end of an LSTP tunnel near the client application. It dials the middle, opens ports "
-        "here, and leads what enters them to where the server end may connect."
-    )
-
-    def make_config(self, settings: Settings) -> object:
-        """See `tunnelkit.services.config.lstp_end_config`."""
-        from tunnelkit.services.config import lstp_end_config
-
-        return lstp_end_config(settings, "client-end")
-
-
-class LstpServerEndOptions(LstpEndOptions):
-    """The options of ``twistd lstp-server-end``."""
-
-    tapname = "lstp-server-end"
-    longdesc = (
-        "The end of an LSTP tunnel near the server application. It dials the middle, waits there "
-        "for client ends, and connects for them to what --allow names, and to nothing else."
-    )
-
-    def make_config(self, settings: Settings) -> object:
-        """See `tunnelkit.services.config.lstp_end_config`."""
-        from tunnelkit.services.config import lstp_end_config
-
-        return lstp_end_config(settings, "server-end")

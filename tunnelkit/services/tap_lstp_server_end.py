@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.application.service import IService
 
-from tunnelkit.services.options import LstpServerEndOptions as Options
+from tunnelkit.services.end_options import LstpServerEndOptions as Options
 from tunnelkit.services.role_service import role_service
 
 

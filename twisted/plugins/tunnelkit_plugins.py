@@ -22,3 +22,17 @@ lstp_server_end = ServiceMaker(
     "LSTP server end: connects to what is allowed here, for the far side of a tunnel.",
     "lstp-server-end",
 )
+
+usher_gate = ServiceMaker(
+    "tunnelkit Usher gate",
+    "tunnelkit.services.tap_usher_gate",
+    "Usher gate: takes portals in and connects for them to what is allowed here.",
+    "usher-gate",
+)
+
+usher_portal = ServiceMaker(
+    "tunnelkit Usher portal",
+    "tunnelkit.services.tap_usher_portal",
+    "Usher portal: dials a gate; SOCKS and forwards here that lead through it.",
+    "usher-portal",
+)

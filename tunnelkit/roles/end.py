@@ -1,0 +1,196 @@
+"""What an end of any protocol has as a role: all but how it meets the other end.
+
+identity -> dialer -> meeting -> secured connection -> tunnel -> front ends here
+                                                              -> egress: what the policy allows
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tunnelkit.errors import ConfigError, DialError
+from tunnelkit.frontends.dns_egress import DnsEgress, Server
+from tunnelkit.frontends.egress import Egress
+from tunnelkit.frontends.x11_connect import X11Connect
+from tunnelkit.interfaces import IDialer
+from tunnelkit.net.dialers import ProxyDialer, make_dialer
+from tunnelkit.net.end import End
+from tunnelkit.net.shared import Shared
+from tunnelkit.net.sockets import format_address
+from tunnelkit.net.tls_context import Credentials, TlsContext
+from tunnelkit.net.tunnel import Tunnel
+from tunnelkit.net.via import Hop
+from tunnelkit.policy.access_log import log_channel
+from tunnelkit.policy.acl import Policy, PolicyHolder
+from tunnelkit.policy.identity import Identity
+from tunnelkit.policy.rules import Rule
+from tunnelkit.policy.special import Network
+from tunnelkit.roles.credential_watch import CredentialWatch
+
+_log = Logger()
+
+GRACE = 30.0
+"""Seconds in which what is open may finish when twistd is told to stop."""
+
+
+@attrs.frozen(kw_only=True)
+class EndConfig:
+    """What every end is told."""
+
+    identity: Identity
+    identity_file: str
+    """Where ``identity`` was read from, to read it again when it changes."""
+    peers: frozenset[str]
+    """Names, one of which the other end's certificate must have."""
+    crl_file: str | None = None
+    """The revocation list; None: nobody is revoked."""
+    front_ends: tuple[tuple[Any, Any], ...] = ()
+    """Pairs of an `IFrontEnd` and what it made of its option."""
+    rules: tuple[Rule, ...] = ()
+    """What the other end may reach from here."""
+    sources: tuple[Network, ...] = ()
+    """Networks whose programs may enter the ports opened here; empty: all."""
+    dns_servers: tuple[Server, ...] = ()
+    """Resolvers for ``service:@dns``; empty: those of this machine."""
+
+
+class EndService(MultiService):
+    """One running end; its ports are bound when it is made (`ConfigError` if one is taken).
+
+    A subclass makes its `End` out of ``shared``, ``context``, ``tunnel`` and
+    `told_ready`, and hands it to `run`.
+    """
+
+    end: End
+
+    def __init__(
+        self,
+        reactor: Any,
+        role: str,
+        config: EndConfig,
+        tunnel_name: str,
+        make_context: Callable[[Credentials], TlsContext] = TlsContext,
+    ) -> None:
+        MultiService.__init__(self)
+        self.grace = GRACE
+        """Seconds in which what is open may finish once the end is told to stop."""
+        self._reactor = reactor
+        self._role = role
+        self._front_ends = config.front_ends
+        self._whereto = ""
+        self.grace = GRACE
+        """Seconds in which what is open may finish when this stops."""
+        self.shared = Shared.of(reactor)
+        self.policy = PolicyHolder(Policy(config.rules, config.sources))
+        self._egress = Egress(reactor, self.shared.poller, self.policy)
+        X11Connect(self._egress, os.environ)
+        DnsEgress(self._egress, config.dns_servers)
+        self.tunnel = Tunnel(self.shared, tunnel_name, self._egress, log_channel)
+        self._watch = CredentialWatch(
+            self.shared, config.identity_file, config.crl_file, make_context
+        )
+
+    @property
+    def context(self) -> TlsContext:
+        """For the next handshake."""
+        return self._watch.context
+
+    def run(self, end: End, whereto: str) -> None:
+        """Let this be ``end``, and open its ports; ``whereto`` is for the ready line."""
+        self.end = end
+        self._whereto = whereto
+        self._watch.on_change = self._credentials_changed
+        try:
+            self.open_ports()
+        except ConfigError:
+            MultiService.stopService(self)
+            raise
+
+    def open_ports(self) -> None:
+        """Bind what the configuration asks for; raises `ConfigError`."""
+        for front_end, parsed in self._front_ends:
+            service = front_end.make_service(self._reactor, self.tunnel, self.policy, parsed)
+            IService(service).setServiceParent(self)
+
+    def startService(self) -> None:
+        """Accept at the ports, and begin to meet the other end."""
+        MultiService.startService(self)
+        self._watch.start()
+        self.end.start()
+
+    def stopService(self) -> Deferred[Any]:
+        """Take nothing new; fires when what is open has finished, after ``grace`` seconds at most."""
+        self._watch.stop()
+        closing: Deferred[Any] = MultiService.stopService(self)
+        drained = self.end.stop(self.grace)
+        drained.addCallback(lambda _: self._egress.close())
+        return gatherResults([closing, drained])
+
+    def told_ready(self) -> None:
+        """The end can be used: the one line that says so."""
+        opened = ", ".join(_descriptions(self)) or "no ports here"
+        _log.info(
+            "READY {role}: {opened}; {whereto}",
+            role=self._role,
+            opened=opened,
+            whereto=self._whereto,
+        )
+
+    def _credentials_changed(self) -> None:
+        self.end.context = self._watch.context
+
+
+def _descriptions(service: Any) -> Iterator[str]:
+    """What each port below ``service`` says of itself."""
+    for part in service:
+        if hasattr(part, "description"):
+            yield part.description
+        elif isinstance(part, MultiService):
+            yield from _descriptions(part)
+
+
+@implementer(IStreamClientEndpoint)
+class WayOut:
+    """The way to ``what`` at ``address``, chosen anew for each connection; says so when it fails.
+
+    ``via``: proxies, the first to dial in front; None: as this machine is set up.
+    """
+
+    def __init__(
+        self, reactor: Any, via: tuple[Hop, ...] | None, what: str, address: tuple[str, int]
+    ) -> None:
+        self._dialer: IDialer = (
+            ProxyDialer(reactor, via)
+            if via
+            else make_dialer(reactor, () if via is not None else ("auto",))
+        )
+        self._what = what
+        self._address = address
+
+    def describe(self) -> str:
+        """For example ``gate gate.example:7000 directly``."""
+        return f"{self._what} {format_address(self._address)} {self._dialer.describe()}"
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See `IStreamClientEndpoint`."""
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        try:
+            endpoint = IStreamClientEndpoint(self._dialer.endpoint_for(*self._address))
+            protocol: IProtocol = await endpoint.connect(factory)
+        except (DialError, ConfigError) as error:
+            where = format_address(self._address)
+            # The part that failed is often the far end itself: its address is not told twice.
+            reason = str(error).removeprefix(f"{where}: ")
+            raise DialError(f"cannot reach the {self._what} {where}: {reason}") from None
+        return protocol

@@ -1,0 +1,70 @@
+"""The Usher portal as a role: dials its gate and keeps a tunnel up (U7, U10)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.application.service import IService
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from tunnelkit import __version__
+from tunnelkit.core.usher_receiver import UsherConfig
+from tunnelkit.interfaces import IProxyRole
+from tunnelkit.net.tls_context import USHER_ALPN, TlsContext
+from tunnelkit.net.usher_end import UsherPortal, UsherRendezvous, UsherSettings
+from tunnelkit.net.via import Hop
+from tunnelkit.roles.end import EndConfig, EndService, WayOut
+
+TUNNEL = "usher"
+"""What logs call the tunnel: Usher gives it no name."""
+
+
+@attrs.frozen(kw_only=True)
+class UsherPortalConfig(EndConfig):
+    """What a portal is told."""
+
+    gate: tuple[str, int]
+    """Host and port of the gate, or of a bastion that relays to it."""
+    server_name: str = ""
+    """The name under which a bastion relays to the gate; empty: none is said."""
+    via: tuple[Hop, ...] | None = ()
+    """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
+    max_sessions: int = 10_000
+    """Sessions that the gate's side may have open at once."""
+
+
+class UsherPortalService(EndService):
+    """One running portal."""
+
+    def __init__(self, reactor: Any, role: str, config: UsherPortalConfig) -> None:
+        make_context = partial(
+            TlsContext, alpn=USHER_ALPN, alpn_optional=True, server_name=config.server_name
+        )
+        super().__init__(reactor, role, config, TUNNEL, make_context)
+        way = WayOut(reactor, config.via, "gate", config.gate)
+        mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
+        end = UsherPortal(
+            self.shared,
+            UsherRendezvous(way),
+            self.context,
+            UsherSettings(config.identity.name, config.peers, mux),
+            self.tunnel,
+            self.told_ready,
+        )
+        self.run(end, way.describe())
+
+
+@implementer(IPlugin, IProxyRole)
+class UsherPortalRole:
+    """``twistd usher-portal``: ports near the user that lead through a gate."""
+
+    name = "usher-portal"
+    description = "Usher portal: dials a gate; SOCKS and forwards here that lead through it."
+    config_class = UsherPortalConfig
+
+    def make_service(self, reactor: Any, config: Any) -> IService:
+        """The running portal; raises `ConfigError` for a port that is taken."""
+        return UsherPortalService(reactor, self.name, config)
