@@ -162,8 +162,8 @@ def _read_address(reader: Reader) -> Address:
         host = str(IPv6Address(reader.take(16)))
     elif kind == AddressType.NAME:
         host = decode_text(reader.until(0, MAX_NAME), "UsherSendUdpAny: a host name")
-        if not host:
-            raise RemoteProtocolError("UsherSendUdpAny: a host name is empty")
+        if not host or ":" in host:
+            raise RemoteProtocolError("UsherSendUdpAny: that is not a host name")
     else:
         raise RemoteProtocolError(f"UsherSendUdpAny: address type {kind}")
     return Address(host, reader.u16())

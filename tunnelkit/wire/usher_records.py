@@ -196,7 +196,7 @@ class UsherOpen:
     @classmethod
     def read(cls, body: bytes, version: Version) -> UsherOpen:
         reader = Reader(body, "UsherOpen")
-        protocol, number, port = read_signed(reader), reader.u16(), reader.u16()
+        protocol, number, port = reader.u16(), reader.u16(), reader.u16()
         last = AddressType.NAME if version is Version.V1 else AddressType.ACCEPTED
         if not 1 <= number <= last:
             raise RemoteProtocolError(
