@@ -219,6 +219,7 @@ class LstpMiddleFactory(Factory):
         )
         if paired.first.connection.state is State.PAIRED:
             self.lobby.lost(paired.first.connection, now)
+            self._arm()
         if not self._pairs:
             idle, self._idle = self._idle, []
             for deferred in idle:
