@@ -53,10 +53,10 @@ class UsherMeeting:
 
     announced = ""
 
-    def __init__(self, carrier: Carrier, portal: bool) -> None:
+    def __init__(self, carrier: Carrier, portal: bool, leftover: bytes = b"") -> None:
         self.carrier = carrier
         self.tls_client = portal
-        self.leftover = b""
+        self.leftover = leftover
         self.hops: tuple[object, ...] = ()
         carrier.start(self)
         carrier.pause_reading()
@@ -144,14 +144,15 @@ class UsherGate(End):
         """A connection from a listener."""
         self.enter(SocketCarrier(self.shared.poller, sock), address[0])
 
-    def enter(self, carrier: Carrier, host: str) -> None:
-        """A connection from ``host``; it has to prove who it is."""
+    def enter(self, carrier: Carrier, host: str, early: bytes = b"") -> None:
+        """A connection from ``host``, which has to prove who it is; ``early`` was read already."""
         if not self._running:
             carrier.abort()
             return
         self._make_room(host)
         # `_take_in` runs at once and waits for the handshake.
-        task = Deferred.fromCoroutine(self._take_in(UsherMeeting(carrier, False), host))
+        meeting = UsherMeeting(carrier, False, early)
+        task = Deferred.fromCoroutine(self._take_in(meeting, host))
         self._unproved[task] = host
         task.addBoth(self._proved, task)
         self.in_background(task)

@@ -128,7 +128,7 @@ class EndService(MultiService):
         self.end.start()
 
     def stopService(self) -> Deferred[Any]:
-        """Take nothing new; fires when what is open has finished, after ``grace`` seconds at most."""
+        """Take nothing new; fires when what is open has finished, or ``grace`` seconds later."""
         self._watch.stop()
         closing: Deferred[Any] = MultiService.stopService(self)
         drained = self.end.stop(self.grace)

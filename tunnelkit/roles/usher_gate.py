@@ -19,7 +19,7 @@ from tunnelkit.frontends.usher_relay import UsherRelay
 from tunnelkit.interfaces import IProxyRole
 from tunnelkit.net.tls_context import USHER_ALPN, TlsContext
 from tunnelkit.net.usher_end import UsherGate, UsherSettings
-from tunnelkit.policy.acl import Policy, PolicyHolder
+from tunnelkit.policy.acl import Policy
 from tunnelkit.policy.destination import TCP
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.end import GRACE, EndConfig, EndService
@@ -63,13 +63,13 @@ class UsherGateService(EndService):
         self._relay: UsherRelay | None = None
         if config.relays:
             self._relay = UsherRelay(self.shared, self.policy, config.relays, end.enter, GRACE)
-            self._relay.setServiceParent(self)
+            IService(self._relay).setServiceParent(self)
         self.run(end, f"for {' '.join(sorted({*config.peers, *config.relays}))}")
 
     def open_ports(self) -> None:
         """The gate's own ports first."""
         for address, port in self._listen:
-            _Entrance(
+            entrance = _Entrance(
                 self._reactor,
                 self.policy,
                 TCP,
@@ -78,12 +78,18 @@ class UsherGateService(EndService):
                 self._entered,
                 admits=self._admit.admits,
                 option="--admit",
-            ).setServiceParent(self)
+            )
+            IService(entrance).setServiceParent(self)
         super().open_ports()
 
     def _entered(self, sock: socket.socket) -> None:
+        try:
+            address = sock.getpeername()[:2]
+        except OSError:
+            sock.close()  # it has gone again
+            return
         accept = self._relay.accept if self._relay is not None else self.end.accept
-        accept(sock, sock.getpeername()[:2])
+        accept(sock, address)
 
 
 class _Entrance(ListeningService):
