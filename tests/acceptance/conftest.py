@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.processes import Identities, Processes, WebServer, tunnelkit
+from tests.acceptance.tunnels import STARTERS, Transport
 
 
 @pytest.fixture
@@ -39,3 +41,12 @@ def web(tmp_path: Path, processes: Processes) -> WebServer:
     server = WebServer(directory)
     processes.on_end(server.close)
     return server
+
+
+@pytest.fixture(params=list(STARTERS))
+def transport(
+    request: pytest.FixtureRequest, processes: Processes, identities: Identities
+) -> Transport:
+    """Starts a tunnel, see `tests.acceptance.tunnels`; the test runs once over each transport."""
+    start: Transport = partial(STARTERS[request.param], processes, identities)
+    return start

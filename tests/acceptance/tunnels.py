@@ -1,8 +1,13 @@
-"""A whole tunnel of real processes."""
+"""A whole tunnel of real processes, over each transport.
+
+Tests of what a transport does not change ask for the fixture ``transport`` and
+run once over each: ``transport(["tcp:127.0.0.1:9"], "--socks", "0")`` is a
+tunnel that is up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -13,19 +18,39 @@ from tests.acceptance.processes import Identities, Processes, Role
 class RunningTunnel:
     """A tunnel that is up."""
 
-    middle: Role
     client: Role
+    """The end with the front ends: a client end, a portal."""
     server: Role
+    """The end with the rules: a server end, a gate."""
 
     @property
     def socks(self) -> str:
-        """``HOST:PORT`` of the client end's SOCKS server."""
+        """``HOST:PORT`` of the client's SOCKS server."""
         return self.client.address("socks")
+
+
+@attrs.frozen
+class LstpTunnel(RunningTunnel):
+    """The same over LSTP."""
+
+    middle: Role
 
     @property
     def meeting(self) -> tuple[object, ...]:
         """The options with which further ends join in."""
         return meeting(self.middle)
+
+
+Transport = Callable[..., RunningTunnel]
+"""``(allow, *options of the client, server=options of the server)``; see `start_tunnel`."""
+
+
+def rules(allow: Sequence[str]) -> list[str]:
+    """The options that allow what is listed."""
+    return [word for rule in allow for word in ("--allow", rule)]
+
+
+# -- LSTP -----------------------------------------------------------------
 
 
 def meeting(middle: Role) -> tuple[object, ...]:
@@ -37,10 +62,9 @@ def start_server_end(
     processes: Processes, identities: Identities, middle: Role, allow: Sequence[str], *more: object
 ) -> Role:
     """A server end named ``server`` that allows what is listed, to the peer ``client``."""
-    rules = [word for rule in allow for word in ("--allow", rule)]
     return processes.role(
         "lstp-server-end", *meeting(middle), "--identity", identities("server"),
-        "--peer", "client", *rules, *more,
+        "--peer", "client", *rules(allow), *more,
     )  # fmt: skip
 
 
@@ -55,9 +79,66 @@ def start_client_end(
 
 
 def start_tunnel(
-    processes: Processes, identities: Identities, allow: Sequence[str], *client: object
-) -> RunningTunnel:
-    """Middle and two ends; ``client`` are further options of the client end."""
+    processes: Processes,
+    identities: Identities,
+    allow: Sequence[str],
+    *client: object,
+    server: Sequence[object] = (),
+) -> LstpTunnel:
+    """Middle and two ends; ``client`` and ``server`` are further options of the ends."""
     middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
-    server = start_server_end(processes, identities, middle, allow)
-    return RunningTunnel(middle, start_client_end(processes, identities, middle, *client), server)
+    far = start_server_end(processes, identities, middle, allow, *server)
+    near = start_client_end(processes, identities, middle, *client)
+    return LstpTunnel(client=near, server=far, middle=middle)
+
+
+# -- Usher ----------------------------------------------------------------
+
+
+def start_gate(
+    processes: Processes,
+    identities: Identities,
+    allow: Sequence[str],
+    *more: object,
+    name: str = "server",
+    peers: Sequence[str] = ("client",),
+) -> Role:
+    """A gate that takes ``peers`` in and allows what is listed."""
+    named = [word for peer in peers for word in ("--peer", peer)]
+    return processes.role(
+        "usher-gate", "--listen", "127.0.0.1:0", "--identity", identities(name),
+        *named, *rules(allow), *more,
+    )  # fmt: skip
+
+
+def start_portal(
+    processes: Processes,
+    identities: Identities,
+    gate: str,
+    *more: object,
+    name: str = "client",
+    peer: str = "server",
+    wait: bool = True,
+) -> Role:
+    """A portal; ready once its tunnel to the gate at ``gate`` is up."""
+    return processes.role(
+        "usher-portal", "--gate", gate, "--identity", identities(name), "--peer", peer, *more,
+        wait=wait,
+    )  # fmt: skip
+
+
+def start_usher_tunnel(
+    processes: Processes,
+    identities: Identities,
+    allow: Sequence[str],
+    *client: object,
+    server: Sequence[object] = (),
+) -> RunningTunnel:
+    """Gate and portal; ``client`` are further options of the portal, ``server`` of the gate."""
+    gate = start_gate(processes, identities, allow, *server)
+    portal = start_portal(processes, identities, gate.address("listening on"), *client)
+    return RunningTunnel(client=portal, server=gate)
+
+
+STARTERS: dict[str, Transport] = {"lstp": start_tunnel, "usher": start_usher_tunnel}
+"""What the fixture ``transport`` runs over."""

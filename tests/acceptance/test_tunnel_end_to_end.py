@@ -1,4 +1,4 @@
-"""Real programs through a whole tunnel: three processes of ours, two firewalls' worth of rules."""
+"""Real programs through a whole tunnel of real processes, over each transport."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import (
-    Identities,
     Processes,
     WebServer,
     curl,
     free_port,
 )
-from tests.acceptance.tunnels import start_tunnel
+from tests.acceptance.tunnels import Transport
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -28,13 +27,11 @@ UNREACHABLE = "224.0.0.1"
 
 
 def test_curl_fetches_through_socks_and_through_a_forward(
-    processes: Processes, identities: Identities, web: WebServer
+    transport: Transport, web: WebServer
 ) -> None:
     digest = web.add("file", SIZE)
     target = f"127.0.0.1:{web.port}"
-    tunnel = start_tunnel(
-        processes, identities, [f"tcp:{target}"], "--socks", "0", "--forward", f"0=tcp:{target}"
-    )  # fmt: skip
+    tunnel = transport([f"tcp:{target}"], "--socks", "0", "--forward", f"0=tcp:{target}")
     for way in (
         ("--socks5-hostname", tunnel.socks, f"http://{target}/file"),
         ("--socks5", tunnel.socks, f"http://{target}/file"),
@@ -48,7 +45,7 @@ def test_curl_fetches_through_socks_and_through_a_forward(
         assert fetched.sha256 == digest
 
 
-def test_ssh_through_a_forward(processes: Processes, identities: Identities) -> None:
+def test_ssh_through_a_forward(processes: Processes, transport: Transport) -> None:
     port = free_port()
     host_key, user_key = (processes.directory / name for name in ("host_key", "user_key"))
     for key in (host_key, user_key):
@@ -56,7 +53,7 @@ def test_ssh_through_a_forward(processes: Processes, identities: Identities) -> 
         subprocess.run(make, check=True, timeout=20)
     start_sshd(processes, port, host_key, user_key)
     target = f"tcp:127.0.0.1:{port}"
-    tunnel = start_tunnel(processes, identities, [target], "--forward", f"0={target}")
+    tunnel = transport([target], "--forward", f"0={target}")
     sent = os.urandom(MIB)
     received = subprocess.run(
         [
@@ -88,7 +85,7 @@ def start_sshd(processes: Processes, port: int, host_key: Path, user_key: Path) 
     processes.start("sshd", "/usr/sbin/sshd", "-D", "-e", "-f", config, ready="Server listening")
 
 
-def test_redis_through_a_forward(processes: Processes, identities: Identities) -> None:
+def test_redis_through_a_forward(processes: Processes, transport: Transport) -> None:
     port = free_port()
     processes.start(
         "redis",
@@ -96,7 +93,7 @@ def test_redis_through_a_forward(processes: Processes, identities: Identities) -
         ready="Ready to accept connections",
     )
     target = f"tcp:127.0.0.1:{port}"
-    tunnel = start_tunnel(processes, identities, [target], "--forward", f"0={target}")
+    tunnel = transport([target], "--forward", f"0={target}")
     value = "x" * 100_000
 
     def redis(*words: str, given: str | None = None) -> str:
@@ -122,10 +119,10 @@ def test_redis_through_a_forward(processes: Processes, identities: Identities) -
     ],
 )
 def test_what_fails_there_is_told_here_as_socks_says_it(
-    processes: Processes, identities: Identities, case: str, url: str, reply: int
+    transport: Transport, case: str, url: str, reply: int
 ) -> None:
     allow = [f"tcp:127.0.0.1:{REFUSED_PORT}", f"tcp:{UNREACHABLE}:80", "tcp:*.invalid:80"]
-    tunnel = start_tunnel(processes, identities, allow, "--socks", "0")
+    tunnel = transport(allow, "--socks", "0")
     fetched = curl("--socks5-hostname", tunnel.socks, url)
     assert fetched.status == 97, fetched.said
     assert fetched.said.endswith(f"({reply})"), fetched.said
