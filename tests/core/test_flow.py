@@ -244,6 +244,16 @@ def test_what_an_ended_channel_held_goes_back_to_the_budget(ending: Message) -> 
     assert budget.queued == 0
 
 
+def test_what_is_taken_after_an_abort_is_not_counted_again() -> None:
+    end = receiver()
+    end.hears(lstp.ServiceData(bytes(WINDOW)), 1)
+    end.note(end.mux.abort(1, Code.RESET, "", end.now))
+    assert [type(message) for _, message in end.says()] == [lstp.ServiceFreeRequest]
+    assert end.mux.consumed(1, WINDOW, end.now) == ()
+    assert end.budget.queued == 0
+    assert end.says() == []
+
+
 def test_data_that_came_before_a_refusal_goes_back_to_the_budget() -> None:
     talk = Talk()
     near, far = talk.near, talk.far

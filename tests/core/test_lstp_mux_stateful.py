@@ -231,9 +231,9 @@ class Muxes(RuleBasedStateMachine):
         for which in (0, 1, 0):
             self.deliver(which, 1.0)
 
-    @rule(which=side, data=st.data())
-    def end_in_peace(self, which: int, data: st.DataObject) -> None:
-        """Both sides finish, and one of them has not taken everything yet."""
+    @rule(which=side, data=st.data(), gives_up=st.booleans())
+    def end_in_peace(self, which: int, data: st.DataObject, gives_up: bool) -> None:
+        """Both sides finish, whatever they have taken; then one may find that it takes too long."""
         side = self.sides[which]
         channel = self.pick(data, side)
         if channel is None:
@@ -244,6 +244,8 @@ class Muxes(RuleBasedStateMachine):
                     each.live[channel].finished = True
                     self.note(each, each.mux.finish(channel, self.now))
                 self.deliver_everything()
+        if gives_up and channel in side.live:
+            self.note(side, side.mux.abort(channel, Code.RESET, "gone", self.now))
 
     @rule(seconds=st.sampled_from([0.005, 0.03, 0.4, 5.0]))
     def wait(self, seconds: float) -> None:
