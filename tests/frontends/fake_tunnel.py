@@ -12,6 +12,7 @@ from tunnelkit.errors import ChannelRefused, Code
 from tunnelkit.frontends.egress import ChannelRequest
 from tunnelkit.net.channel import END, Channel, LocalSide
 from tunnelkit.net.poll import Poller
+from tunnelkit.net.protocol_side import ChannelEndpoint
 from tunnelkit.net.session import Session
 
 _BUFFER = memoryview(bytearray(65536))
@@ -119,6 +120,8 @@ class Pair:
 class FakeTunnel:
     """`open` here is a request at ``acceptor``."""
 
+    peer = "gate"
+
     def __init__(self, acceptor: Callable[[ChannelRequest], object]) -> None:
         self._acceptor = acceptor
         self.opened: list[str] = []
@@ -143,3 +146,6 @@ class FakeTunnel:
         request.answer.addCallbacks(attached, refused)
         self._acceptor(request)
         return result
+
+    def channel_to(self, destination: str) -> ChannelEndpoint:
+        return ChannelEndpoint(self, destination)

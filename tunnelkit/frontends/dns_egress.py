@@ -17,10 +17,11 @@ from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tunnelkit.core.types import Decision
 from tunnelkit.errors import Code, ConfigError, DialError, NotAuthorized, RemoteProtocolError
@@ -165,6 +166,7 @@ class DnsEgress:
         ]
 
 
+@implementer(IHalfCloseableProtocol)
 class _Asking(Protocol):
     """One channel: queries come, answers go, in any order."""
 
@@ -177,6 +179,7 @@ class _Asking(Protocol):
         self._waiting: deque[bytes] = deque()
         self._lookups: set[_Lookup] = set()
         self._full = False
+        self._ended = False
         self._gone = False
 
     def connectionMade(self) -> None:
@@ -189,6 +192,13 @@ class _Asking(Protocol):
             self.transport.abortConnection()
             return
         self._look_up()
+
+    def readConnectionLost(self) -> None:
+        self._ended = True
+        self._end_if_done()
+
+    def writeConnectionLost(self) -> None:
+        pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
@@ -226,6 +236,12 @@ class _Asking(Protocol):
                 self.transport.pauseProducing()
             else:
                 self.transport.resumeProducing()
+            self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._ended and not self._waiting and not self._lookups:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
 
     def _start(self, query: bytes) -> None:
         egress = self._egress

@@ -79,8 +79,8 @@ class DnsLink:
         if self._opening is not None:
             self._opening.cancel()
         stream, self._stream = self._stream, None
-        if stream is not None and stream.transport is not None:
-            stream.transport.loseConnection()
+        if stream is not None:
+            stream.transport.abortConnection()
         self._fail_all()
 
     # -- the channel ------------------------------------------------------
@@ -109,7 +109,6 @@ class DnsLink:
     def _send(self, question: _Question) -> None:
         question.sent += 1
         assert self._stream is not None
-        assert self._stream.transport is not None
         self._stream.transport.write(framed(question.message))
 
     def answer(self, message: bytes) -> None:
@@ -160,6 +159,8 @@ class _Question:
 class _Stream(TwistedProtocol):
     """The near end of the channel."""
 
+    transport: Any
+
     def __init__(self, link: DnsLink) -> None:
         self._link = link
         self._messages = Messages()
@@ -168,8 +169,7 @@ class _Stream(TwistedProtocol):
         try:
             messages = self._messages.receive(data)
         except RemoteProtocolError:
-            assert self.transport is not None
-            self.transport.loseConnection()
+            self.transport.abortConnection()
             return
         for message in messages:
             self._link.answer(message)
