@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -90,8 +92,11 @@ class ListeningService(Service):
         Service.stopService(self)
         if self._listener is not None:
             self._listener.close()
-        else:
+        elif self._socket.fileno() >= 0:
             self._socket.close()
+            if self._protocol == UNIX:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.address)
         if self._own:
             self._policy.listeners.discard(*self._own)
             self._own = ()

@@ -50,15 +50,14 @@ class DisplayClaim:
                 raise self._cannot_lock(error) from None
 
     def release(self) -> None:
-        """Give the display up, with everything that shows it. May be called twice."""
+        """Give the number up. May be called twice."""
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
         if self._pid:
             self._pid = 0
-            for path in (socket_path(self.number), self._lock):
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+            with contextlib.suppress(OSError):
+                os.unlink(self._lock)
 
     def _make_directory(self) -> None:
         try:
