@@ -78,7 +78,15 @@ class ChannelActions:
     def _on_begin(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
         request, ch.request = ch.request, None
         assert request is not None
-        return [t.ChannelRequested(ch.id, request.destination or f"service:{request.service}")]
+        if request.listener is not None:
+            return [
+                t.ChannelRequested(
+                    ch.id, "", listener=request.listener, origin=request.origin or ""
+                )
+            ]
+        destination = request.destination or f"service:{request.service}"
+        ch.leads_to(destination)
+        return [t.ChannelRequested(ch.id, destination, ch.datagrams is not None)]
 
     def _on_begun(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceBeginAck)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from enum import Enum
 
 from tunnelkit.core.credit import Budget
+from tunnelkit.core.datagram_body import DatagramBody
 from tunnelkit.core.flow import ChannelFlow
 from tunnelkit.wire.lstp import ConnectionRequest
 from tunnelkit.wire.lstp import MessageType as M
@@ -94,8 +95,10 @@ class Channel(ChannelFlow):
     """State and offsets of one channel. Nothing in here knows which connection carries it."""
 
     __slots__ = (
+        "datagrams",
         "far_finished",
         "id",
+        "listens",
         "near_finished",
         "opener",
         "paused",
@@ -126,3 +129,12 @@ class Channel(ChannelFlow):
         self.reported_end = False
         """The layer above has had its ChannelEnded."""
         self.requested_at = 0.0
+        self.datagrams: DatagramBody | None = None
+        """None: it is a stream."""
+        self.listens = False
+        """The far side, or for a channel of the far side this one, listens for TCP over it."""
+
+    def leads_to(self, destination: str) -> None:
+        """What it was opened for: a stream, datagrams, or a listener."""
+        self.datagrams = DatagramBody.of(destination)
+        self.listens = destination.startswith("listen:")

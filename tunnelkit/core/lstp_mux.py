@@ -1,6 +1,6 @@
 """LSTP after the setup: channels, flow control and life of one tunnel connection (rows L3, L5).
 
-`LstpMux` meets `tunnelkit.core.types.Mux`. Payload takes a way of its own in
+`LstpMux` meets `TunnelMux` of `tunnelkit.core.types`. Payload takes a way of its own in
 both directions: `receive` reports slices of what it was given, and
 `frame_into` writes a header in front of payload that the caller has already
 put in place. Everything else goes through the table in
@@ -15,8 +15,10 @@ import attrs
 
 from tunnelkit.core import types as t
 from tunnelkit.core.credit import Budget
-from tunnelkit.core.lstp_actions import ChannelActions, read, unexpected
+from tunnelkit.core.datagram_body import ANYWHERE
+from tunnelkit.core.lstp_actions import read, unexpected
 from tunnelkit.core.lstp_channel import DISCARDING, SENDING, Channel, State
+from tunnelkit.core.lstp_datagrams import DatagramActions
 from tunnelkit.core.lstp_frames import FrameCutter
 from tunnelkit.core.path import Path
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
@@ -61,7 +63,7 @@ class _Peer:
     keepalive: float = 10.0
 
 
-class LstpMux(ChannelActions):
+class LstpMux(DatagramActions):
     """Sans-IO multiplexer for one tunnel connection.
 
     ``master`` is this end's part by election: it allocates odd ids. ``parent``
@@ -122,6 +124,25 @@ class LstpMux(ChannelActions):
 
     def open(self, destination: str, now: float) -> int:
         """Ask for a channel to ``destination``; raises `LimitReached` when no more are possible."""
+        if destination.startswith("service:"):
+            request = lstp.ConnectionRequest(service=destination.partition(":")[2])
+        else:
+            request = lstp.ConnectionRequest(destination=destination)
+        ch = self._ask(request, now)
+        ch.leads_to(destination)
+        return ch.id
+
+    def open_datagrams(self, now: float, destination: str = ANYWHERE) -> int:
+        """A channel for one local peer's datagrams, see `DatagramMux`."""
+        return self.open(destination, now)
+
+    def open_accepted(self, listener: int, origin: str, now: float) -> int:
+        """Hand over a connection accepted for the far side, see `ListeningMux`."""
+        if not self._may_accept(listener):
+            raise LocalProtocolError(f"channel {listener} is no listener of the far side")
+        return self._ask(lstp.ConnectionRequest(listener=listener, origin=origin), now).id
+
+    def _ask(self, request: lstp.ConnectionRequest, now: float) -> Channel:
         self._now = now
         self._check_open()
         if self._opened_here >= self._peer.max_channels:
@@ -129,15 +150,12 @@ class LstpMux(ChannelActions):
                 f"the far side allows {self._peer.max_channels} channels at once", Code.LIMIT
             )
         number = self._allocate()
-        if destination.startswith("service:"):
-            request = lstp.ConnectionRequest(service=destination.partition(":")[2])
-        else:
-            request = lstp.ConnectionRequest(destination=destination)
         self._put(lstp.encode(request, number))
         self._put(lstp.encode(lstp.ServiceBeginRequest(), number))
-        self._new(number, State.REQUESTED, opener=True).requested_at = now
+        ch = self._new(number, State.REQUESTED, opener=True)
+        ch.requested_at = now
         self._opened_here += 1
-        return number
+        return ch
 
     def opened(self, channel: int, bound: str) -> Sequence[t.Event]:
         """The destination of a requested channel is connected."""
@@ -289,6 +307,7 @@ class LstpMux(ChannelActions):
         self._said = self._now
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
+        self._datagrams_waiting = 0
         return data
 
     def next_deadline(self) -> float | None:
@@ -360,6 +379,8 @@ class LstpMux(ChannelActions):
                 raise RemoteProtocolError("compressed data, but no compression was agreed on")
             if ch.far_finished:
                 raise RemoteProtocolError("data after the last data")
+            if ch.datagrams is not None:
+                ch.datagrams.begins(length)
             ch.inbound.arrived(length)
         except RemoteProtocolError as error:
             self._events.extend(self._channel_error(ch, error))
@@ -371,11 +392,16 @@ class LstpMux(ChannelActions):
         """See `FrameSink`."""
         ch = self._stream
         if ch is not None and not ch.reported_end:
-            self._events.append(t.Data(ch.id, piece))
+            if ch.datagrams is None:
+                self._events.append(t.Data(ch.id, piece))
+            else:
+                ch.datagrams.piece(piece)
 
     def data_ended(self) -> None:
         """See `FrameSink`."""
         ch, self._stream = self._stream, None
+        if ch is not None and ch.datagrams is not None and not ch.reported_end:
+            self._events.extend(self._datagram_ended(ch, self._stream_last))
         if ch is not None and self._stream_last and not ch.reported_end:
             ch.far_finished = True
             self._events.append(t.Finished(ch.id))
@@ -441,7 +467,7 @@ class LstpMux(ChannelActions):
             return self._nack(number, Code.SHUTDOWN, "this end is shutting down")
         if message.join is not None:
             return [t.ConnectionRequested(number, message.join)]
-        if message.listener is not None:
+        if message.listener is not None and not self._listens(message.listener):
             return self._nack(number, Code.NO_SUCH_SERVICE, "there is no such listener")
         if number in self._just_over and self._now == self._just_over_at:
             # Events of the old channel have not been dealt with; they name it by its id.

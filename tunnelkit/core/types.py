@@ -276,8 +276,11 @@ class DatagramMux(Mux, Protocol):
       ``source`` B and ``destination`` A.
     """
 
-    def open_datagrams(self, now: float) -> int:
-        """A flow for one local peer's datagrams, wherever each of them goes; raises like `open`."""
+    def open_datagrams(self, now: float, destination: str = "udp:*") -> int:
+        """A flow for one local peer's datagrams; raises like `open`.
+
+        ``udp:*``: each goes where it says. ``udp:HOST:PORT``: all of them go there.
+        """
 
     def send_datagram(
         self,
@@ -301,3 +304,7 @@ class ListeningMux(Mux, Protocol):
 
         ``listener`` is the channel over which the far side asked to listen. Otherwise as `open`.
         """
+
+
+class TunnelMux(DatagramMux, ListeningMux, Protocol):
+    """What `tunnelkit.net` drives."""

@@ -185,7 +185,7 @@ class UsherMux(UsherReceiver):
 
     # -- datagrams --------------------------------------------------------
 
-    def open_datagrams(self, now: float) -> int:
+    def open_datagrams(self, now: float, destination: str = "udp:*") -> int:
         """See `DatagramMux`: in Usher every datagram carries both addresses, so the flow is 0."""
         return 0
 
