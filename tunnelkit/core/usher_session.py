@@ -28,6 +28,7 @@ from enum import Enum, auto
 
 from tunnelkit.core.credit import Budget, Inbound
 from tunnelkit.core.flow import ChannelFlow
+from tunnelkit.wire.usher import MAX_ACK
 
 
 class State(Enum):
@@ -176,9 +177,18 @@ FAR_ENDED = frozenset({State.SESSION_ACTIVE, State.INACTIVE})
 
 
 class FixedInbound(Inbound):
-    """The receiving direction under `usher/1`: the window is what the protocol says, always."""
+    """The receiving direction under `usher/1`: the window is what the protocol says, always.
+
+    It is told every 64 KiB, which one UsherAck can say, rather than in quarters: with
+    less than a quarter in flight the sender would wait for a timer.
+    """
 
     __slots__ = ()
+
+    def consumed(self, size: int) -> bool:
+        """See `Inbound.consumed`."""
+        super().consumed(size)
+        return self.unreported >= MAX_ACK
 
     def report(self) -> tuple[int, int]:
         """See `Inbound.report`; the sender works the limit out by itself."""
