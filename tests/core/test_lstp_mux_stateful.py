@@ -158,25 +158,47 @@ class Muxes(RuleBasedStateMachine):
         assert channel == number
         self.add(side, channel)
 
+    @rule(which=side, sizes=st.tuples(*[st.sampled_from([0, 1, 500, WINDOW])] * 2))
+    def open_and_talk(self, which: int, sizes: tuple[int, int]) -> None:
+        """The usual way: connected, and something is said by either side."""
+        side = self.sides[which]
+        other = self.other(side)
+        before = set(side.live)
+        self.open(which)
+        self.deliver_everything()
+        for channel in set(side.live) - before:
+            if channel in other.requests:
+                self.accept(other, channel)
+                self.deliver_everything()
+                for each, size in zip((side, other), sizes, strict=True):
+                    self.say(each, channel, size)
+                self.deliver_everything()
+
     @rule(which=side, data=st.data(), connect=st.booleans())
     def answer(self, which: int, data: st.DataObject, connect: bool) -> None:
         side = self.sides[which]
         if not side.requests:
             return
         channel = data.draw(st.sampled_from(sorted(side.requests)))
-        side.requests.discard(channel)
         if connect:
-            side.live[channel].connected = True
-            self.note(side, side.mux.opened(channel, "tcp:x:1"))
+            self.accept(side, channel)
         else:
+            side.requests.discard(channel)
             self.note(side, side.mux.refuse(channel, Code.REFUSED, "no"))
+
+    def accept(self, side: Side, channel: int) -> None:
+        side.requests.discard(channel)
+        side.live[channel].connected = True
+        self.note(side, side.mux.opened(channel, "tcp:x:1"))
 
     @rule(which=side, data=st.data(), wanted=st.integers(1, 2 * WINDOW))
     def send(self, which: int, data: st.DataObject, wanted: int) -> None:
         side = self.sides[which]
         channel = self.pick(data, side)
-        if channel is None:
-            return
+        if channel is not None:
+            self.say(side, channel, wanted)
+
+    def say(self, side: Side, channel: int, wanted: int) -> None:
         app = side.live[channel]
         size = min(side.mux.sendable(channel), wanted)
         assert not (size and app.finished)
@@ -233,7 +255,7 @@ class Muxes(RuleBasedStateMachine):
 
     @rule(which=side, data=st.data(), gives_up=st.booleans())
     def end_in_peace(self, which: int, data: st.DataObject, gives_up: bool) -> None:
-        """Both sides finish, whatever they have taken; then one may find that it takes too long."""
+        """Both sides finish, one takes everything, and the other may find that it takes long."""
         side = self.sides[which]
         channel = self.pick(data, side)
         if channel is None:
@@ -244,6 +266,10 @@ class Muxes(RuleBasedStateMachine):
                     each.live[channel].finished = True
                     self.note(each, each.mux.finish(channel, self.now))
                 self.deliver_everything()
+        other = self.other(side)
+        if channel in other.live:
+            self.consume(other, channel, other.live[channel].untaken)
+            self.deliver_everything()
         if gives_up and channel in side.live:
             self.note(side, side.mux.abort(channel, Code.RESET, "gone", self.now))
 
@@ -256,9 +282,9 @@ class Muxes(RuleBasedStateMachine):
                 self.note(side, side.mux.deadline_passed(self.now))
             self.deliver(self.sides.index(side), 1.0)
 
-    @rule(which=side, luck=st.integers(0, 9))
+    @rule(which=side, luck=st.integers(0, 40))
     def shut_down(self, which: int, luck: int) -> None:
-        if luck == 0:
+        if luck == 23:
             side = self.sides[which]
             self.note(side, side.mux.shutdown(100_000.0, "done", self.now))
 
@@ -294,9 +320,7 @@ class Muxes(RuleBasedStateMachine):
 
     def wind_up(self, side: Side, channel: int) -> None:
         if channel in side.requests:
-            side.requests.discard(channel)
-            side.live[channel].connected = True
-            self.note(side, side.mux.opened(channel, ""))
+            self.accept(side, channel)
         if channel in side.live and not side.live[channel].finished:
             side.live[channel].finished = True
             self.note(side, side.mux.finish(channel, self.now))
@@ -312,7 +336,7 @@ class Muxes(RuleBasedStateMachine):
         return quiet
 
 
-Muxes.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+Muxes.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 test_two_muxes_under_random_use = Muxes.TestCase
 
 
