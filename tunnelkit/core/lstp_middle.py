@@ -15,17 +15,17 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
+from tunnelkit.core.lstp_cascade import REDIAL_DELAY, Beyond, Dial
 from tunnelkit.core.lstp_middle_connection import (
     TABLE,
     Close,
-    Command,
     MiddleConnection,
     Pair,
     Send,
     State,
 )
 from tunnelkit.core.lstp_middle_queues import DeadlineQueue, Suspects
-from tunnelkit.core.lstp_setup import check_hops, complementary, new_nonce
+from tunnelkit.core.lstp_setup import SILENCE_LIMIT, check_hops, complementary, new_nonce
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.lstp import (
     MAX_HOPS,
@@ -38,7 +38,20 @@ from tunnelkit.wire.lstp import (
     encode,
 )
 
-__all__ = ["TABLE", "Close", "Command", "Lobby", "MiddleConnection", "Pair", "Send", "State"]
+__all__ = [
+    "TABLE",
+    "Beyond",
+    "Close",
+    "Command",
+    "Dial",
+    "Lobby",
+    "MiddleConnection",
+    "Pair",
+    "Send",
+    "State",
+]
+
+Command = Send | Close | Pair | Dial
 
 SETUP_LIMIT = 10.0
 """Seconds from the connection to its complete setup, absolute."""
@@ -59,7 +72,8 @@ class Lobby:
     """Everybody at one middle, from accept to the end of the pairing.
 
     ``name`` and ``address`` make the middle's own hop; ``admission`` is the token
-    that an end must show, or None. Every verb returns the commands it caused,
+    that an end must show, or None; with ``cascades`` there is a next middle to
+    ask for partners (`tunnelkit.core.lstp_cascade`). Every verb returns the commands it caused,
     in the order in which they are to be done; nothing that a peer sends makes one raise. Times are
     seconds of one clock that never goes back.
 
@@ -73,6 +87,7 @@ class Lobby:
         address: str,
         *,
         admission: str | None = None,
+        cascades: bool = False,
         max_waiting: int = MAX_WAITING,
         max_waiting_per_address: int = MAX_WAITING,
         max_in_setup: int = MAX_IN_SETUP,
@@ -81,6 +96,7 @@ class Lobby:
         self._name = name
         self._address = address
         self._admission = None if admission is None else admission.encode("utf-8")
+        self._cascades = cascades
         self._max_waiting = max_waiting
         self._max_waiting_per_address = max_waiting_per_address
         self._max_in_setup = max_in_setup
@@ -89,8 +105,19 @@ class Lobby:
         self._waiting = DeadlineQueue(KEEPALIVE_INTERVAL)
         self._fresh = DeadlineQueue(FIRST_BYTES_LIMIT)
         """Paired less than FIRST_BYTES_LIMIT ago."""
+        self._asking = DeadlineQueue(SILENCE_LIMIT)
+        """Connections to the next middle that wait there."""
+        self._to_redial = DeadlineQueue(REDIAL_DELAY)
+        """Waiting ends whose connection to the next middle was lost."""
         self._flowing: set[MiddleConnection] = set()
         """Those of the fresh ones whose pairing has seen bytes."""
+        self._queues = (
+            self._in_setup,
+            self._waiting,
+            self._fresh,
+            self._asking,
+            self._to_redial,
+        )
         self._paired = 0
         self._meetings: dict[str, list[MiddleConnection]] = {}
         """The waiting ends by ``common``, in order of arrival."""
@@ -172,9 +199,7 @@ class Lobby:
     def next_deadline(self) -> float | None:
         """When `deadline_passed` wants to be called; None: not before something happens."""
         deadlines = [
-            deadline
-            for queue in (self._in_setup, self._waiting, self._fresh)
-            if (deadline := queue.next_deadline()) is not None
+            deadline for queue in self._queues if (deadline := queue.next_deadline()) is not None
         ]
         return min(deadlines, default=None)
 
@@ -194,7 +219,72 @@ class Lobby:
                 self._fresh.remove(connection)
             elif connection.state is State.PAIRED:
                 commands += self._give_up_pair(connection, now)
+        for connection in self._asking.due(now):
+            assert isinstance(connection, Beyond)
+            commands += self._give_up_asking(connection, "nothing came from it", now)
+        for connection in self._to_redial.due(now):
+            self._to_redial.remove(connection)
+            commands.append(Dial(connection))
         return commands
+
+    # -- cascades ---------------------------------------------------------
+
+    def reached(self, waiting: MiddleConnection, owner: object, now: float) -> list[Send]:
+        """The next middle has been dialled for ``waiting``; ``owner`` holds the socket.
+
+        Without a command the connection is not wanted any more: close it.
+        """
+        if waiting.state is not State.WAITING or waiting.beyond is not None:
+            return []
+        hop = Hop(self._name, MIDDLE, self._address, self._make_nonce())
+        beyond = Beyond(waiting, hop, owner)
+        beyond.state = State.WAITING
+        waiting.beyond = beyond
+        self._asking.add(beyond, now)
+        return [Send(beyond, waiting.setup_with(hop))]
+
+    def missed(self, waiting: MiddleConnection, now: float) -> list[Command]:
+        """The next middle could not be reached, or the connection to it is gone."""
+        if waiting.beyond is not None:
+            self._asking.remove(waiting.beyond)
+            waiting.beyond.state = State.ENDED
+            waiting.beyond = None
+        if waiting.state is State.WAITING and waiting not in self._to_redial:
+            self._to_redial.add(waiting, now)
+        return []
+
+    def answered(
+        self, beyond: Beyond, data: bytes | bytearray | memoryview, now: float
+    ) -> list[Command]:
+        """Bytes came from the next middle."""
+        waiting = beyond.waiting
+        if beyond.state is not State.WAITING:
+            return []
+        try:
+            partner = beyond.answer(data)
+        except RemoteProtocolError as error:
+            return self._give_up_asking(beyond, str(error), now)
+        if partner is None:
+            self._asking.again(beyond, now)
+            return []
+        if isinstance(partner, Error):
+            if partner.code in (Code.SHUTDOWN, Code.RESET):
+                return self._give_up_asking(beyond, partner.reason, now)
+            # A ring, or a path too long: waiting would not help.
+            return [
+                Close(beyond, partner.code, partner.reason),
+                *self._refuse(waiting, partner.code, partner.reason),
+            ]
+        commands: list[Command] = [
+            Send(waiting, beyond.setup_with(beyond.hop) + beyond.leftover),
+            Pair(waiting, beyond),
+        ]
+        self._make_pair(waiting, beyond, now)
+        return commands
+
+    def _give_up_asking(self, beyond: Beyond, reason: str, now: float) -> list[Command]:
+        self.missed(beyond.waiting, now)
+        return [Close(beyond, Code.UNREACHABLE, reason)]
 
     # -- setup ------------------------------------------------------------
 
@@ -245,6 +335,8 @@ class Lobby:
         self._in_setup.remove(connection)
         self._waiting.add(connection, now)
         self._meetings.setdefault(common, []).append(connection)
+        if self._cascades:
+            commands.append(Dial(connection))
         return commands
 
     def _refuse(self, connection: MiddleConnection, code: Code, reason: str) -> list[Command]:
@@ -264,6 +356,12 @@ class Lobby:
             queue.remove(connection)
             if not queue:
                 del self._meetings[common]
+        self._to_redial.remove(connection)
+        if connection.beyond is not None:
+            # Whoever owns its socket closes it with this one, or copies its bytes from now on.
+            self._asking.remove(connection.beyond)
+            connection.beyond.state = State.ENDED
+            connection.beyond = None
         connection.state = State.ENDED
         connection.strip()
 
@@ -277,13 +375,17 @@ class Lobby:
             Send(second, first.setup_with(hop)),
             Pair(first, second),
         ]
-        for connection, partner in ((first, second), (second, first)):
+        self._make_pair(first, second, now)
+        return commands
+
+    def _make_pair(self, first: MiddleConnection, second: MiddleConnection, now: float) -> None:
+        for connection in (first, second):
             self._forget(connection)
+        for connection, partner in ((first, second), (second, first)):
             connection.state = State.PAIRED
             connection.partner = partner
             self._fresh.add(connection, now)
         self._paired += 1
-        return commands
 
     def _end_pair(self, connection: MiddleConnection, now: float) -> None:
         partner = connection.partner

@@ -72,7 +72,17 @@ class MiddleConnection:
     Small, because ten thousand may wait.
     """
 
-    __slots__ = ("_reader", "address", "hops", "info", "owner", "partner", "raw_info", "state")
+    __slots__ = (
+        "_reader",
+        "address",
+        "beyond",
+        "hops",
+        "info",
+        "owner",
+        "partner",
+        "raw_info",
+        "state",
+    )
 
     def __init__(self, address: str, owner: object = None) -> None:
         self.address = address
@@ -86,6 +96,8 @@ class MiddleConnection:
         """The body of its COMMON_UNIQUE_INFO, to be forwarded as it is."""
         self.hops: tuple[Hop, ...] = ()
         self.partner: MiddleConnection | None = None
+        self.beyond: MiddleConnection | None = None
+        """The connection to the next middle on its behalf, in a cascade."""
 
     def receive(
         self, data: bytes | bytearray | memoryview
@@ -161,6 +173,3 @@ class Pair(NamedTuple):
 
     first: MiddleConnection
     second: MiddleConnection
-
-
-Command = Send | Close | Pair

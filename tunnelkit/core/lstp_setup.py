@@ -180,7 +180,8 @@ _INPUTS = {
 _EMPTY = PropertyExchange()
 
 
-def _input_of(frame: Frame) -> Input:
+def input_of(frame: Frame) -> Input:
+    """What a message that comes during the setup is."""
     if frame.type == MessageType.PROPERTY_EXCHANGE:
         empty = PropertyExchange.read(frame.body) == _EMPTY
         return Input.KEEPALIVE if empty else Input.OTHER
@@ -246,7 +247,7 @@ class _Dialogue(ABC):
     def _take(self, frame: Frame, now: float) -> Event | None:
         if frame.channel:
             raise RemoteProtocolError(f"channel {frame.channel} in setup, channel 0 expected")
-        action, target = step(self._table, self.state, _input_of(frame))
+        action, target = step(self._table, self.state, input_of(frame))
         event: Event | None = None
         if action is Action.GO_ON_WAITING:
             self._reader.uncount(frame)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import socket
 from typing import Any
 
 import attrs
@@ -14,7 +16,8 @@ from zope.interface import implementer
 from tunnelkit.core.lstp_setup import Partner, Refused, Setup, Verification
 from tunnelkit.errors import DialError, RemoteProtocolError
 from tunnelkit.interfaces import IMeeting, IRendezvous
-from tunnelkit.net.carrier import Carrier, take_over
+from tunnelkit.net.carrier import Carrier, SocketCarrier, take_over
+from tunnelkit.net.lstp_middle import LstpMiddleFactory
 from tunnelkit.net.shared import Shared
 
 
@@ -68,7 +71,9 @@ class LstpRendezvous:
 
     def at(self, common: str) -> LstpRendezvous:
         """The same, under another rendezvous id (further connections)."""
-        return LstpRendezvous(self._shared, self._endpoint, attrs.evolve(self.party, common=common))
+        other = copy.copy(self)
+        other.party = attrs.evolve(self.party, common=common)
+        return other
 
     async def meet(self, waiting: Any = None) -> LstpMeeting:
         """Dial the middle and wait for the other end.
@@ -76,12 +81,34 @@ class LstpRendezvous:
         ``waiting()`` is called once the setup has gone out. Raises `DialError` if the middle cannot
         be reached, sends an ERROR or goes away, `RemoteProtocolError` if it breaks the protocol.
         """
-        factory = LstpEndFactory(self._shared, self.party)
-        protocol: Any = await maybeDeferred(self._endpoint.connect, factory)
+        protocol = await self._dial()
         if waiting is not None:
             waiting()
-        meeting: LstpMeeting = await protocol.met
-        return meeting
+        return await protocol.met
+
+    async def _dial(self) -> LstpEndProtocol:
+        factory = LstpEndFactory(self._shared, self.party)
+        protocol: Any = await maybeDeferred(self._endpoint.connect, factory)
+        assert isinstance(protocol, LstpEndProtocol)
+        return protocol
+
+
+class InHouseRendezvous(LstpRendezvous):
+    """Meets other ends at a middle in the same process (row L9)."""
+
+    def __init__(self, shared: Shared, middle: LstpMiddleFactory, party: LstpParty) -> None:
+        self._shared = shared
+        self._middle = middle
+        self.party = party
+
+    async def _dial(self) -> LstpEndProtocol:
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        protocol = LstpEndProtocol(self._shared, self.party)
+        protocol.begin(SocketCarrier(self._shared.poller, ours))
+        self._middle.accept(theirs, ("", 0))
+        return protocol
 
 
 class LstpEndFactory(Factory):
@@ -112,13 +139,17 @@ class LstpEndProtocol(Protocol):
 
     def connectionMade(self) -> None:
         """Take the transport over and say who this is."""
+        self.begin(take_over(self.transport))
+
+    def begin(self, carrier: Carrier) -> None:
+        """The same, where there is no transport."""
         party = self._party
         now = self._shared.reactor.seconds()
         self._setup = Setup(
             party.common, party.name, party.role, party.address, now, admission=party.admission
         )
-        self._carrier = take_over(self.transport)
-        self._carrier.start(self)
+        self._carrier = carrier
+        carrier.start(self)
         self._send()
         self._set_timer()
 

@@ -19,7 +19,12 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,8 +32,10 @@ from zope.interface import implementer
 
 from tunnelkit.core.lstp_middle import (
     FIRST_BYTES_LIMIT,
+    Beyond,
     Close,
     Command,
+    Dial,
     Lobby,
     MiddleConnection,
     Pair,
@@ -37,14 +44,12 @@ from tunnelkit.core.lstp_middle import (
 )
 from tunnelkit.core.types import Decision
 from tunnelkit.net.carrier import Carrier, SocketCarrier, TransportCarrier, take_over
+from tunnelkit.net.lstp_guests import Guest, Party, WayOn
 from tunnelkit.net.poll import Poller
 from tunnelkit.net.relay import CarrierRelay, Relay, join
 from tunnelkit.net.sockets import Listener, bind_tcp, keep_alive
 
 _log = Logger()
-
-MAX_UNSENT = 65536
-"""Bytes kept for an end that does not read; with more it is dropped (X7)."""
 
 Network = IPv4Network | IPv6Network
 
@@ -72,7 +77,8 @@ class LstpMiddleFactory(Factory):
 
     ``lobby`` holds the rules and limits. ``admit``: only connections from
     these networks get in; empty: from anywhere. Connections without an IP
-    address (unix sockets, pipes of tests) always do. ``clock`` must never go
+    address (unix sockets, pipes of tests) always do. ``next_middle`` leads to
+    the next middle of a cascade, if the lobby has one. ``clock`` must never go
     back, which the reactor's own may.
     """
 
@@ -84,6 +90,7 @@ class LstpMiddleFactory(Factory):
         lobby: Lobby,
         *,
         admit: Sequence[Network] = (),
+        next_middle: IStreamClientEndpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reactor = reactor
@@ -91,6 +98,7 @@ class LstpMiddleFactory(Factory):
         self._poller = Poller.of(reactor)
         self.lobby = lobby
         self._admit = tuple(admit)
+        self._next_middle = next_middle
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
         self._pairs: set[_Paired] = set()
@@ -137,22 +145,40 @@ class LstpMiddleFactory(Factory):
 
     def enter(self, carrier: Carrier, host: str) -> None:
         """Let a connection in; it belongs to the middle from now on."""
-        guest = _Guest(self, carrier, host)
+        guest = Guest(self, carrier, host)
         self.do(self.lobby.connected(guest.connection, self._now()))
         if guest.connection.state is not State.ENDED:
             carrier.start(guest)
 
     def receive(self, connection: MiddleConnection, view: memoryview) -> None:
-        """Bytes of a connection in setup, for `_Guest`."""
+        """Bytes of a connection in setup."""
         commands = self.lobby.receive(connection, view, self._now())
         if commands:
             self.do(commands)
         elif self._timer is None:
             self._arm()
 
+    # What its connections tell it (`tunnelkit.net.lstp_guests.Host`).
+
     def lost(self, connection: MiddleConnection) -> None:
-        """A connection that was not paired is gone, for `_Guest`."""
+        """An end that was not paired is gone."""
         self.do(self.lobby.lost(connection, self._now()))
+
+    def next_reached(self, guest: Guest, way: WayOn) -> bool:
+        """The next middle has been dialled for ``guest``; False: that is not wanted any more."""
+        commands = self.lobby.reached(guest.connection, way, self._now())
+        for command in commands:
+            way.connection = command.connection
+        self.do(commands)
+        return bool(commands)
+
+    def next_missed(self, guest: Guest) -> None:
+        """There is no connection to the next middle for ``guest``."""
+        self.do(self.lobby.missed(guest.connection, self._now()))
+
+    def answered(self, connection: Beyond, view: memoryview) -> None:
+        """Bytes from the next middle."""
+        self.do(self.lobby.answered(connection, view, self._now()))
 
     # -- commands --
 
@@ -160,15 +186,20 @@ class LstpMiddleFactory(Factory):
         """Do what the lobby says."""
         for command in commands:
             if isinstance(command, Send):
-                _guest_of(command.connection).send(command.data)
+                _party_of(command.connection).send(command.data)
+            elif isinstance(command, Dial):
+                guest = _party_of(command.connection)
+                assert isinstance(guest, Guest)
+                assert self._next_middle is not None
+                guest.ask(self._next_middle)
             elif isinstance(command, Pair):
-                self._join(_guest_of(command.first), _guest_of(command.second))
+                self._join(_party_of(command.first), _party_of(command.second))
             else:
                 self._close(command)
         self._arm()
 
     def _close(self, command: Close) -> None:
-        guest = _guest_of(command.connection)
+        guest = _party_of(command.connection)
         if guest.paired is not None:
             guest.paired.relay.abort(f"{command.code}: {command.reason}")
             return
@@ -180,7 +211,12 @@ class LstpMiddleFactory(Factory):
         )
         guest.leave()
 
-    def _join(self, first: _Guest, second: _Guest) -> None:
+    def _join(self, first: Party, second: Party) -> None:
+        for one, other in ((first, second), (second, first)):
+            if isinstance(one, Guest):
+                if one.way_on is other:
+                    one.way_on = None
+                one.stop_asking()
         self._pairs_ever += 1
         paired = _Paired(self, first, second, self._pairs_ever, self._now())
         first.paired = second.paired = paired
@@ -293,54 +329,6 @@ class LstpMiddleFactory(Factory):
         self._arm()
 
 
-class _Guest:
-    """One connection to the middle: the lobby's entry and the carrier whose sink this is."""
-
-    __slots__ = ("_middle", "_unsent", "carrier", "connection", "paired")
-
-    def __init__(self, middle: LstpMiddleFactory, carrier: Carrier, host: str) -> None:
-        self._middle = middle
-        self.carrier = carrier
-        self.connection = MiddleConnection(host, self)
-        self.paired: _Paired | None = None
-        self._unsent = b""
-
-    def send(self, data: bytes) -> None:
-        """Send, or keep for when the end reads again."""
-        if not self._unsent:
-            data = data[self.carrier.write(data) :]
-        if data:
-            self._unsent += data
-            if len(self._unsent) > MAX_UNSENT:
-                self.carrier.abort()
-                self._middle.lost(self.connection)
-
-    def take_unsent(self) -> bytes:
-        """What has not gone out; the caller sends it."""
-        unsent, self._unsent = self._unsent, b""
-        return unsent
-
-    def leave(self) -> None:
-        """Close. An end that has not even read what was for it before gets a reset."""
-        if self._unsent:
-            self.carrier.abort()
-        else:
-            self.carrier.close()
-
-    # -- CarrierSink --
-
-    def carrier_received(self, view: memoryview) -> None:
-        self._middle.receive(self.connection, view)
-
-    def carrier_writable(self) -> None:
-        unsent = self._unsent
-        if unsent:
-            self._unsent = unsent[self.carrier.write(unsent) :]
-
-    def carrier_lost(self, reason: str, clean: bool) -> None:
-        self._middle.lost(self.connection)
-
-
 class _Paired:
     """Two guests and the relay between them."""
 
@@ -349,7 +337,7 @@ class _Paired:
     relay: Relay | CarrierRelay
 
     def __init__(
-        self, middle: LstpMiddleFactory, first: _Guest, second: _Guest, number: int, since: float
+        self, middle: LstpMiddleFactory, first: Party, second: Party, number: int, since: float
     ) -> None:
         self._middle = middle
         self.first = first
@@ -362,9 +350,9 @@ class _Paired:
         self._middle.pair_ended(self, ab, ba, outcome)
 
 
-def _guest_of(connection: MiddleConnection) -> _Guest:
+def _party_of(connection: MiddleConnection) -> Party:
     owner = connection.owner
-    assert isinstance(owner, _Guest)
+    assert isinstance(owner, Party)
     return owner
 
 

@@ -17,8 +17,10 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IProxyRole
 from tunnelkit.net.lstp_middle import LstpMiddleFactory
 from tunnelkit.net.sockets import Listener, format_address
+from tunnelkit.net.via import Hop
 from tunnelkit.policy.acl import Policy
 from tunnelkit.policy.special import Network
+from tunnelkit.roles.end import WayOut
 
 _log = Logger()
 
@@ -38,6 +40,10 @@ class LstpMiddleConfig:
     """Networks that ends may come from; empty: all."""
     admission_token: str | None = attrs.field(default=None, repr=False)
     """What an end has to show; None: nothing."""
+    next_middle: tuple[str, int] | None = None
+    """Host and port of the next middle of a cascade."""
+    via: tuple[Hop, ...] | None = ()
+    """Proxies on the way to it, the first to dial in front; None: as this machine is set up."""
     max_waiting: int = 10_000
     """Ends that wait at once."""
     max_waiting_per_address: int = 10_000
@@ -56,11 +62,16 @@ class LstpMiddleService(Service):
             config.name,
             format_address(config.listen[0]),
             admission=config.admission_token,
+            cascades=config.next_middle is not None,
             max_waiting=config.max_waiting,
             max_waiting_per_address=config.max_waiting_per_address,
             max_in_setup=config.max_in_setup,
         )
-        self.factory = LstpMiddleFactory(reactor, lobby, admit=config.admit)
+        way = None
+        if config.next_middle is not None:
+            way = WayOut(reactor, config.via, "next middle", config.next_middle)
+        self.factory = LstpMiddleFactory(reactor, lobby, admit=config.admit, next_middle=way)
+        self._next = f"; next is the {way.describe()}" if way is not None else ""
         self._listeners: list[Listener] = []
         own = Policy().own
         try:
@@ -74,7 +85,12 @@ class LstpMiddleService(Service):
         """Say that the middle is there."""
         Service.startService(self)
         addresses = ", ".join(listener.address for listener in self._listeners)
-        _log.info("READY {role}: listening on {addresses}", role=self._role, addresses=addresses)
+        _log.info(
+            "READY {role}: listening on {addresses}{next}",
+            role=self._role,
+            addresses=addresses,
+            next=self._next,
+        )
 
     def stopService(self) -> Deferred[None]:
         """Take nobody new; fires when the pairs have ended, after `GRACE` seconds at most."""

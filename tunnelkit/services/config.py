@@ -41,12 +41,16 @@ def lstp_middle_config(settings: Settings) -> LstpMiddleConfig:
     """The configuration of ``twistd lstp-middle``."""
     settings.required("listen", "HOST:PORT on which ends are awaited, e.g. 0.0.0.0:7000")
     listen = tuple(given.parsed(parse_listen) for given in settings.all("listen"))
-    name = settings.one("name")
+    name, following = settings.one("name"), settings.one("next")
+    if following is None and settings.all("via"):
+        settings.all("via")[0].wrong("there is nowhere to go", "--next HOST:PORT as well")
     return LstpMiddleConfig(
         listen=listen,
         name=name.parsed(to_name) if name else to_name(socket.gethostname() or "middle"),
         admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
         admission_token=admission_token(settings),
+        next_middle=following.parsed(parse_host_port) if following else None,
+        via=proxies(settings),
         max_waiting=count(settings, "max-waiting", 10_000, 1, 1_000_000),
         max_waiting_per_address=count(settings, "max-waiting-per-address", 10_000, 1, 1_000_000),
         max_in_setup=count(settings, "max-in-setup", 200, 1, 100_000),

@@ -143,14 +143,23 @@ class LstpMiddleOptions(RoleOptions):
         "The middle of LSTP tunnels: both ends dial it, it pairs the two that belong together "
         "and passes their bytes on. It holds no key and cannot read what passes."
     )
-    repeatable = frozenset({"listen", "admit"})
+    repeatable = frozenset({"listen", "admit", "via"})
     compData = usage.Completions(
-        multiUse=["listen", "admit"],
-        optActions={"config": usage.CompleteFiles("*.toml"), "admission-token-file": FILE},
+        multiUse=["listen", "admit", "via"],
+        optActions={
+            "config": usage.CompleteFiles("*.toml"),
+            "admission-token-file": FILE,
+            "via-password-file": FILE,
+        },
     )
 
     opt_listen = option("listen", "HOST:PORT on which ends are awaited; repeatable")
     opt_name = option("name", "name of this middle in topologies (default: the host's)")
+    opt_next = option(
+        "next", "HOST:PORT of another middle, where partners are looked for that are not here"
+    )
+    opt_via = option("via", "URL of a proxy on the way to the next middle, as for ends; repeatable")
+    opt_via_password_file = option("via-password-file", "FILE with the last proxy's password")
     opt_admit = option("admit", "NETWORK from which ends are admitted (default: all); repeatable")
     opt_admission_token_file = option(
         "admission-token-file", "FILE with the token that ends have to show"
