@@ -179,6 +179,17 @@ def test_requests_over_the_limit_are_refused_and_what_follows_them_is_ignored() 
     assert (number, second.code) == (3, Code.LIMIT)
 
 
+def test_a_channel_that_has_ended_makes_room_for_another() -> None:
+    end = End(False, MuxConfig(max_channels=1))
+    end.hears(lstp.PropertyExchange())
+    end.says()
+    for number in (1, 3, 5):
+        end.hears(lstp.ConnectionRequest(destination="tcp:a:1"), number)
+        assert end.says() == [(number, lstp.ConnectionAck())]
+        end.hears(lstp.ServiceFreeRequest(Code.RESET), number)
+        assert end.says() == [(number, lstp.ServiceFreeAck())]
+
+
 def test_an_end_that_holds_too_much_data_refuses_channels() -> None:
     budget = Budget(limit=4000)
     end = End(False, budget=budget)
