@@ -14,10 +14,11 @@ JITTER = 0.3
 
 
 class Backoff:
-    """The next wait after each failure; `reset` after a success."""
+    """The next wait after each failure, ``most`` seconds at most; `reset` after a success."""
 
-    def __init__(self, rng: random.Random | None = None) -> None:
+    def __init__(self, rng: random.Random | None = None, most: float = MOST) -> None:
         self._rng = rng or random.Random()
+        self._most = most
         self._failures = 0
 
     def reset(self) -> None:
@@ -27,6 +28,6 @@ class Backoff:
     def next_delay(self) -> float:
         """Seconds to wait now."""
         # 40 steps are far beyond the longest wait; the power must not overflow.
-        delay = min(MOST, FIRST * FACTOR ** min(self._failures, 40))
+        delay = min(self._most, FIRST * FACTOR ** min(self._failures, 40))
         self._failures += 1
         return delay * self._rng.uniform(1 - JITTER, 1 + JITTER)

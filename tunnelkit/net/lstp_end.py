@@ -32,6 +32,8 @@ _log = Logger()
 
 MAX_FURTHER = 15
 """Further connections that an end accepts for one tunnel."""
+_MOST_DISTRUST = 2.0
+"""Longest wait after strangers: who keeps sending them must not keep the others waiting long."""
 _JOIN_TIMEOUT = 20.0
 """Seconds for the two ends of a further connection to find each other."""
 
@@ -66,7 +68,7 @@ class LstpEnd(DiallingEnd):
         super().__init__(shared, context, tunnel, on_ready)
         self.settings = settings
         self._rendezvous = rendezvous
-        self._distrust = Backoff()
+        self._distrust = Backoff(most=_MOST_DISTRUST)
         self._penalty = 0.0
 
     async def attempt(self) -> bool:
