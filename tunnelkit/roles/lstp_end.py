@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from twisted.application.service import IService
 
 from tunnelkit import __version__
 from tunnelkit.core.lstp_mux import MuxConfig
 from tunnelkit.net.lstp_end import EndSettings, LstpEnd
-from tunnelkit.net.lstp_meeting import LstpParty, LstpRendezvous
+from tunnelkit.net.lstp_meeting import InHouseRendezvous, LstpParty, LstpRendezvous
 from tunnelkit.net.via import Hop
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
+from tunnelkit.roles.lstp_middle import LstpMiddleConfig, LstpMiddleService
 from tunnelkit.wire.lstp import derive_common
 
 
@@ -21,8 +23,8 @@ class LstpEndConfig(EndConfig):
 
     role: str
     """``client-end``, ``server-end`` or ``both``."""
-    middle: tuple[str, int]
-    """Host and port at which the ends meet."""
+    middle: tuple[str, int] | LstpMiddleConfig
+    """Host and port at which the ends meet, or a middle in this process (row L9)."""
     tunnel: str
     """The tunnel's name; with the identity's secret it makes the rendezvous id."""
     via: tuple[Hop, ...] | None = ()
@@ -40,7 +42,6 @@ class LstpEndService(EndService):
 
     def __init__(self, reactor: Any, role: str, config: LstpEndConfig) -> None:
         super().__init__(reactor, role, config, config.tunnel)
-        way = WayOut(reactor, config.via, "middle", config.middle)
         party = LstpParty(
             derive_common(config.identity.rendezvous_secret, config.tunnel),
             config.identity.name,
@@ -52,12 +53,23 @@ class LstpEndService(EndService):
             MuxConfig(max_channels=config.max_channels, software=f"tunnelkit/{__version__}"),
             config.connections,
         )
+        rendezvous, whereto = self._meeting_place(config, party)
         end = LstpEnd(
             self.shared,
-            LstpRendezvous(self.shared, way, party),
+            rendezvous,
             self.context,
             settings,
             self.tunnel,
             self.told_ready,
         )
-        self.run(end, f"tunnel {config.tunnel} at {way.describe()}")
+        self.run(end, f"tunnel {config.tunnel} at {whereto}")
+
+    def _meeting_place(self, config: LstpEndConfig, party: LstpParty) -> tuple[LstpRendezvous, str]:
+        """How to meet the other end, and that in words."""
+        if isinstance(config.middle, LstpMiddleConfig):
+            middle = LstpMiddleService(self.shared.reactor, "", config.middle)
+            IService(middle).setServiceParent(self)
+            rendezvous = InHouseRendezvous(self.shared, middle.factory, party)
+            return rendezvous, f"its own middle, listening on {middle.addresses}"
+        way = WayOut(self.shared.reactor, config.via, "middle", config.middle)
+        return LstpRendezvous(self.shared, way, party), way.describe()

@@ -56,6 +56,7 @@ class LstpMiddleService(Service):
     """One running middle; its ports are bound when it is made (`ConfigError` if one is taken)."""
 
     def __init__(self, reactor: Any, name: str, config: LstpMiddleConfig) -> None:
+        """``name``: the role for the ready line; empty: part of another role, which says so."""
         self._reactor = reactor
         self._role = name
         lobby = Lobby(
@@ -81,16 +82,20 @@ class LstpMiddleService(Service):
             self._close_listeners()
             raise
 
+    @property
+    def addresses(self) -> str:
+        """Where it listens, and where partners are looked for that are not here."""
+        return ", ".join(listener.address for listener in self._listeners) + self._next
+
     def startService(self) -> None:
         """Say that the middle is there."""
         Service.startService(self)
-        addresses = ", ".join(listener.address for listener in self._listeners)
-        _log.info(
-            "READY {role}: listening on {addresses}{next}",
-            role=self._role,
-            addresses=addresses,
-            next=self._next,
-        )
+        if self._role:
+            _log.info(
+                "READY {role}: listening on {addresses}",
+                role=self._role,
+                addresses=self.addresses,
+            )
 
     def stopService(self) -> Deferred[None]:
         """Take nobody new; fires when the pairs have ended, after `GRACE` seconds at most."""

@@ -40,12 +40,11 @@ LONGEST_TOKEN = 1024
 def lstp_middle_config(settings: Settings) -> LstpMiddleConfig:
     """The configuration of ``twistd lstp-middle``."""
     settings.required("listen", "HOST:PORT on which ends are awaited, e.g. 0.0.0.0:7000")
-    listen = tuple(given.parsed(parse_listen) for given in settings.all("listen"))
     name, following = settings.one("name"), settings.one("next")
     if following is None and settings.all("via"):
         settings.all("via")[0].wrong("there is nowhere to go", "--next HOST:PORT as well")
     return LstpMiddleConfig(
-        listen=listen,
+        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
         name=name.parsed(to_name) if name else to_name(socket.gethostname() or "middle"),
         admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
         admission_token=admission_token(settings),
@@ -62,7 +61,6 @@ def lstp_end_config(settings: Settings, role: str, needs_rules: bool = True) -> 
 
     With ``needs_rules`` an end that serves has to have an ``allow`` rule.
     """
-    middle = settings.required("middle", "HOST:PORT of the middle, e.g. middle.example:7000")
     tunnel = settings.required("tunnel", "NAME, the same at both ends")
     end = end_parts(settings)
     role = BOTH if settings.flag("both") else role
@@ -70,13 +68,30 @@ def lstp_end_config(settings: Settings, role: str, needs_rules: bool = True) -> 
         require_rule(settings)
     return LstpEndConfig(
         role=role,
-        middle=middle.parsed(parse_host_port),
+        middle=meeting_place(settings, end["identity"].name),
         tunnel=tunnel.parsed(to_tunnel_name),
         via=proxies(settings),
         admission_token=admission_token(settings),
         connections=count(settings, "connections", 1, 1, 16),
         max_channels=count(settings, "max-channels", 1024, 1, 65_536),
         **end,
+    )
+
+
+def meeting_place(settings: Settings, name: str) -> tuple[str, int] | LstpMiddleConfig:
+    """The middle to dial, or the one that this end is itself (row L9)."""
+    own = settings.all("listen")
+    if not own:
+        expected = "HOST:PORT of the middle, e.g. middle.example:7000 (or --listen to be one)"
+        return settings.required("middle", expected).parsed(parse_host_port)
+    for other in ("middle", "via"):
+        if given := settings.all(other):
+            given[0].wrong("this end is its own middle", f"--listen or --{other}, not both")
+    return LstpMiddleConfig(
+        listen=tuple(given.parsed(parse_listen) for given in own),
+        name=f"{name}-middle",
+        admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
+        admission_token=admission_token(settings),
     )
 
 

@@ -78,11 +78,20 @@ class LstpEndOptions(DiallingEndOptions):
     synopsis = "--middle HOST:PORT --tunnel NAME --identity FILE --peer NAME [options]"
     flags = RoleOptions.flags | {"both"}
     compData = usage.Completions(
-        multiUse=sorted(DiallingEndOptions.repeatable),
+        multiUse=sorted(DiallingEndOptions.repeatable | {"listen", "admit"}),
         optActions={**_FILES, "via-password-file": FILE, "admission-token-file": FILE},
     )
 
+    repeatable = DiallingEndOptions.repeatable | {"listen", "admit"}
+
     opt_middle = option("middle", "HOST:PORT of the middle at which the two ends meet")
+    opt_listen = option(
+        "listen",
+        "HOST:PORT, instead of --middle: be the middle too, where the other end dials; repeatable",
+    )
+    opt_admit = option(
+        "admit", "NETWORK from which the other end may come then (default: all); repeatable"
+    )
     opt_tunnel = option("tunnel", "NAME of the tunnel, the same at both ends")
     opt_admission_token_file = option(
         "admission-token-file", "FILE with the token that the middle asks for"
