@@ -73,6 +73,7 @@ class LstpMux(DatagramActions):
 
     header_size = HEADER_SIZE
     max_frame = lstp.MAX_DATA
+    addressed_datagrams = False
 
     def __init__(
         self,

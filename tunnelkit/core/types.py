@@ -276,6 +276,9 @@ class DatagramMux(Mux, Protocol):
       ``source`` B and ``destination`` A.
     """
 
+    addressed_datagrams: bool
+    """Every datagram carries both addresses, and the flow of each is 0."""
+
     def open_datagrams(self, now: float, destination: str = "udp:*") -> int:
         """A flow for one local peer's datagrams; raises like `open`.
 

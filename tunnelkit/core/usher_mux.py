@@ -49,6 +49,7 @@ class UsherMux(UsherReceiver):
 
     header_size = HEADER_SIZE
     max_frame = usher.MAX_DATA
+    addressed_datagrams = True
 
     def __init__(
         self, version: Version, config: UsherConfig, now: float, *, budget: Budget | None = None

@@ -12,13 +12,14 @@ take waits in `Channel.queue`, whose length the mux's credit bounds.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import attrs
 
 from tunnelkit.errors import Code
 
 if TYPE_CHECKING:
+    from tunnelkit.net.request import Request
     from tunnelkit.net.session import Session
 
 END = -1
@@ -49,6 +50,14 @@ class LocalSide(Protocol):
 
     def reset(self, code: Code, reason: str) -> None:
         """The channel ended early; the application must be able to tell (rule X11)."""
+
+
+@runtime_checkable
+class AcceptingSide(Protocol):
+    """The side of a channel by which the far side listens for this end."""
+
+    def accepted(self, request: Request) -> None:
+        """The far side has accepted a connection: `Request.attach` or `Request.refuse`."""
 
 
 @attrs.frozen

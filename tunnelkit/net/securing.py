@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from tunnelkit.core.lstp_setup import Refused, Verified
-from tunnelkit.core.types import Mux
+from tunnelkit.core.types import TunnelMux
 from tunnelkit.errors import (
     AuthError,
     Code,
@@ -58,7 +58,7 @@ class Meeting(Protocol):
         """The dialogue to speak once the certificate is known; None: the certificate is enough."""
 
 
-MakeMux = Callable[[bool, bytes, float], Mux]
+MakeMux = Callable[[bool, bytes, float], TunnelMux]
 """``(master, alpn, now)`` -> mux; ``alpn`` is what TLS agreed on, empty if nothing."""
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -22,12 +23,17 @@ from twisted.logger import Logger
 
 from tunnelkit.core import types as t
 from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
-from tunnelkit.net.channel import END, Channel, ChannelRecord, LocalSide
+from tunnelkit.net.channel import END, AcceptingSide, Channel, ChannelRecord, LocalSide
+from tunnelkit.net.datagrams import Datagrams
+from tunnelkit.net.flow import ChannelFlow
 from tunnelkit.net.link import SecureLink
+from tunnelkit.net.request import Request as Request
 from tunnelkit.net.shared import BATCH_SIZE, Shared
 
 _SMALL_FRAME = 16 * 1024
 _LARGE_FRAME = 256 * 1024
+_EARLY_DATAGRAMS = 64
+"""Datagrams that are kept for a flow that has not been answered yet."""
 
 _log = Logger()
 
@@ -48,51 +54,6 @@ class SessionOwner(Protocol):
         """For the access log."""
 
 
-class Request:
-    """A channel that the far side wants, until it has been answered."""
-
-    __slots__ = ("_session", "channel", "destination", "early", "finished", "on_gone", "peer")
-
-    def __init__(self, session: Session, channel: int, destination: str) -> None:
-        self._session: Session | None = session
-        self.channel = channel
-        self.peer = session.peer
-        """Verified name of the end that asks."""
-        self.destination = destination
-        self.early: list[bytes] = []
-        """What the far application has sent already; bounded by the channel's credit."""
-        self.finished = False
-        """That is all it sends."""
-        self.on_gone: Callable[[], None] | None = None
-        """Called if the far side gives up before the answer; a dial in flight can be ended."""
-
-    @property
-    def gone(self) -> bool:
-        """Nobody waits for an answer any more."""
-        return self._session is None
-
-    def attach(self, side: LocalSide, bound: str) -> Channel | None:
-        """The destination is connected: it is ``side``. None, and the side reset, if gone."""
-        session, self._session = self._session, None
-        if session is None:
-            side.reset(Code.RESET, "the far side gave up")
-            return None
-        return session.accept(self, side, bound)
-
-    def refuse(self, code: Code, reason: str) -> None:
-        """The destination cannot be had."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.refuse(self, code, reason)
-
-    def abandoned(self) -> None:
-        """The far side gave up, or the session ended."""
-        if self._session is not None:
-            self._session = None
-            if self.on_gone is not None:
-                self.on_gone()
-
-
 class Session:
     """Channels of one tunnel connection.
 
@@ -101,7 +62,7 @@ class Session:
     """
 
     def __init__(
-        self, shared: Shared, link: SecureLink, mux: t.Mux, peer: str, owner: SessionOwner
+        self, shared: Shared, link: SecureLink, mux: t.TunnelMux, peer: str, owner: SessionOwner
     ) -> None:
         self.link = link
         self.mux = mux
@@ -113,6 +74,7 @@ class Session:
         self.bytes_received = 0
         self._shared = shared
         self.clock: Callable[[], float] = shared.reactor.seconds
+        self.datagrams = Datagrams(self)
         self._owner = owner
         self._channels: dict[int, Channel] = {}
         self._openings: dict[int, Deferred[str]] = {}
@@ -134,8 +96,7 @@ class Session:
             t.ChannelOpened: self.channel_opened,
             t.ChannelEnded: self.channel_ended,
             t.Draining: self._on_draining,
-            # Whoever maps datagrams to sockets takes this over.
-            t.Datagram: lambda event: None,
+            t.Datagram: self._on_datagram,
             t.TunnelEnded: self._on_tunnel_ended,
         }
 
@@ -161,9 +122,24 @@ class Session:
         the side has been reset then. What the application sends before travels
         with the request.
         """
+        return self._open(destination, side, lambda now: self.mux.open(destination, now))
+
+    def open_accepted(self, listener: Channel, origin: str, side: LocalSide) -> Deferred[str]:
+        """Hand a connection to the far side that was accepted for it here, otherwise as `open`.
+
+        ``listener`` is the channel by which it has this end listen, ``origin`` the client.
+        """
+        number = listener.id
+        return self._open(
+            listener.destination, side, lambda now: self.mux.open_accepted(number, origin, now)
+        )
+
+    def _open(
+        self, destination: str, side: LocalSide, ask: Callable[[float], int]
+    ) -> Deferred[str]:
         opening: Deferred[str] = Deferred()
         try:
-            number = self.mux.open(destination, self.clock())
+            number = ask(self.clock())
         except ProtocolError as error:
             code = getattr(error, "code", Code.INTERNAL)
             side.reset(code, str(error))
@@ -192,7 +168,24 @@ class Session:
         self.flush(channel)
         self._dispatch(events)
         self._want_pump()
+        if isinstance(side, ChannelFlow) and request.early_datagrams:
+            early, request.early_datagrams = request.early_datagrams, []
+            self._shared.poller.after_batch(partial(_deliver_early, side, early))
         return channel
+
+    def send_datagram(
+        self,
+        flow: int,
+        source: tuple[str, int],
+        destination: tuple[str, int],
+        data: bytes | memoryview,
+    ) -> bool:
+        """Send one datagram, see `DatagramMux.send_datagram`."""
+        sent = self.mux.send_datagram(flow, source, destination, data, self.clock())
+        if sent:
+            self.bytes_sent += len(data)
+            self._want_pump()
+        return sent
 
     def refuse(self, request: Request, code: Code, reason: str) -> None:
         """`Request.refuse` ends here."""
@@ -203,6 +196,14 @@ class Session:
         )
         self._owner.channel_ended(record)
         self._want_pump()
+
+    def request(self, request: Request) -> None:
+        """The far side wants something; somebody answers."""
+        self._owner.channel_requested(request)
+
+    def record(self, record: ChannelRecord) -> None:
+        """A flow without a channel is over."""
+        self._owner.channel_ended(record)
 
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset one channel on both sides."""
@@ -442,17 +443,42 @@ class Session:
             channel.side.finish()
 
     def _on_requested(self, event: t.ChannelRequested) -> None:
-        request = Request(self, event.channel, event.destination)
+        listener = self._channels.get(event.listener) if event.listener else None
+        destination = event.destination if listener is None else listener.destination
+        request = Request(self, event.channel, destination, listener, event.origin)
         self._requests[event.channel] = request
-        self._unasked.append(request)
+        if event.listener and (listener is None or not isinstance(listener.side, AcceptingSide)):
+            request.refuse(Code.NO_SUCH_SERVICE, "nobody listens any more")
+        else:
+            self._unasked.append(request)
+
+    def _on_datagram(self, event: t.Datagram) -> None:
+        self.bytes_received += len(event.data)
+        if not event.flow:
+            self.datagrams.received(event)
+            return
+        channel = self._channels.get(event.flow)
+        if channel is None:
+            request = self._requests.get(event.flow)
+            if request is not None and len(request.early_datagrams) < _EARLY_DATAGRAMS:
+                # Of a request the far address is where it is to go.
+                request.early_datagrams.append((event.destination, bytes(event.data)))
+        elif isinstance(channel.side, ChannelFlow):
+            remote = event.destination if channel.inbound else event.source
+            channel.side.received(remote, event.data)
 
     def _ask(self) -> None:
         # The mux is ahead of the events it has reported: what it received behind a request may
         # have ended it already, so nobody is asked before all of them are known.
         unasked, self._unasked = self._unasked, []
         for request in unasked:
-            if not request.gone:
+            listener = request.listener
+            if request.gone:
+                continue
+            if listener is None:
                 self._owner.channel_requested(request)
+            elif isinstance(listener.side, AcceptingSide):
+                listener.side.accepted(request)
 
     def channel_opened(self, event: t.ChannelOpened) -> None:
         """A channel asked for here is connected."""
@@ -501,6 +527,7 @@ class Session:
         # Not here: this may have been caused from within the pump.
         self.up = False
         self._ended = event
+        self.datagrams.over(event.code or Code.SHUTDOWN, event.reason)
         self._shared.poller.after_batch(self._finish)
 
     def _finish(self) -> None:
@@ -528,3 +555,8 @@ class Session:
         if channel is not None:
             _log.warn("Closing a channel to {to}: too much data waits", to=channel.destination)
             self.abort(channel, Code.LIMIT, "too much data is waiting for applications")
+
+
+def _deliver_early(flow: ChannelFlow, early: list[tuple[tuple[str, int], bytes]]) -> None:
+    for remote, data in early:
+        flow.received(remote, memoryview(data))

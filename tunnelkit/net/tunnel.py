@@ -24,6 +24,7 @@ from zope.interface import implementer
 from tunnelkit.errors import ChannelRefused, Code
 from tunnelkit.interfaces import ITunnel
 from tunnelkit.net.channel import ChannelRecord, LocalSide
+from tunnelkit.net.flow import DatagramSink, Flow, Remote
 from tunnelkit.net.protocol_side import ChannelEndpoint, ChannelTransport, TunnelAddress
 from tunnelkit.net.session import Request, Session
 from tunnelkit.net.shared import Shared
@@ -125,6 +126,12 @@ class Tunnel:
             self._waiting.append(waiting)
             waiting.timer = self._shared.reactor.callLater(OPEN_PATIENCE, waiting.give_up)
         return waiting.done
+
+    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> Flow | None:
+        """A flow of datagrams of the local peer at ``near``, see `Datagrams.open`; None while
+        the tunnel is down."""
+        session = self._pick()
+        return None if session is None else session.datagrams.open(destination, near, sink)
 
     def _pick(self) -> Session | None:
         """The session to open the next channel on: the newest peer's least busy one."""
