@@ -90,12 +90,12 @@ class Display:
         return file
 
     def wait_for_windows(self, *titles: str) -> None:
-        """Until exactly these programs are shown (none: until nothing is)."""
+        """Until exactly these windows are shown (none: until nothing is)."""
         deadline = time.monotonic() + 20
         while True:
             tree = self.run("xwininfo", "-root", "-tree")
-            seen = {title for title in ("xterm", "xeyes", "xclock") if f'"{title}"' in tree}
-            if seen == set(titles):
+            shown = all(f'"{title}": (' in tree for title in titles)
+            if shown if titles else "0 children" in tree:
                 return
             assert time.monotonic() < deadline, tree
 
@@ -144,41 +144,55 @@ class ShownDisplay:
         return sum(CHANNEL_IN in line for line in self.far.process.lines)
 
 
-StartTunnel = Callable[..., ShownDisplay]
+Show = Callable[..., ShownDisplay]
+"""See `show_display`; the first three arguments are given."""
 
 
-def lstp(
+def lstp(processes: Processes, start: Callable[..., Role]) -> tuple[Role, Role]:
+    """A server end and a client end that meet."""
+    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
+    server = start("server", "lstp-server-end", *meeting(middle))
+    return server, start("client", "lstp-client-end", *meeting(middle))
+
+
+def usher(processes: Processes, start: Callable[..., Role]) -> tuple[Role, Role]:
+    """A gate and a portal that has dialled it."""
+    gate = start("server", "usher-gate", "--listen", "127.0.0.1:0")
+    return gate, start("client", "usher-portal", "--gate", gate.address("listening on"))
+
+
+TRANSPORTS = {"lstp": lstp, "usher": usher}
+"""How to start the two ends of a tunnel of each kind; the server first."""
+
+
+def show_display(
     processes: Processes,
     identities: Identities,
+    transport: str,
     allow: str,
     *,
     to: str = "",
     reverse: bool = False,
-    far_environment: dict[str, str],
+    far: dict[str, str],
 ) -> ShownDisplay:
-    """A display shown through an LSTP tunnel; ``reverse``: the server end is the display."""
-    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
-    display = Display(f":{free_display()}", processes.directory / "near", processes.directory)
-    near_options = ["--x11", f"{display.number}{to}"]
-    far_options = ["--allow", allow]
-    if reverse:
-        near_options += ["--allow", "tcp:127.0.0.1:1"]
+    """A display that a tunnel shows where the rule ``allow`` and the environment ``far`` are.
 
-    def start(role: str, name: str, peer: str, options: list[str], env: dict[str, str]) -> Role:
+    The client is the display, and with ``reverse`` the server; ``to`` stands behind its number.
+    """
+    display = Display(f":{free_display()}", processes.directory / "near", processes.directory)
+    # A server does not start without a rule, needed or not.
+    is_display = ["--x11", f"{display.number}{to}", "--allow", "tcp:127.0.0.1:1"]
+    display_name = "server" if reverse else "client"
+
+    def start(name: str, role: str, *options: object) -> Role:
+        here = name == display_name
         return processes.role(
-            role, *meeting(middle), "--identity", identities(name), "--peer", peer, *options,
-            env=env,
+            role, *options, "--identity", identities(name),
+            "--peer", "server" if name == "client" else "client",
+            *(is_display if here else ("--allow", allow)),
+            env={"XAUTHORITY": str(display.authority)} if here else far,
         )  # fmt: skip
 
-    near_environment = {"XAUTHORITY": str(display.authority)}
-    if reverse:
-        near = start("lstp-server-end", "server", "client", near_options, near_environment)
-        far = start("lstp-client-end", "client", "server", far_options, far_environment)
-    else:
-        far = start("lstp-server-end", "server", "client", far_options, far_environment)
-        near = start("lstp-client-end", "client", "server", near_options, near_environment)
-    return ShownDisplay(display, near, far)
-
-
-TRANSPORTS: dict[str, StartTunnel] = {"lstp": lstp}
-"""How to start a tunnel of each kind with a display at one end."""
+    server, client = TRANSPORTS[transport](processes, start)
+    near_role, far_role = (server, client) if reverse else (client, server)
+    return ShownDisplay(display, near_role, far_role)
