@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROLES = ("lstp-middle", "lstp-client-end", "lstp-server-end")
+ROLES = ("lstp-middle", "lstp-client-end", "lstp-server-end", "usher-gate", "usher-portal")
 TWISTD = "from twisted.scripts.twistd import run; run()"
 SOURCE = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 PACKAGES = ("tunnelkit", "twisted")
