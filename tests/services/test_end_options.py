@@ -74,6 +74,7 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
             *("--via-password-file", str(password), "--admission-token-file", str(token)),
             *("--socks", "1080", "--socks", "[::1]:1081", "--socks-auth-file", str(users)),
             *("--forward", "8080=tcp:web:80", "--forward", "127.0.0.2:8000-8001=web:80-81"),
+            *("--x11", "10", "--x11", "11=:1"),
             *("--allow", "tcp:127.0.0.1:9000", "--allow", "tcp:*.example:80,443"),
             *("--from", "127.0.0.0/8", "--crl", str(keys / "revoked.crl"), "--both"),
             *("--connections", "3", "--max-channels", "20"),
@@ -86,7 +87,8 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
     assert config.via[0].password == "hush"
     assert config.admission_token == "in"
     names = [front_end.name for front_end, _ in config.front_ends]
-    assert names == ["socks", "socks", "forward", "forward"]
+    assert names == ["socks", "socks", "forward", "forward", "x11", "x11"]
+    assert config.front_ends[5][1].destination == "x11::1"
     assert config.front_ends[1][1].users == {"me": "secret"}
     assert len(config.front_ends[3][1]) == 2
     assert len(config.rules) == 2
@@ -136,6 +138,9 @@ def test_an_end_that_serves_needs_a_rule(refusal: Refusal, needed: list[str]) ->
         ("forward", "8080"),
         ("forward", "8080=web"),
         ("forward", "8000-8002=tcp:web:80-81"),
+        ("x11", "desk"),
+        ("x11", "60000"),
+        ("x11", "10=desk"),
         ("allow", "web:80"),
         ("allow", "tcp:web"),
         ("from", "everywhere"),
