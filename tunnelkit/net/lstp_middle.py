@@ -225,8 +225,8 @@ class LstpMiddleFactory(Factory):
         _log.info(
             "Pair {pair} begins: {first} and {second}",
             pair=paired.number,
-            first=first.carrier.far_address,
-            second=second.carrier.far_address,
+            first=first.carrier.far_address or "this process",
+            second=second.carrier.far_address or "this process",
         )
         paired.relay = join(
             self._poller,

@@ -72,7 +72,7 @@ class LstpMiddleService(Service):
         if config.next_middle is not None:
             way = WayOut(reactor, config.via, "next middle", config.next_middle)
         self.factory = LstpMiddleFactory(reactor, lobby, admit=config.admit, next_middle=way)
-        self._next = f"; next is the {way.describe()}" if way is not None else ""
+        self._next = f"; {way.describe()}" if way is not None else ""
         self._listeners: list[Listener] = []
         own = Policy().own
         try:
