@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, NotAuthorized
 from tunnelkit.frontends.resolve import Resolver, SystemResolver, interleaved
 from tunnelkit.net.channel import LocalSide
+from tunnelkit.net.flow import DatagramSink, Flow
 from tunnelkit.net.poll import Poller
 from tunnelkit.net.socket_side import SocketSide
 from tunnelkit.net.sockets import connect_tcp, connect_unix, format_address
@@ -78,6 +79,9 @@ class ChannelRequest(Protocol):
 
     def attach(self, side: LocalSide, bound: str) -> object:
         """Answer: connected; ``bound`` is the socket's own address."""
+
+    def attach_flow(self, sink: DatagramSink) -> Flow:
+        """Answer a request for ``udp``: ``sink`` takes the datagrams."""
 
     def refuse(self, code: Code, reason: str) -> object:
         """Answer: no."""

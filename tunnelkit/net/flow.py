@@ -69,6 +69,17 @@ class Flow:
             self.sink.flow_ended(code, reason)
 
 
+class FlowRequest(Protocol):
+    """The far side begins a flow."""
+
+    @property
+    def peer(self) -> str:
+        """Verified name of who asks."""
+
+    def attach_flow(self, sink: DatagramSink) -> Flow:
+        """Accept it: ``sink`` takes the datagrams. Those that are here already come after this."""
+
+
 class ChannelFlow(Flow):
     """A flow that has a channel of its own; the `LocalSide` of that channel."""
 

@@ -70,6 +70,7 @@ class Tunnel:
         self._services: dict[str, IProtocolFactory] = {}
         self._waiting: list[_Waiting] = []
         self._up: list[Deferred[Tunnel]] = []
+        self._watching: list[Callable[[Session], None]] = []
 
     # -- ITunnel ----------------------------------------------------------
 
@@ -163,6 +164,18 @@ class Tunnel:
         up, self._up = self._up, []
         for done in up:
             done.callback(self)
+        for came in list(self._watching):
+            came(session)
+
+    def watch(self, came: Callable[[Session], None]) -> None:
+        """Call ``came`` with each session, those that are up and each one to come."""
+        self._watching.append(came)
+        for session in self.sessions:
+            came(session)
+
+    def unwatch(self, came: Callable[[Session], None]) -> None:
+        """Call it no more."""
+        self._watching.remove(came)
 
     def remove(self, session: Session) -> None:
         """A session takes no more channels: it drains, or is over."""

@@ -25,13 +25,57 @@ def connect_udp(decision: Decision) -> socket.socket:
     return _opened(decision, "sendto")
 
 
-def _opened(decision: Decision, action: str) -> socket.socket:
+def open_udp(decision: Decision) -> socket.socket:
+    """A non-blocking socket of the decision's family, to use with `send_udp`.
+
+    The kernel chooses its port at random, with the first datagram. It takes datagrams from
+    anybody, so whoever reads has to look at where they come from (X18). Raises `DialError`.
+    """
+    _demand(decision, "sendto")
+    try:
+        sock = socket.socket(_family(decision), socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    except OSError as error:
+        raise _dial_error(decision, error) from None
+    return sock
+
+
+def send_udp(sock: socket.socket, decision: Decision, data: bytes | memoryview) -> None:
+    """Send one datagram to the decision's address and port.
+
+    Raises `DialError`, and BlockingIOError if the kernel has no room for it now.
+    """
+    _demand(decision, "sendto")
+    try:
+        sock.sendto(data, (decision.address, decision.port))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise _dial_error(decision, error) from None
+
+
+def _demand(decision: Decision, action: str) -> None:
     if decision.action != action or decision.protocol != "udp":
         raise LocalProtocolError(
             f"a decision for {decision.action} {decision.protocol} used for {action} udp"
         )
+
+
+def _family(decision: Decision) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in decision.address else socket.AF_INET
+
+
+def _dial_error(decision: Decision, error: OSError) -> DialError:
+    where = format_address((decision.address, decision.port))
+    return DialError(f"{where}: {error.strerror or error}", hop=where, code=code_of(error))
+
+
+def _opened(decision: Decision, action: str) -> socket.socket:
+    _demand(decision, action)
     address = (decision.address, decision.port)
-    family = socket.AF_INET6 if ":" in decision.address else socket.AF_INET
+    family = _family(decision)
     sock = None
     try:
         sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -45,8 +89,8 @@ def _opened(decision: Decision, action: str) -> socket.socket:
     except OSError as error:
         if sock is not None:
             sock.close()
-        where, why = format_address(address), error.strerror or str(error)
         if action == "bind":
+            where, why = format_address(address), error.strerror or str(error)
             raise BindError(f"cannot listen on UDP {where}: {why}", code_of(error)) from None
-        raise DialError(f"{where}: {why}", hop=where, code=code_of(error)) from None
+        raise _dial_error(decision, error) from None
     return sock
