@@ -281,7 +281,9 @@ def main() -> None:
     options = parser.parse_args()
     address = options.host, options.port
     if options.load == "serve":
-        Target(listen(*address), Counter(options.counter)).serve_forever()
+        target = Target(listen(*address), Counter(options.counter))
+        print("serving", flush=True)
+        target.serve_forever()
     elif options.load == "send":
         send_bulk(address, options.seconds, options.streams)
     else:

@@ -6,6 +6,7 @@ which kind it is.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -97,7 +98,9 @@ def lstp_middle(running: Running, number: int = 0) -> Role:
     return running.at(running.lab.internet).role("lstp-middle", "--listen", where)
 
 
-def start_lstp(running: Running, allow: Sequence[str], forwards: Sequence[str]) -> Crossing:
+def start_lstp(
+    running: Running, allow: Sequence[str], forwards: Sequence[str], connections: int = 1
+) -> Crossing:
     """Server end - SOCKS 5 - middle - CONNECT - client end."""
     lab = running.lab
     middle = lstp_middle(running)
@@ -109,9 +112,11 @@ def start_lstp(running: Running, allow: Sequence[str], forwards: Sequence[str]) 
     near = running.at(lab.company_b).role(
         "lstp-client-end",
         *lstp_options(running, lab.company_b, "laptop", "office"),
-        *("--socks", "0", *ports),
+        *("--socks", "0", "--connections", connections, *ports),
     )
     return Crossing(near, far, (middle,))
 
 
 CROSSINGS: dict[str, Start] = {"lstp": start_lstp}
+PARALLEL: dict[str, Start] = {"lstp": functools.partial(start_lstp, connections=4)}
+"""The same, spread over several connections where that kind of tunnel can do it."""

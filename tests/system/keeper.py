@@ -48,9 +48,13 @@ def wait_for(processes: list[int], seconds: float) -> None:
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             descriptor = os.pidfd_open(process)
-            left = max(0.0, deadline - time.monotonic())
-            select.select([descriptor], [], [], left)
+            wait_for_end(descriptor, max(0.0, deadline - time.monotonic()))
             os.close(descriptor)
+
+
+def wait_for_end(process: int, seconds: float) -> None:
+    """Wait until the process behind a pidfd has ended, or so long."""
+    select.select([process], [], [], seconds)
 
 
 def clear(directory: str, namespaces: set[int], grace: float = GRACE) -> list[str]:

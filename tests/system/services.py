@@ -78,7 +78,7 @@ def start_services(processes: PlacedProcesses) -> Services:
     )
     counter = processes.directory / "received"
     address = ("serve", WIKI, 9000, "--counter", counter)
-    processes.start("traffic", sys.executable, traffic.__file__, *address)
+    processes.start("traffic", sys.executable, traffic.__file__, *address, ready="serving")
     repository, commit = _make_repository(processes, pages)
     return Services(processes, pages, _start_sshd(processes), repository, commit)
 
