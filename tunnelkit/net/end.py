@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -201,6 +202,8 @@ class TunnelSession:
 
 
 def _is_quiet(result: Any) -> bool:
+    """Whether a task ended as tasks may: done, told to stop, or failed for a known reason."""
     return result is None or bool(
-        getattr(result, "check", None) and result.check(CancelledError, TunnelkitError)
+        getattr(result, "check", None)
+        and result.check(CancelledError, ConnectingCancelledError, TunnelkitError)
     )
