@@ -14,8 +14,8 @@ import pytest
 
 from tests.acceptance.processes import Identities, Processes
 from tests.acceptance.test_roles_start_and_stop import refused_start
+from tests.acceptance.tunnels import Transport
 from tests.acceptance.x11 import (
-    TRANSPORTS,
     Display,
     Show,
     XServer,
@@ -28,10 +28,10 @@ HIDDEN_EXTENSION = b"MIT-SHM"
 GET_INPUT_FOCUS, INTERN_ATOM, GET_ATOM_NAME, QUERY_EXTENSION = 43, 16, 17, 98
 
 
-@pytest.fixture(params=sorted(TRANSPORTS))
-def show(request: pytest.FixtureRequest, processes: Processes, identities: Identities) -> Show:
+@pytest.fixture
+def show(processes: Processes, transport: Transport) -> Show:
     """Starts a tunnel that shows a display; the test runs once over each transport."""
-    return functools.partial(show_display, processes, identities, request.param)
+    return functools.partial(show_display, processes, transport)
 
 
 @pytest.fixture

@@ -42,7 +42,10 @@ class LstpTunnel(RunningTunnel):
 
 
 Transport = Callable[..., RunningTunnel]
-"""``(allow, *options of the client, server=options of the server)``; see `start_tunnel`."""
+"""``(allow, *options of the client, server=options of the server, client_env=variables of its
+environment, server_env=...)``; see `start_tunnel`."""
+
+Environment = dict[str, str] | None
 
 
 def rules(allow: Sequence[str]) -> list[str]:
@@ -59,22 +62,32 @@ def meeting(middle: Role) -> tuple[object, ...]:
 
 
 def start_server_end(
-    processes: Processes, identities: Identities, middle: Role, allow: Sequence[str], *more: object
+    processes: Processes,
+    identities: Identities,
+    middle: Role,
+    allow: Sequence[str],
+    *more: object,
+    env: Environment = None,
 ) -> Role:
     """A server end named ``server`` that allows what is listed, to the peer ``client``."""
     return processes.role(
         "lstp-server-end", *meeting(middle), "--identity", identities("server"),
-        "--peer", "client", *rules(allow), *more,
+        "--peer", "client", *rules(allow), *more, env=env,
     )  # fmt: skip
 
 
 def start_client_end(
-    processes: Processes, identities: Identities, middle: Role, *more: object, wait: bool = True
+    processes: Processes,
+    identities: Identities,
+    middle: Role,
+    *more: object,
+    wait: bool = True,
+    env: Environment = None,
 ) -> Role:
     """A client end named ``client``; ready once its tunnel is up."""
     return processes.role(
         "lstp-client-end", *meeting(middle), "--identity", identities("client"),
-        "--peer", "server", *more, wait=wait,
+        "--peer", "server", *more, wait=wait, env=env,
     )  # fmt: skip
 
 
@@ -84,11 +97,13 @@ def start_tunnel(
     allow: Sequence[str],
     *client: object,
     server: Sequence[object] = (),
+    client_env: Environment = None,
+    server_env: Environment = None,
 ) -> LstpTunnel:
     """Middle and two ends; ``client`` and ``server`` are further options of the ends."""
     middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
-    far = start_server_end(processes, identities, middle, allow, *server)
-    near = start_client_end(processes, identities, middle, *client)
+    far = start_server_end(processes, identities, middle, allow, *server, env=server_env)
+    near = start_client_end(processes, identities, middle, *client, env=client_env)
     return LstpTunnel(client=near, server=far, middle=middle)
 
 
@@ -102,12 +117,13 @@ def start_gate(
     *more: object,
     name: str = "server",
     peers: Sequence[str] = ("client",),
+    env: Environment = None,
 ) -> Role:
     """A gate that takes ``peers`` in and allows what is listed."""
     named = [word for peer in peers for word in ("--peer", peer)]
     return processes.role(
         "usher-gate", "--listen", "127.0.0.1:0", "--identity", identities(name),
-        *named, *rules(allow), *more,
+        *named, *rules(allow), *more, env=env,
     )  # fmt: skip
 
 
@@ -119,11 +135,12 @@ def start_portal(
     name: str = "client",
     peer: str = "server",
     wait: bool = True,
+    env: Environment = None,
 ) -> Role:
     """A portal; ready once its tunnel to the gate at ``gate`` is up."""
     return processes.role(
         "usher-portal", "--gate", gate, "--identity", identities(name), "--peer", peer, *more,
-        wait=wait,
+        wait=wait, env=env,
     )  # fmt: skip
 
 
@@ -133,10 +150,13 @@ def start_usher_tunnel(
     allow: Sequence[str],
     *client: object,
     server: Sequence[object] = (),
+    client_env: Environment = None,
+    server_env: Environment = None,
 ) -> RunningTunnel:
     """Gate and portal; ``client`` are further options of the portal, ``server`` of the gate."""
-    gate = start_gate(processes, identities, allow, *server)
-    portal = start_portal(processes, identities, gate.address("listening on"), *client)
+    gate = start_gate(processes, identities, allow, *server, env=server_env)
+    place = gate.address("listening on")
+    portal = start_portal(processes, identities, place, *client, env=client_env)
     return RunningTunnel(client=portal, server=gate)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import attrs
 
-from tests.acceptance.processes import Identities, Process, Processes, Role
-from tests.acceptance.tunnels import meeting
+from tests.acceptance.processes import Process, Processes, Role
+from tests.acceptance.tunnels import Transport
 
 PACKAGES = Path(__file__).resolve().parents[2] / "scripts" / "test-packages"
 CHANNEL_IN = "channel in "
@@ -148,27 +148,9 @@ Show = Callable[..., ShownDisplay]
 """See `show_display`; the first three arguments are given."""
 
 
-def lstp(processes: Processes, start: Callable[..., Role]) -> tuple[Role, Role]:
-    """A server end and a client end that meet."""
-    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
-    server = start("server", "lstp-server-end", *meeting(middle))
-    return server, start("client", "lstp-client-end", *meeting(middle))
-
-
-def usher(processes: Processes, start: Callable[..., Role]) -> tuple[Role, Role]:
-    """A gate and a portal that has dialled it."""
-    gate = start("server", "usher-gate", "--listen", "127.0.0.1:0")
-    return gate, start("client", "usher-portal", "--gate", gate.address("listening on"))
-
-
-TRANSPORTS = {"lstp": lstp, "usher": usher}
-"""How to start the two ends of a tunnel of each kind; the server first."""
-
-
 def show_display(
     processes: Processes,
-    identities: Identities,
-    transport: str,
+    transport: Transport,
     allow: str,
     *,
     to: str = "",
@@ -180,19 +162,17 @@ def show_display(
     The client is the display, and with ``reverse`` the server; ``to`` stands behind its number.
     """
     display = Display(f":{free_display()}", processes.directory / "near", processes.directory)
-    # A server does not start without a rule, needed or not.
-    is_display = ["--x11", f"{display.number}{to}", "--allow", "tcp:127.0.0.1:1"]
-    display_name = "server" if reverse else "client"
-
-    def start(name: str, role: str, *options: object) -> Role:
-        here = name == display_name
-        return processes.role(
-            role, *options, "--identity", identities(name),
-            "--peer", "server" if name == "client" else "client",
-            *(is_display if here else ("--allow", allow)),
-            env={"XAUTHORITY": str(display.authority)} if here else far,
-        )  # fmt: skip
-
-    server, client = TRANSPORTS[transport](processes, start)
-    near_role, far_role = (server, client) if reverse else (client, server)
-    return ShownDisplay(display, near_role, far_role)
+    options = ("--x11", f"{display.number}{to}")
+    here = {"XAUTHORITY": str(display.authority)}
+    if reverse:
+        # A server does not start without a rule, needed or not.
+        tunnel = transport(
+            ["tcp:127.0.0.1:1"],
+            *("--allow", allow),
+            server=options,
+            client_env=far,
+            server_env=here,
+        )
+        return ShownDisplay(display, tunnel.server, tunnel.client)
+    tunnel = transport([allow], *options, client_env=here, server_env=far)
+    return ShownDisplay(display, tunnel.client, tunnel.server)
