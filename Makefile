@@ -2,12 +2,12 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test system-test check lint format types bench venv dev clean
+.PHONY: help demo test system-test system-test-long check lint format types bench venv dev clean
 
 help:
 	@echo 'make demo         a tunnel on this machine: web server, middle and two ends, with what each sees'
 	@echo 'make test         every check that a change must pass: lint, types, all tests'
-	@echo 'make system-test  two firewalled networks in namespaces; needs root'
+	@echo 'make system-test  two firewalled networks in namespaces; needs root (system-test-long: more of it)'
 	@echo 'make lint         ruff, and its formatter in checking mode'
 	@echo 'make format       rewrite the source in the format that lint asks for'
 	@echo 'make types        mypy'
@@ -27,9 +27,10 @@ test: dev
 	@scripts/install-test-packages
 	@$(MAKE) --no-print-directory lint types check
 
-system-test: dev
-	@scripts/install-test-packages
-	$(PY) -m pytest tests/system $(ARGS)
+system-test system-test-long: dev
+	@[ "$$(id -u)" = 0 ] || { echo 'make $@: run it as root, it makes network namespaces' >&2; exit 2; }
+	@scripts/install-test-packages scripts/test-packages scripts/system-test-packages
+	$(PY) -m pytest tests/system $(if $(findstring long,$@),,-m 'not long') $(ARGS)
 
 check: dev
 	$(PY) -m pytest $(ARGS)

@@ -69,7 +69,7 @@ def ssh_options(services: Services, *more: str) -> list[str]:
 
 def through_socks(crossing: Crossing) -> tuple[str, str]:
     """The option with which ssh reaches its host, which it does not resolve, through SOCKS."""
-    return "-o", f"ProxyCommand=nc -X 5 -x {crossing.socks} %h %p"
+    return "-o", f"ProxyCommand=nc.openbsd -X 5 -x {crossing.socks} %h %p"
 
 
 def test_ssh_through_socks_and_through_a_forward(
