@@ -9,6 +9,7 @@ on at once after a failure, and has one limit for resolving and connecting.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -224,7 +225,9 @@ class _Race:
                 timer.cancel()
         running, self._running = self._running, {}
         for attempt in running.values():
-            attempt.cancel()
+            # One that has connected in this very moment has nothing left to stop.
+            with contextlib.suppress(error.NotConnectingError):
+                attempt.cancel()
 
     def _cancel(self, done: defer.Deferred[IProtocol]) -> None:
         self._finish()

@@ -232,8 +232,8 @@ def _merged(given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 
     from tunnelkit.policy.printable import printable
     from tunnelkit.services.config_file import read_config_file
-    from tunnelkit.services.given import suggestion
     from tunnelkit.services.end_options import LstpEndOptions
+    from tunnelkit.services.given import suggestion
 
     keywords = {_keyword(name): name for name in LstpEndOptions.known() - LstpEndOptions.flags}
     settings: dict[str, list[Any]] = {}
