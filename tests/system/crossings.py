@@ -62,10 +62,19 @@ class Crossing:
         """``HOST:PORT`` of the SOCKS server in company B."""
         return self.near.address("socks")
 
+    @property
+    def resolver(self) -> tuple[str, int]:
+        """Address in company B that answers with the names of company A."""
+        return _split(self.near.address("dns"))
+
     def forward(self, number: int = 0) -> tuple[str, int]:
         """Address in company B of the nth forward."""
-        host, _, port = self.near.address("forward", number).rpartition(":")
-        return host, int(port)
+        return _split(self.near.address("forward", number))
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
 
 
 Start = Callable[[Running, Sequence[str], Sequence[str]], Crossing]
@@ -112,7 +121,7 @@ def start_lstp(
     near = running.at(lab.company_b).role(
         "lstp-client-end",
         *lstp_options(running, lab.company_b, "laptop", "office"),
-        *("--socks", "0", "--connections", connections, *ports),
+        *("--socks", "0", "--dns", "0", "--connections", connections, *ports),
     )
     return Crossing(near, far, (middle,))
 

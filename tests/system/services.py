@@ -21,7 +21,8 @@ TRAFFIC = f"tcp:{WIKI}:9000"
 """Bulk and echo, see bench/traffic.py."""
 HTTP_BY_NAME = f"tcp:{WIKI_NAME}:80@10.1.0.0/24"
 SSH_BY_NAME = f"tcp:{WIKI_NAME}:22@10.1.0.0/24"
-EVERYTHING = (HTTP, SSH, DNS, TRAFFIC, HTTP_BY_NAME, SSH_BY_NAME)
+NAMES = "service:@dns"
+EVERYTHING = (HTTP, SSH, DNS, TRAFFIC, HTTP_BY_NAME, SSH_BY_NAME, NAMES)
 """Rules for an end that lets the other company reach all of it."""
 
 COLOURS = ("#c81e1e", "#1e8c3c", "#1e46c8")

@@ -150,6 +150,11 @@ def test_dig_finds_a_name_that_only_company_a_knows(
     assert WIKI not in here.stdout
     direct = lab.company_b.run([*dig, "+time=1", f"@{RESOLVER}", WIKI_NAME], check=False)
     assert WIKI not in direct.stdout
+    host, port = crossing.resolver
+    for how in ("+notcp", "+tcp"):
+        asked = lab.company_b.run([*dig, how, f"@{host}", "-p", port, WIKI_NAME]).stdout
+        assert asked.split() == [WIKI]
+    # And the resolver itself, like any other server.
     host, port = crossing.forward(FORWARDS.index(DNS))
     asked = lab.company_b.run([*dig, "+tcp", f"@{host}", "-p", port, WIKI_NAME]).stdout
     assert asked.split() == [WIKI]
