@@ -11,11 +11,47 @@ from twisted.internet.defer import Deferred
 from tunnelkit.errors import ChannelRefused, Code
 from tunnelkit.frontends.egress import ChannelRequest
 from tunnelkit.net.channel import END, Channel, LocalSide
+from tunnelkit.net.flow import DatagramSink, Flow, Remote
 from tunnelkit.net.poll import Poller
 from tunnelkit.net.protocol_side import ChannelEndpoint
 from tunnelkit.net.session import Session
 
 _BUFFER = memoryview(bytearray(65536))
+
+
+class FakeFlow(Flow):
+    """One end of a flow whose other end is another of these: `join` them."""
+
+    def __init__(self, sink: DatagramSink) -> None:
+        super().__init__(sink)
+        self.other: FakeFlow | None = None
+        self.waiting: list[tuple[Remote, bytes]] = []
+
+    def join(self, other: FakeFlow) -> None:
+        """From now on what goes in here comes out there, and so the other way."""
+        for one, two in ((self, other), (other, self)):
+            one.other = two
+            for remote, data in one.waiting:
+                two.sink.datagram_received(remote, memoryview(data))
+
+    def send(self, remote: Remote, data: bytes | memoryview) -> bool:
+        if self.over:
+            return False
+        if self.other is None:
+            self.waiting.append((remote, bytes(data)))
+        elif not self.other.over:
+            self.other.sink.datagram_received(remote, memoryview(bytes(data)))
+        return True
+
+    def end(self) -> None:
+        self.ended(None, "")
+        if self.other is not None:
+            self.other.ended(None, "")
+
+    def abort(self, code: Code, reason: str) -> None:
+        self.ended(code, reason)
+        if self.other is not None:
+            self.other.ended(code, reason)
 
 
 class FakeRequest:
@@ -28,6 +64,7 @@ class FakeRequest:
         self.gone = False
         self.answer: Deferred[str] = Deferred()
         self.side: LocalSide | None = None
+        self.flow: FakeFlow | None = None
 
     def attach(self, side: LocalSide, bound: str) -> None:
         assert not self.gone
@@ -39,6 +76,13 @@ class FakeRequest:
         assert not self.gone
         self.gone = True
         self.answer.errback(ChannelRefused(code, reason))
+
+    def attach_flow(self, sink: DatagramSink) -> FakeFlow:
+        assert not self.gone
+        self.gone = True
+        self.flow = FakeFlow(sink)
+        self.answer.callback("")
+        return self.flow
 
     def abandon(self) -> None:
         """The opener gives up."""
@@ -57,7 +101,10 @@ class Pair:
         near.attach(self.near)
 
     def join(self, far: LocalSide) -> None:
-        """The far side is there."""
+        """The far side is there; maybe too late."""
+        if self.near.session is None:
+            far.reset(Code.RESET, "the far side gave up")
+            return
         self.far = Channel(cast(Session, self), 2, far, self.near.destination, True, 0.0)
         far.attach(self.far)
         if self._early:
@@ -72,7 +119,11 @@ class Pair:
 
     def _move(self, channel: Channel) -> None:
         other = self._other(channel)
-        while other is not None and not other.queue and channel.session is not None:
+        if other is not None and other.queue:
+            channel.scheduled = True  # until it has been flushed
+            return
+        channel.scheduled = False  # the side may say once more that it is ready
+        while other is not None and channel.session is not None:
             size = channel.side.pull_into(_BUFFER)
             if size == END:
                 channel.near_finished = other.far_finished = True
@@ -89,10 +140,12 @@ class Pair:
                 return
             if taken < size:
                 other.queue.append(bytes(_BUFFER[taken:size]))
+                channel.scheduled = True
                 return
             if size < len(_BUFFER):
                 break  # like a session: the side says when there is more
-        self._early = channel.scheduled = other is None
+        if other is None:
+            self._early = channel.scheduled = True
 
     def flush(self, channel: Channel) -> None:
         """``channel`` takes data again."""
@@ -125,6 +178,7 @@ class FakeTunnel:
     def __init__(self, acceptor: Callable[[ChannelRequest], object]) -> None:
         self._acceptor = acceptor
         self.opened: list[str] = []
+        self.down = False
 
     def open(self, destination: str, side: LocalSide) -> Deferred[str]:
         self.opened.append(destination)
@@ -149,3 +203,24 @@ class FakeTunnel:
 
     def channel_to(self, destination: str) -> ChannelEndpoint:
         return ChannelEndpoint(self, destination)
+
+    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> Flow | None:
+        self.opened.append(destination)
+        if self.down:
+            return None
+        request = FakeRequest(destination)
+        flow = FakeFlow(sink)
+
+        def attached(bound: str) -> None:
+            assert request.flow is not None
+            flow.join(request.flow)
+            sink.flow_opened()
+
+        def refused(failure: object) -> None:
+            error = getattr(failure, "value", None)
+            assert isinstance(error, ChannelRefused)
+            flow.ended(error.code, error.reason)
+
+        request.answer.addCallbacks(attached, refused)
+        self._acceptor(request)
+        return flow

@@ -1,4 +1,7 @@
-"""Forwards: a port or unix socket here that leads to one destination there (row F2)."""
+"""Forwards: a port or unix socket here that leads to one destination there (row F2).
+
+`tunnelkit.frontends.forward_udp` has those of UDP.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelkit.errors import ChannelClosed, ConfigError
+from tunnelkit.frontends.forward_udp import UdpForward
 from tunnelkit.frontends.listening import ChannelOpener, ListeningService
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.socket_side import SocketSide
@@ -61,20 +65,15 @@ class ForwardFrontEnd:
 
     def parse(self, description: str) -> tuple[ForwardSpec, ...]:
         """One spec for each port; raises `ConfigError`."""
-        specs = parse_forward(description)
-        if specs[0].protocol == UDP:
-            raise ConfigError(
-                f"forward '{printable(description, 80)}': UDP is not forwarded; "
-                "expected a tcp:, unix: or service: destination"
-            )
-        return specs
+        return parse_forward(description)
 
     def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
         """One service for what `parse` gave; raises `ConfigError` if a port is taken."""
         service = MultiService()
         try:
             for spec in config:
-                forward: IService = Forward(reactor, tunnel, policy, spec)
+                make = UdpForward if spec.protocol == UDP else Forward
+                forward: IService = make(reactor, tunnel, policy, spec)
                 forward.setServiceParent(service)
         except ConfigError:
             service.stopService()

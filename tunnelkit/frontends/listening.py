@@ -13,8 +13,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from tunnelkit.net.channel import LocalSide
 from tunnelkit.net.poll import Poller
-from tunnelkit.net.socket_side import SocketSide
 from tunnelkit.net.sockets import Listener, bind_tcp, bind_unix, format_address
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import TCP, UNIX
@@ -27,7 +27,7 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 class ChannelOpener(Protocol):
     """What front ends need of a tunnel."""
 
-    def open(self, destination: str, side: SocketSide) -> Deferred[str]:
+    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
         """Open a channel and join ``side`` to it.
 
         Gives the far socket's own address; fails with `ChannelRefused`, and
@@ -66,7 +66,7 @@ class ListeningService(Service):
     ) -> None:
         """``admits`` says which addresses may enter, as ``option`` has it (default: the policy)."""
         self.poller = Poller.of(reactor)
-        self._policy = policy
+        self.policy = policy
         self._protocol = protocol
         self._on_accept = on_accept
         self._admits = admits or policy.admits
@@ -98,7 +98,7 @@ class ListeningService(Service):
                 with contextlib.suppress(OSError):
                     os.unlink(self.address)
         if self._own:
-            self._policy.listeners.discard(*self._own)
+            self.policy.listeners.discard(*self._own)
             self._own = ()
 
     def _accepted(self, sock: socket.socket, client: tuple[str, int]) -> None:

@@ -1,4 +1,6 @@
-"""The SOCKS server: 4, 4a and 5 with CONNECT, with or without user and password (row F1).
+"""The SOCKS server: 4, 4a and 5 with or without user and password (row F1).
+
+`tunnelkit.frontends.socks_bind` serves BIND, `tunnelkit.frontends.socks_udp` UDP ASSOCIATE.
 
 A client is answered once the far side has really connected, with the code
 that says how it went; from then on its socket is one side of the channel.
@@ -29,12 +31,15 @@ from tunnelkit.core.socks_server import (
     check_against,
 )
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
-from tunnelkit.frontends.listening import ChannelOpener, ListeningService, reset_socket
+from tunnelkit.frontends.listening import ListeningService, reset_socket
+from tunnelkit.frontends.socks_bind import Binding, address_of
+from tunnelkit.frontends.socks_control import Control, SocksTunnel
+from tunnelkit.frontends.socks_udp import Association
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.poll import Poller
 from tunnelkit.net.socket_side import SocketSide
 from tunnelkit.policy.acl import PolicyHolder
-from tunnelkit.policy.destination import TCP, destination_to, parse_destination, parse_listen
+from tunnelkit.policy.destination import TCP, destination_to, parse_listen
 from tunnelkit.policy.printable import printable
 from tunnelkit.wire.socks import Command
 
@@ -42,6 +47,8 @@ _log = Logger()
 
 HANDSHAKES = 1024
 """Clients that have not completed their request, at once; the oldest has to go."""
+SERVED = 256
+"""Clients with a BIND that waits, or with an association; the oldest has to go."""
 READ_SIZE = 4096
 
 
@@ -59,7 +66,7 @@ class Socks(ListeningService):
     """One SOCKS port."""
 
     def __init__(
-        self, reactor: Any, tunnel: ChannelOpener, policy: PolicyHolder, config: SocksConfig
+        self, reactor: Any, tunnel: SocksTunnel, policy: PolicyHolder, config: SocksConfig
     ) -> None:
         ListeningService.__init__(
             self, reactor, policy, TCP, config.address, config.port, self._enter
@@ -67,7 +74,8 @@ class Socks(ListeningService):
         self.tunnel = tunnel
         self.description = f"socks {self.address}"
         """For the role's ready line."""
-        self._reactor = reactor
+        self.reactor = reactor
+        self._serving: dict[Control, None] = {}
         self._check: Check | None = None
         if config.users is not None:
             self._check = check_against(config.users)
@@ -80,19 +88,31 @@ class Socks(ListeningService):
         ListeningService.stopService(self)
         for client in list(self._waiting):
             client.drop()
+        for control in list(self._serving):
+            control.drop()
+
+    def began(self, control: Control) -> None:
+        """A client waits for BIND, or has an association; of too many the oldest has to go."""
+        if len(self._serving) >= SERVED:
+            next(iter(self._serving)).drop()
+        self._serving[control] = None
+
+    def ended(self, control: Control) -> None:
+        """It is over."""
+        self._serving.pop(control, None)
 
     def _enter(self, sock: socket.socket) -> None:
         if len(self._waiting) >= HANDSHAKES:
             next(iter(self._waiting)).drop()
-        now = self._reactor.seconds()
+        now = self.reactor.seconds()
         client = _Client(self, self.poller, sock, SocksServer(now, self._check))
         self.watch(client)
 
     def watch(self, client: _Client) -> None:
         """Drop ``client`` if it is not forgotten within the time for a handshake."""
-        self._waiting[client] = self._reactor.seconds() + HANDSHAKE_LIMIT
+        self._waiting[client] = self.reactor.seconds() + HANDSHAKE_LIMIT
         if self._timer is None:
-            self._timer = self._reactor.callLater(HANDSHAKE_LIMIT, self._sweep)
+            self._timer = self.reactor.callLater(HANDSHAKE_LIMIT, self._sweep)
 
     def forget(self, client: _Client) -> None:
         """The client is no longer being waited for."""
@@ -103,7 +123,7 @@ class Socks(ListeningService):
 
     def now(self) -> float:
         """The reactor's clock."""
-        now: float = self._reactor.seconds()
+        now: float = self.reactor.seconds()
         return now
 
     def _sweep(self) -> None:
@@ -111,7 +131,7 @@ class Socks(ListeningService):
         now = self.now()
         for client, deadline in list(self._waiting.items()):
             if deadline > now:
-                self._timer = self._reactor.callLater(deadline - now, self._sweep)
+                self._timer = self.reactor.callLater(deadline - now, self._sweep)
                 return
             client.drop()
 
@@ -172,11 +192,13 @@ class _Client:
                 why=printable(event.reason),
             )
             self._turn_away()
-        elif event.command is not Command.CONNECT:
-            self._server.unsupported()
-            self._turn_away()
-        else:
+        elif event.command is Command.CONNECT:
             self._connect(event)
+        elif self._answer():
+            self._socks.forget(self)
+            self._poller.remove(self._fd)
+            serve = Binding if event.command is Command.BIND else Association
+            serve(self._socks, self._sock, self._server, self._say_no, event)
 
     def _connect(self, request: Request) -> None:
         try:
@@ -197,7 +219,7 @@ class _Client:
         )
 
     def _opened(self, bound: str, side: SocketSide) -> None:
-        self._server.granted(*_address_of(bound))
+        self._server.granted(*address_of(bound))
         try:
             # A few bytes into an empty buffer: it takes all or the client is gone.
             self._sock.send(self._server.data_to_send())
@@ -217,7 +239,11 @@ class _Client:
             destination=destination,
             why=printable(str(error)),
         )
-        self._server.refused(error.code)
+        self._say_no(error.code)
+
+    def _say_no(self, code: Code) -> None:
+        """The request comes to nothing: the client is told, with its socket in our hands again."""
+        self._server.refused(code)
         if self._socks.running:
             self._poller.add(self._fd, self, True, False)
             self._socks.watch(self)
@@ -246,17 +272,6 @@ class _Client:
                 self._sock.shutdown(socket.SHUT_WR)
             except OSError:
                 self.drop()
-
-
-def _address_of(bound: str) -> tuple[str, int]:
-    """Host and port for the reply; zeros if the far side did not say."""
-    try:
-        destination = parse_destination(bound)
-    except ConfigError:
-        return "0.0.0.0", 0
-    if destination.kind != TCP or not destination.is_address:
-        return "0.0.0.0", 0
-    return destination.host, destination.port
 
 
 @implementer(IPlugin, IFrontEnd)

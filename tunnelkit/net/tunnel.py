@@ -175,7 +175,8 @@ class Tunnel:
 
     def unwatch(self, came: Callable[[Session], None]) -> None:
         """Call it no more."""
-        self._watching.remove(came)
+        if came in self._watching:
+            self._watching.remove(came)
 
     def remove(self, session: Session) -> None:
         """A session takes no more channels: it drains, or is over."""

@@ -20,6 +20,8 @@ from zope.interface import implementer
 from tunnelkit.errors import ConfigError, DialError
 from tunnelkit.frontends.dns_egress import DnsEgress, Server
 from tunnelkit.frontends.egress import Egress
+from tunnelkit.frontends.egress_listen import ListenEgress
+from tunnelkit.frontends.egress_udp import UdpEgress
 from tunnelkit.frontends.x11_connect import X11Connect
 from tunnelkit.interfaces import IDialer
 from tunnelkit.net.dialers import ProxyDialer, make_dialer
@@ -94,6 +96,8 @@ class EndService(MultiService):
         self._egress = Egress(reactor, self.shared.poller, self.policy)
         X11Connect(self._egress, os.environ)
         DnsEgress(self._egress, config.dns_servers)
+        for part in (UdpEgress(self._egress), ListenEgress(self._egress)):
+            IService(part).setServiceParent(self)
         self.tunnel = Tunnel(self.shared, tunnel_name, self._egress, log_channel)
         self._watch = CredentialWatch(
             self.shared, config.identity_file, config.crl_file, make_context

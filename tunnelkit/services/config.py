@@ -20,6 +20,7 @@ from tunnelkit.frontends.dns import DnsFrontEnd
 from tunnelkit.frontends.dns_egress import parse_server
 from tunnelkit.frontends.forward import ForwardFrontEnd
 from tunnelkit.frontends.http_proxy import HttpProxyFrontEnd
+from tunnelkit.frontends.reverse import ReverseFrontEnd
 from tunnelkit.frontends.socks import SocksFrontEnd, read_users
 from tunnelkit.frontends.x11_listen import X11FrontEnd
 from tunnelkit.net.via import Hop, parse_hop, parse_via, read_password_file
@@ -250,6 +251,8 @@ def front_ends(settings: Settings) -> tuple[tuple[Any, Any], ...]:
             users.wrong("there is no server that it could be for", f"--{server.name} as well")
     forward = ForwardFrontEnd()
     found += [(forward, given.parsed(forward.parse)) for given in settings.all("forward")]
+    reverse = ReverseFrontEnd()
+    found += [(reverse, given.parsed(reverse.parse)) for given in settings.all("reverse")]
     for front_end in (X11FrontEnd(), DnsFrontEnd(), AskFrontEnd()):
         name = front_end.name
         found += [(front_end, given.parsed(front_end.parse)) for given in settings.all(name)]

@@ -7,7 +7,7 @@ from twisted.python import usage
 from tunnelkit.services.given import Settings
 from tunnelkit.services.options import FILE, RoleOptions, flag, option
 
-FRONT_ENDS = frozenset({"socks", "forward", "x11", "dns", "http-proxy", "ask"})
+FRONT_ENDS = frozenset({"socks", "forward", "reverse", "x11", "dns", "http-proxy", "ask"})
 """The options that open a port here that leads to the far side."""
 _REPEATABLE = FRONT_ENDS | {"peer", "allow", "from", "dns-server"}
 _FILES = {
@@ -33,6 +33,10 @@ class EndOptions(RoleOptions):
     )
     opt_forward = option(
         "forward", "[HOST:]PORT=DESTINATION, a port here that leads to there; repeatable"
+    )
+    opt_reverse = option(
+        "reverse",
+        "[ADDRESS:]PORT=DESTINATION, a port at the far side that leads to here; repeatable",
     )
     opt_x11 = option(
         "x11",
