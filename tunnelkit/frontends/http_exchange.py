@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -29,6 +29,9 @@ from tunnelkit.wire.http_head import (
     head_size,
     parse_response_head,
 )
+
+LINGER = 5.0
+"""Seconds that an origin has to close its connection once it has answered."""
 
 
 class Opens(Protocol):
@@ -68,8 +71,15 @@ class Exchange(TwistedProtocol):
     transport: Any
 
     def __init__(
-        self, client: ExchangeClient, head: RequestHead, target: Target, body: Body, keep: bool
+        self,
+        reactor: Any,
+        client: ExchangeClient,
+        head: RequestHead,
+        target: Target,
+        body: Body,
+        keep: bool,
     ) -> None:
+        self._reactor = reactor
         self._client = client
         self._head = head
         self._target = target
@@ -80,6 +90,8 @@ class Exchange(TwistedProtocol):
         self._response: Body | None = None
         self._rechunk = False
         self._over = False
+        self._origin_ended = False
+        self._linger: IDelayedCall | None = None
 
     def start(self, tunnel: Opens) -> None:
         """Open the channel; the head travels with the request for it."""
@@ -162,7 +174,9 @@ class Exchange(TwistedProtocol):
 
     def readConnectionLost(self) -> None:
         """The origin has ended cleanly."""
+        self._origin_ended = True
         if self._over:
+            self.transport.loseConnection()
             return
         if self._response is not None and self._response.end():
             self._finish()
@@ -173,7 +187,9 @@ class Exchange(TwistedProtocol):
         """Of no interest."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The channel was refused, or reset."""
+        """The channel is over, or was refused."""
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
         if not self._over:
             error = reason.value
             self._fail(*told(error.code if isinstance(error, ChannelClosed) else Code.RESET))
@@ -234,7 +250,11 @@ class Exchange(TwistedProtocol):
             self._client.broken()
 
     def _leave(self) -> None:
-        if self._request.done:
+        if not self._request.done:
+            self.transport.abortConnection()
+        elif self._origin_ended:
             self.transport.loseConnection()
         else:
-            self.transport.abortConnection()
+            # It was asked to close the connection behind its answer, and should do so now.
+            self.transport.loseWriteConnection()
+            self._linger = self._reactor.callLater(LINGER, self.transport.abortConnection)

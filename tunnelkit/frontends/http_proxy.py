@@ -210,7 +210,7 @@ class _Client:
             return False
         self._timer.cancel()
         self._proxy.is_served(self)
-        self._exchange = Exchange(self, head, target, body, keeps_alive(head))
+        self._exchange = Exchange(self._proxy.reactor, self, head, target, body, keeps_alive(head))
         self._exchange.start(self._proxy.tunnel)
         return True
 

@@ -71,11 +71,13 @@ class ChannelTransport:
     def attach(self, channel: Channel) -> None:
         """See `LocalSide`."""
         self._channel = channel
-        if self._outbound or self._finishing:
+        if self._outbound or self._finishing or self._detached:
             channel.ready()
 
     def pull_into(self, view: memoryview) -> int:
         """See `LocalSide`."""
+        if self._detached and not self._finishing:
+            raise ConnectionResetError(0, "the application gave up before the channel was open")
         filled = 0
         while self._outbound and filled < len(view):
             piece = self._outbound[0]
