@@ -109,18 +109,54 @@ class End:
 
 
 class DiallingEnd(End):
-    """An end that dials, again and again."""
+    """An end that dials, again and again.
+
+    With ``manual`` set before `start` it does so only between `connect` and
+    `disconnect`, which a person asks for (row L14).
+    """
+
+    manual = False
 
     def __init__(
         self, shared: Shared, context: TlsContext, tunnel: Tunnel, on_ready: Callable[[], None]
     ) -> None:
         super().__init__(shared, context, tunnel, on_ready)
         self._backoff = Backoff()
+        self._dialling: Deferred[None] | None = None
+        self._pause: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Begin to dial, and go on until `stop`."""
+        """Begin to dial, and go on until `stop`; a manual end waits to be told."""
         super().start()
-        self.in_background(Deferred.fromCoroutine(self._keep_up()))
+        if self.manual:
+            _log.info("Not connected: `tunnelkit connect` tells this end to")
+            self.told_ready()
+        else:
+            self.connect()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it dials, or is connected."""
+        return self._dialling is not None
+
+    def connect(self) -> None:
+        """Dial now, without waiting for the next attempt, and go on until `disconnect`."""
+        if not self._running:
+            return
+        self._backoff.reset()
+        if self._dialling is None:
+            self._dialling = Deferred.fromCoroutine(self._keep_up())
+            self.in_background(self._dialling)
+        elif self._pause is not None:
+            self._pause.callback(None)
+
+    def disconnect(self, grace: float) -> None:
+        """Stop dialling, and drain what is up."""
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.cancel()
+        for member in list(self._members):
+            member.shutdown(grace, "disconnected by hand")
 
     async def attempt(self) -> bool:
         """Dial once, and stay until the tunnel is over.
@@ -143,7 +179,18 @@ class DiallingEnd(End):
                 self._backoff.reset()
             delay = self._backoff.next_delay()
             _log.warn("{reason}; trying again in {delay:.1f} s", reason=reason, delay=delay)
-            await self.sleep(delay)
+            await self._wait(delay)
+
+    async def _wait(self, delay: float) -> None:
+        """A pause that `connect` cuts short."""
+        self._pause = Deferred()
+        timer = self.shared.reactor.callLater(delay, self._pause.callback, None)
+        try:
+            await self._pause
+        finally:
+            self._pause = None
+            if timer.active():
+                timer.cancel()
 
 
 class TunnelSession:

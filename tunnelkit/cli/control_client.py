@@ -1,0 +1,49 @@
+"""How `tunnelkit` talks to a running role (see `tunnelkit.services.control`)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+
+from tunnelkit.errors import ConfigError, TunnelkitError
+from tunnelkit.policy.printable import printable
+
+_PATIENCE = 10.0
+"""Seconds to wait for the answer."""
+_LONGEST_ANSWER = 1 << 20
+
+
+def add_control_argument(parser: argparse.ArgumentParser) -> None:
+    """Which role is meant."""
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        required=True,
+        help="the control socket of the role, as its own --control says",
+    )
+
+
+def ask(path: str, command: str) -> dict[str, object]:
+    """The role's answer to ``command``; raises `ConfigError` or `TunnelkitError`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(_PATIENCE)
+        try:
+            sock.connect(path)
+        except OSError as error:
+            raise ConfigError(
+                f"--control {printable(path)}: {error.strerror or error}: expected the control "
+                "socket of a running role"
+            ) from None
+        try:
+            sock.sendall(command.encode("ascii") + b"\n")
+            answer = b""
+            while len(answer) < _LONGEST_ANSWER and (piece := sock.recv(65536)):
+                answer += piece
+            parsed = json.loads(answer)
+        except (OSError, ValueError):
+            raise TunnelkitError(f"the role at {printable(path)} gives no answer") from None
+    if not isinstance(parsed, dict) or "error" in parsed:
+        reason = parsed.get("error") if isinstance(parsed, dict) else "no object"
+        raise TunnelkitError(f"the role at {printable(path)} says: {reason}")
+    return parsed

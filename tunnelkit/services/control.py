@@ -1,0 +1,118 @@
+"""A running role's control socket: status, connect and disconnect for `tunnelkit` (rows L14, O2).
+
+A unix socket that only its owner can enter. One request a connection, one
+line each way: the request is a command's name, the answer a JSON object, with
+``error`` in it if there is no such command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+
+from tunnelkit.net.sockets import bind_unix
+from tunnelkit.policy.acl import Policy
+
+Commands = Mapping[str, Callable[[], Mapping[str, object]]]
+"""What a role can be told, by name; each returns what is answered."""
+
+_REQUEST_LIMIT = 5.0
+"""Seconds to ask."""
+_LONGEST_REQUEST = 256
+
+
+class ControlService(Service):
+    """Listens at ``path``; the socket is bound when it is made (`ConfigError` if it cannot be)."""
+
+    def __init__(self, reactor: Any, path: str, commands: Commands) -> None:
+        self._reactor = reactor
+        self._path = path
+        self._socket: socket.socket | None = bind_unix(Policy().own(path, 0, "unix"))
+        self._factory = _ControlFactory(reactor, commands)
+        self._port: IListeningPort | None = None
+
+    def startService(self) -> None:
+        """Answer."""
+        Service.startService(self)
+        assert self._socket is not None
+        self._port = self._reactor.adoptStreamPort(
+            self._socket.fileno(), socket.AF_UNIX, self._factory
+        )
+        self._close_socket()
+
+    def stopService(self) -> Any:
+        """Answer no more, and remove the socket."""
+        Service.stopService(self)
+        self._close_socket()
+        try:
+            os.unlink(self._path)
+        except OSError:
+            pass  # somebody has removed it already
+        port, self._port = self._port, None
+        return None if port is None else port.stopListening()
+
+    def _close_socket(self) -> None:
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            sock.close()
+
+
+class _ControlFactory(Factory):
+    noisy = False
+
+    def __init__(self, reactor: Any, commands: Commands) -> None:
+        self._reactor = reactor
+        self._commands = commands
+
+    def buildProtocol(self, addr: object) -> _Control:
+        return _Control(self._reactor, self._commands)
+
+
+class _Control(Protocol):
+    """One request and its answer."""
+
+    def __init__(self, reactor: Any, commands: Commands) -> None:
+        self._reactor = reactor
+        self._commands = commands
+        self._request = b""
+        self._limit: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """The request has to come soon."""
+        self._limit = self._reactor.callLater(_REQUEST_LIMIT, self._leave)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Part of the request."""
+        self._request += data
+        line, newline, _ = self._request.partition(b"\n")
+        if newline:
+            assert self.transport is not None
+            self.transport.write(json.dumps(self._answer(line)).encode("ascii") + b"\n")
+            self._leave()
+        elif len(self._request) > _LONGEST_REQUEST:
+            self._leave()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """It is over."""
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+
+    def _answer(self, line: bytes) -> Mapping[str, object]:
+        name = line.decode("ascii", "replace")
+        command = self._commands.get(name)
+        if command is None:
+            known = ", ".join(sorted(self._commands))
+            return {"error": f"this role has no command {name!a}: expected {known}"}
+        return command()
+
+    def _leave(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
