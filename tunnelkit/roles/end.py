@@ -7,7 +7,7 @@ identity -> dialer -> meeting -> secured connection -> tunnel -> front ends here
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -37,6 +37,7 @@ from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.credential_watch import CredentialWatch
+from tunnelkit.roles.ports import FrontEnds, descriptions
 
 _log = Logger()
 
@@ -52,7 +53,9 @@ class EndConfig:
     identity_file: str
     """Where ``identity`` was read from, to read it again when it changes."""
     peers: frozenset[str]
-    """Names, one of which the other end's certificate must have."""
+    """Names, one of which the other end's certificate must have; none where ``pins`` say who."""
+    pins: frozenset[bytes] = frozenset()
+    """Keys (SHA-256 of the SubjectPublicKeyInfo), one of which is the other end's (row K3)."""
     crl_file: str | None = None
     """The revocation list; None: nobody is revoked."""
     front_ends: tuple[tuple[Any, Any], ...] = ()
@@ -83,11 +86,9 @@ class EndService(MultiService):
         make_context: Callable[[Credentials], TlsContext] = TlsContext,
     ) -> None:
         MultiService.__init__(self)
-        self.grace = GRACE
-        """Seconds in which what is open may finish once the end is told to stop."""
         self._reactor = reactor
         self._role = role
-        self._front_ends = config.front_ends
+        self._config = config
         self._whereto = ""
         self.grace = GRACE
         """Seconds in which what is open may finish when this stops."""
@@ -99,8 +100,9 @@ class EndService(MultiService):
         for part in (UdpEgress(self._egress), ListenEgress(self._egress)):
             IService(part).setServiceParent(self)
         self.tunnel = Tunnel(self.shared, tunnel_name, self._egress, log_channel)
+        self._front_ends = FrontEnds(reactor, self.tunnel, self.policy)
         self._watch = CredentialWatch(
-            self.shared, config.identity_file, config.crl_file, make_context
+            self.shared, config.identity_file, config.crl_file, make_context, config.pins
         )
 
     @property
@@ -121,9 +123,8 @@ class EndService(MultiService):
 
     def open_ports(self) -> None:
         """Bind what the configuration asks for; raises `ConfigError`."""
-        for front_end, parsed in self._front_ends:
-            service = front_end.make_service(self._reactor, self.tunnel, self.policy, parsed)
-            IService(service).setServiceParent(self)
+        IService(self._front_ends).setServiceParent(self)
+        self._front_ends.replace(self._config.front_ends)
 
     def startService(self) -> None:
         """Accept at the ports, and begin to meet the other end."""
@@ -139,9 +140,24 @@ class EndService(MultiService):
         drained.addCallback(lambda _: self._egress.close())
         return gatherResults([closing, drained])
 
+    def reload(self, config: Any) -> list[str]:
+        """Put in force what can change while this runs; what that was, in words (row O3).
+
+        Raises `ConfigError`, and nothing has changed then, if a new port is taken.
+        """
+        closed, opened = self._front_ends.replace(config.front_ends)
+        changes = [f"closed {what}" for what in closed] + [f"opened {what}" for what in opened]
+        policy = self.policy.current
+        if (policy.rules, policy.sources) != (config.rules, config.sources):
+            self.policy.replace(config.rules, config.sources)
+            changes.append(f"{len(config.rules)} rules (--allow), {len(config.sources)} --from")
+        if self._watch.use_list(config.crl_file):
+            changes.append(f"revocation list {config.crl_file or 'none'}")
+        return changes
+
     def told_ready(self) -> None:
         """The end can be used: the one line that says so."""
-        opened = ", ".join(_descriptions(self)) or "no ports here"
+        opened = ", ".join(descriptions(self)) or "no ports here"
         _log.info(
             "READY {role}: {opened}; {whereto}",
             role=self._role,
@@ -151,15 +167,10 @@ class EndService(MultiService):
 
     def _credentials_changed(self) -> None:
         self.end.context = self._watch.context
+        self.identity_changed(self._watch.identity)
 
-
-def _descriptions(service: Any) -> Iterator[str]:
-    """What each port below ``service`` says of itself."""
-    for part in service:
-        if hasattr(part, "description"):
-            yield part.description
-        elif isinstance(part, MultiService):
-            yield from _descriptions(part)
+    def identity_changed(self, identity: Identity) -> None:
+        """The keys are perhaps new, and the rendezvous secret; the name is not."""
 
 
 @implementer(IStreamClientEndpoint)

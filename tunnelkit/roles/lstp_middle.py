@@ -110,6 +110,18 @@ class LstpMiddleService(Service):
 
         return drained.addCallback(done)
 
+    def reload(self, config: LstpMiddleConfig) -> list[str]:
+        """Take over who may come in from now on; what has changed, in words (row O3)."""
+        changes = []
+        if self.factory.admit != config.admit:
+            self.factory.admit = config.admit
+            networks = ", ".join(map(str, config.admit)) or "everywhere"
+            changes.append(f"ends are admitted from {networks}")
+        if self.factory.lobby.admission != config.admission_token:
+            self.factory.lobby.admission = config.admission_token
+            changes.append("another admission token")
+        return changes
+
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
