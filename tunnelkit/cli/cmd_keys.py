@@ -1,10 +1,11 @@
-"""``tunnelkit keys``: a private CA and the identities of ends (K1)."""
+"""``tunnelkit keys``: a private CA and the identities of ends (K1), or ends without a CA (K3)."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunnelkit.errors import ConfigError
@@ -42,6 +43,20 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="also make a new rendezvous secret; every other end must then be renewed too",
     )
 
+    alone = actions.add_parser(
+        "self", help="make a self-signed identity, for an end whose key the other end pins"
+    )
+    alone.add_argument("name", metavar="NAME", help="name of the end, in its certificate")
+    alone.add_argument("--out", required=True, metavar="FILE", help="where to write it")
+    alone.add_argument(
+        "--secret",
+        metavar="FILE",
+        help="the rendezvous secret, the same at both ends of an LSTP tunnel; made if not there",
+    )
+    alone.add_argument(
+        "--days", type=_days, default=_MOST_DAYS, metavar="DAYS", help="how long it is valid (3650)"
+    )
+
     revoke = actions.add_parser("revoke", help="put all certificates of a name on KEYS/revoked.crl")
     revoke.add_argument("name", metavar="NAME")
     _directory(revoke)
@@ -55,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     action: str = args.action
     if action == "show":
         lines = show(args.path)
+    elif action == "self":
+        lines = _make_alone(args.name, Path(args.out), args.secret, args.days)
     else:
         from tunnelkit.policy.key_directory import KeyDirectory
 
@@ -85,6 +102,26 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
     return lines
 
 
+def _make_alone(name: str, out: Path, secret_file: str | None, days: int) -> list[str]:
+    from tunnelkit.policy.identity import identity_pem, parse_secret, read_private_file, secret_pem
+    from tunnelkit.policy.key_directory import write_new
+    from tunnelkit.policy.keys import self_signed
+    from tunnelkit.policy.printable import printable
+
+    where = f"--secret {printable(secret_file or '')}"
+    known = secret_file is not None and os.path.lexists(secret_file)
+    secret = None
+    if secret_file is not None and known:
+        secret = parse_secret(read_private_file(secret_file, where), where)
+    identity = self_signed(name, days=days, rendezvous_secret=secret)
+    write_new(out, identity_pem(identity))
+    lines = [f"made {name} in {out}: {identity.fingerprint}"]
+    if secret_file is not None and not known:
+        write_new(Path(secret_file), secret_pem(identity.rendezvous_secret))
+        lines.append(f"made a rendezvous secret in {secret_file}: the other end needs it too")
+    return lines
+
+
 def show(path: str) -> list[str]:
     """What is in an identity file or a directory of keys, in lines, without secrets."""
     from tunnelkit.policy.identity import parse_identity, read_private_file
@@ -100,6 +137,8 @@ def show(path: str) -> list[str]:
             word = "since" if entry.revoked else "until"
             state = entry.state(now)
             lines.append(f"{entry.name}  {state} {word} {until:%Y-%m-%d}  serial {entry.serial:x}")
+            if entry.pin:
+                lines.append(f"  fingerprint  {entry.pin}")
         return lines
     where = f"identity {printable(path)}"
     # Expired ones are shown too: this is how one finds out.

@@ -95,7 +95,8 @@ class Lobby:
     ) -> None:
         self._name = name
         self._address = address
-        self._admission = None if admission is None else admission.encode("utf-8")
+        self.admission = admission
+        """It may be replaced at any time; who is in stays in."""
         self._cascades = cascades
         self._max_waiting = max_waiting
         self._max_waiting_per_address = max_waiting_per_address
@@ -290,8 +291,8 @@ class Lobby:
 
     def _check_topology(self, message: TopologyExchange) -> None:
         """Refuse a wrong token, and a path that cannot be or goes round in a ring."""
-        if self._admission is not None and not hmac.compare_digest(
-            (message.admission or "").encode("utf-8"), self._admission
+        if self.admission is not None and not hmac.compare_digest(
+            (message.admission or "").encode("utf-8"), self.admission.encode("utf-8")
         ):
             raise RemoteProtocolError("no valid admission token", code=Code.NOT_ALLOWED)
         check_hops(message.hops, MAX_HOPS - 1)

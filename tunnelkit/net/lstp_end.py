@@ -70,6 +70,8 @@ class LstpEnd(DiallingEnd):
         self._rendezvous = rendezvous
         self._distrust = Backoff(most=_MOST_DISTRUST)
         self._penalty = 0.0
+        self._meeting: Deferred[LstpMeeting] | None = None
+        self._meets_anew = False
 
     async def attempt(self) -> bool:
         """Meet somebody at the middle; an end that serves waits there again at once."""
@@ -77,13 +79,27 @@ class LstpEnd(DiallingEnd):
             penalty, self._penalty = self._penalty, 0.0
             await self.sleep(penalty)
         role = self._rendezvous.party.role
-        meeting = await self._rendezvous.meet(self._waits)
+        self._meeting = Deferred.fromCoroutine(self._rendezvous.meet(self._waits))
+        try:
+            meeting = await self._meeting
+        except CancelledError:
+            if not self._meets_anew:
+                raise
+            return True
+        finally:
+            self._meeting, self._meets_anew = None, False
         serving = Deferred.fromCoroutine(self._serve(meeting))
         if role == SERVER_END or (role == BOTH and meeting.announced_role == CLIENT_END):
             self.in_background(serving)
             return True
         await serving
         return False
+
+    def meet_anew(self) -> None:
+        """The rendezvous' ``party`` is another one: who waits at the middle goes by it at once."""
+        if self._meeting is not None:
+            self._meets_anew = True
+            self._meeting.cancel()
 
     async def _serve(self, meeting: LstpMeeting) -> None:
         """From a meeting to the end of its tunnel."""

@@ -97,7 +97,8 @@ class LstpMiddleFactory(Factory):
         self._now = clock
         self._poller = Poller.of(reactor)
         self.lobby = lobby
-        self._admit = tuple(admit)
+        self.admit = tuple(admit)
+        """It may be replaced at any time; who is in stays in."""
         self._next_middle = next_middle
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
@@ -134,10 +135,10 @@ class LstpMiddleFactory(Factory):
 
     def admits(self, host: str) -> bool:
         """Whether a connection from ``host`` (an address in text) may stay."""
-        if not self._admit or not host:
+        if not self.admit or not host:
             return True
         address = ip_address(host.partition("%")[0])
-        if any(address in network for network in self._admit):
+        if any(address in network for network in self.admit):
             return True
         self._not_admitted += 1
         _log.info("Turned away {address}: not in an admitted network", address=host)

@@ -72,6 +72,9 @@ def secure(
 ) -> Deferred[Session]:
     """Authenticate the other end of ``meeting``, which must be one of ``peers``.
 
+    No ``peers``, where ``context`` trusts pinned keys: whoever has one of the
+    keys, under the name in its certificate (K3).
+
     The session is started when the Deferred fires; ``owner.session_up`` is
     told once channels can be opened. Fails with `AuthError`, `ProtocolError`
     or `DialError`; the connection is closed then.
@@ -94,6 +97,7 @@ class _Securing:
         self._shared = shared
         self._meeting = meeting
         self._peers = peers
+        self._by_key = not peers and bool(context.credentials.pins)
         self._make_mux = make_mux
         self._owner = owner
         self._prologue: Prologue | None = None
@@ -106,6 +110,8 @@ class _Securing:
     def link_ready(self) -> None:
         engine = self._link.engine
         now = self._shared.reactor.seconds()
+        if self._by_key:
+            self._peers = frozenset({engine.peer_name})
         self._prologue = self._meeting.prologue(
             engine.peer_name, self._peers, engine.peer_has_own_key, now
         )

@@ -7,6 +7,9 @@ PEM file, and one block that they pass over::
     -----BEGIN CERTIFICATE-----                    this end's own
     -----BEGIN CERTIFICATE-----                    the CA's; more are further trusted CAs
     -----BEGIN TUNNELKIT RENDEZVOUS SECRET-----    32 bytes in base64
+
+One whose certificate is self-signed has no CA's: it is for an end that trusts
+pinned keys (K3).
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from tunnelkit.errors import ConfigError, PeerNotTrusted
 from tunnelkit.net.tls import Credentials, PrivateKey, certificate_name, moment, spki_pin
 from tunnelkit.policy.printable import printable
 
+PIN_PREFIX = "sha256:"
 SECRET_BYTES = 32
 SECRET_LABEL = "TUNNELKIT RENDEZVOUS SECRET"
 
@@ -56,7 +60,7 @@ class Identity:
     """What the certificate says (K4)."""
     credentials: Credentials
     rendezvous_secret: bytes = attrs.field(repr=False)
-    """32 bytes, the same for every identity of one ``keys init``."""
+    """32 bytes, the same for every identity of one ``keys init`` or ``keys self --secret``."""
 
     @property
     def fingerprint(self) -> str:
@@ -74,7 +78,18 @@ class Block(NamedTuple):
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """The certificate's key in the form in which people compare it."""
-    return "sha256:" + spki_pin(certificate).hex()
+    return PIN_PREFIX + spki_pin(certificate).hex()
+
+
+def parse_pin(text: str) -> bytes:
+    """The 32 bytes of a fingerprint, as `fingerprint` writes it; raises `ConfigError` (K3)."""
+    digits = text[len(PIN_PREFIX) :].lower()
+    if not text.startswith(PIN_PREFIX) or not re.fullmatch("[0-9a-f]{64}", digits):
+        raise ConfigError(
+            f"'{printable(text)}' is not a fingerprint: expected sha256: and 64 hexadecimal "
+            "digits, as 'tunnelkit keys show' prints it"
+        )
+    return bytes.fromhex(digits)
 
 
 def load_identity(
@@ -104,11 +119,11 @@ def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> 
     certificate, authorities = certificates[0], tuple(certificates[1:])
     if not _same_key(private_key, certificate):
         raise ConfigError(f"{where}: the private key does not belong to the first certificate")
-    if not authorities:
+    if not authorities and not _issued(certificate, certificate):
         raise ConfigError(
             f"{where}: the CA certificate is missing (expected as second CERTIFICATE)"
         )
-    if not any(_issued(authority, certificate) for authority in authorities):
+    if authorities and not any(_issued(authority, certificate) for authority in authorities):
         raise ConfigError(f"{where}: the certificate was not issued by the CA in the same file")
     try:
         name = certificate_name(certificate)
@@ -119,6 +134,11 @@ def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> 
         ) from None
     credentials = Credentials(private_key, certificate, authorities)
     return Identity(name, credentials, _secret(blocks, where))
+
+
+def parse_secret(text: bytes, where: str) -> bytes:
+    """The rendezvous secret in a file that may hold other things too."""
+    return _secret(pem_blocks(text), where)
 
 
 def parse_authority(text: bytes, where: str) -> tuple[PrivateKey, x509.Certificate, bytes]:
@@ -134,7 +154,8 @@ def parse_authority(text: bytes, where: str) -> tuple[PrivateKey, x509.Certifica
 def check_dates(identity: Identity, where: str, now: datetime) -> None:
     """Raises `ConfigError` unless the certificate and its CA are valid at ``now``."""
     credentials = identity.credentials
-    remedy = f"'tunnelkit keys renew {identity.name}' makes a new one"
+    action = "renew" if credentials.authorities else "self"
+    remedy = f"'tunnelkit keys {action} {identity.name}' makes a new one"
     _check_dates(credentials.certificate, f"{where}: the certificate", remedy, now)
     issuers = [ca for ca in credentials.authorities if _issued(ca, credentials.certificate)]
     for authority in issuers:

@@ -56,6 +56,8 @@ class Issued:
     not_after: datetime
     revoked: datetime | None = None
     """When it was revoked."""
+    pin: str = ""
+    """The fingerprint of its key; empty in records of old."""
 
     def state(self, now: datetime) -> str:
         """``valid``, ``expired`` or ``revoked``."""
@@ -84,7 +86,7 @@ class KeyDirectory:
             raise ConfigError(f"keys {self._shown}: cannot be made: {reason(error)}") from None
         with self._locked():
             authority = Authority.create()
-            self._write_new(self.path / AUTHORITY_FILE, authority_pem(authority))
+            write_new(self.path / AUTHORITY_FILE, authority_pem(authority))
             self._save(authority, [])
         return authority
 
@@ -118,7 +120,7 @@ class KeyDirectory:
             if os.path.lexists(path):
                 raise ConfigError(f"{printable(os.fspath(path))}: exists already")
             identity = self._record(authority, issued, name, days)
-            self._write_new(path, identity_pem(identity))
+            write_new(path, identity_pem(identity))
         return identity, path
 
     def renew(
@@ -192,7 +194,8 @@ class KeyDirectory:
     ) -> Identity:
         identity = authority.issue(name, days=days)
         certificate = identity.credentials.certificate
-        entry = Issued(certificate.serial_number, name, certificate.not_valid_after_utc)
+        until = certificate.not_valid_after_utc
+        entry = Issued(certificate.serial_number, name, until, pin=identity.fingerprint)
         # Before the identity itself is written: what exists can always be revoked.
         self._replace(self.path / RECORD_FILE, _document([*issued, entry]))
         return identity
@@ -227,17 +230,18 @@ class KeyDirectory:
         finally:
             os.close(descriptor)
 
-    def _write_new(self, path: Path, content: bytes) -> None:
-        """A file that did not exist, whole or not at all."""
-        with _temporary(path, content) as temporary:
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                raise ConfigError(f"{printable(os.fspath(path))}: exists already") from None
-
     def _replace(self, path: Path, content: bytes) -> None:
         with _temporary(path, content) as temporary:
             os.replace(temporary, path)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """A file (0600) that did not exist, whole or not at all; raises `ConfigError`."""
+    with _temporary(path, content) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise ConfigError(f"{printable(os.fspath(path))}: exists already") from None
 
 
 @contextlib.contextmanager
@@ -278,6 +282,7 @@ def _document(issued: list[Issued]) -> bytes:
             "name": entry.name,
             "not_after": entry.not_after.isoformat(),
             "revoked": entry.revoked.isoformat() if entry.revoked else None,
+            "pin": entry.pin,
         }
         for entry in issued
     ]
@@ -291,4 +296,5 @@ def _entry(fields: Any) -> Issued:
         str(fields["name"]),
         datetime.fromisoformat(fields["not_after"]),
         datetime.fromisoformat(revoked) if revoked else None,
+        str(fields.get("pin", "")),
     )

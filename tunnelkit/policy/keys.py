@@ -1,4 +1,4 @@
-"""The private CA of a set of ends: makes identities and revocation lists (K1, K2).
+"""Makes identities, with a private CA and revocation lists (K1, K2) or without (K3).
 
 `Authority` works in memory; `tunnelkit.policy.key_directory` keeps one in files.
 
@@ -94,28 +94,9 @@ class Authority:
         key = private_key or ec.generate_private_key(ec.SECP256R1())
         begin = _begin(now)
         until = min(begin + _span(days), self._end(begin))
-        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(NAME_SCHEME + name)]
-        if is_dns_name(name):
-            names.append(x509.DNSName(name))
-        certificate = (
-            _builder(
-                _common_name(name),
-                self.certificate.subject,
-                key,
-                self.private_key,
-                begin,
-                until,
-            )
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage(
-                    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-                ),
-                critical=False,
-            )
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self.private_key, hashes.SHA256())
+        issuer = self.certificate.subject
+        certificate = _end_builder(name, issuer, key, self.private_key, begin, until).sign(
+            self.private_key, hashes.SHA256()
         )
         credentials = Credentials(key, certificate, (self.certificate,))
         return Identity(name, credentials, self.rendezvous_secret)
@@ -156,6 +137,50 @@ class Authority:
         if end <= begin:
             raise ConfigError(f"the CA has expired on {moment(end)}: make new keys")
         return end
+
+
+def self_signed(
+    name: str,
+    *,
+    days: float = AUTHORITY_DAYS,
+    now: datetime | None = None,
+    rendezvous_secret: bytes | None = None,
+) -> Identity:
+    """An identity without a CA, for two ends that trust only each other's keys (K3).
+
+    Raises `ConfigError` if ``name`` cannot be one.
+    """
+    check_name(name)
+    key = ec.generate_private_key(ec.SECP256R1())
+    begin = _begin(now)
+    certificate = _end_builder(name, _common_name(name), key, key, begin, begin + _span(days)).sign(
+        key, hashes.SHA256()
+    )
+    return Identity(
+        name, Credentials(key, certificate), rendezvous_secret or os.urandom(SECRET_BYTES)
+    )
+
+
+def _end_builder(
+    name: str,
+    issuer: x509.Name,
+    key: PrivateKey,
+    issuer_key: PrivateKey,
+    begin: datetime,
+    end: datetime,
+) -> x509.CertificateBuilder:
+    """The certificate of an end, before it is signed."""
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(NAME_SCHEME + name)]
+    if is_dns_name(name):
+        names.append(x509.DNSName(name))
+    both_sides = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return (
+        _builder(_common_name(name), issuer, key, issuer_key, begin, end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(both_sides), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+    )
 
 
 def _begin(now: datetime | None) -> datetime:

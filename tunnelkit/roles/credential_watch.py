@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
+import attrs
 from cryptography import x509
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -15,7 +16,7 @@ from tunnelkit.errors import Code, ConfigError
 from tunnelkit.net.session import Session
 from tunnelkit.net.shared import Shared
 from tunnelkit.net.tls_context import Credentials, TlsContext
-from tunnelkit.policy.identity import Identity, load_identity
+from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, load_revocations
 
@@ -39,18 +40,21 @@ class CredentialWatch:
         identity_file: str,
         crl_file: str | None,
         make_context: Callable[[Credentials], TlsContext] = TlsContext,
+        pins: frozenset[bytes] = frozenset(),
     ) -> None:
+        """With ``pins`` only these keys are trusted, and no CA (K3)."""
         self._shared = shared
         self._make_context = make_context
         self._identity_file = identity_file
+        self._pins = pins
         self._crl_file = crl_file
         self._seen = self._stamps()
-        self._identity = load_identity(identity_file)
+        self.identity = load_identity(identity_file)
         self._revocations: Revocations | None = None
         self._cleared: WeakSet[Session] = WeakSet()
         self.context = self._read()
         self.on_change: Callable[[], None] = lambda: None
-        """Called when ``context`` is a new one."""
+        """Called when ``context`` is a new one, and perhaps ``identity`` too."""
         self._loop = LoopingCall(self.look)
         self._loop.clock = shared.reactor
 
@@ -62,6 +66,16 @@ class CredentialWatch:
         """Look no more."""
         if self._loop.running:
             self._loop.stop()
+
+    def use_list(self, crl_file: str | None) -> bool:
+        """Go by another revocation list, or by none; whether that is a change."""
+        changed = crl_file != self._crl_file
+        if changed:
+            self._crl_file = crl_file
+            self._revocations = None
+            self._seen = ()
+            self.look()
+        return changed
 
     def look(self) -> None:
         """Look once: take in what has changed, then cut whoever is revoked."""
@@ -83,17 +97,23 @@ class CredentialWatch:
         except ConfigError as error:
             _log.error("{why}; going on with the keys from before", why=str(error))
             return
-        old = self._identity
-        if _meets_elsewhere(old, found):
-            _log.error("The name or rendezvous secret has changed: restart this end to use it")
+        old = self.identity
+        if old.name != found.name:
+            _log.error(
+                "The identity is now that of {name}, which needs a restart; going on as {old}",
+                name=found.name,
+                old=old.name,
+            )
             return
-        self._identity = found
+        self.identity = found
         if old.credentials.certificate != found.credentials.certificate:
             _log.info("New certificate for {name} in force", name=found.name)
 
     def _read(self) -> TlsContext:
         """The context for the identity and the list of now."""
-        credentials = self._identity.credentials
+        credentials = self.identity.credentials
+        if self._pins:
+            credentials = attrs.evolve(credentials, authorities=(), pins=self._pins)
         if self._crl_file is not None:
             revocations = load_revocations(self._crl_file, credentials.authorities)
             if revocations.problem:
@@ -120,20 +140,16 @@ class CredentialWatch:
                 self._cleared.add(session)
 
     def _stamps(self) -> tuple[Any, ...]:
-        return tuple(_stamp(path) for path in (self._identity_file, self._crl_file) if path)
+        return tuple(stamp(path) for path in (self._identity_file, self._crl_file) if path)
 
 
-def _stamp(path: str) -> tuple[int, int, int] | None:
+def stamp(path: str) -> tuple[int, int, int] | None:
     """What tells a changed file from the same one; None: it is not there."""
     try:
         status = os.stat(path)
     except OSError:
         return None
     return (status.st_mtime_ns, status.st_size, status.st_ino)
-
-
-def _meets_elsewhere(old: Identity, new: Identity) -> bool:
-    return (old.name, old.rendezvous_secret) != (new.name, new.rendezvous_secret)
 
 
 def _is_listed(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:

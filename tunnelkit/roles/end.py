@@ -25,7 +25,7 @@ from tunnelkit.frontends.egress_udp import UdpEgress
 from tunnelkit.frontends.x11_connect import X11Connect
 from tunnelkit.interfaces import IDialer
 from tunnelkit.net.dialers import ProxyDialer, make_dialer
-from tunnelkit.net.end import End
+from tunnelkit.net.end import DiallingEnd, End
 from tunnelkit.net.shared import Shared
 from tunnelkit.net.sockets import format_address
 from tunnelkit.net.tls_context import Credentials, TlsContext
@@ -64,6 +64,8 @@ class EndConfig:
     """What the other end may reach from here."""
     sources: tuple[Network, ...] = ()
     """Networks whose programs may enter the ports opened here; empty: all."""
+    manual: bool = False
+    """Connect only when told to (row L14)."""
     dns_servers: tuple[Server, ...] = ()
     """Resolvers for ``service:@dns``; empty: those of this machine."""
 
@@ -113,6 +115,8 @@ class EndService(MultiService):
     def run(self, end: End, whereto: str) -> None:
         """Let this be ``end``, and open its ports; ``whereto`` is for the ready line."""
         self.end = end
+        if isinstance(end, DiallingEnd):
+            end.manual = self._config.manual
         self._whereto = whereto
         self._watch.on_change = self._credentials_changed
         try:
@@ -164,6 +168,49 @@ class EndService(MultiService):
             opened=opened,
             whereto=self._whereto,
         )
+
+    # -- by hand (rows L14, O2) -------------------------------------------
+
+    def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
+        """What a running end can be told."""
+        known = {"status": self.status}
+        if isinstance(self.end, DiallingEnd):
+            known |= {"connect": self._connect, "disconnect": self._disconnect}
+        return known
+
+    def status(self) -> dict[str, object]:
+        """What the end is doing."""
+        tunnel = self.tunnel.status()
+        return {
+            "role": self._role,
+            "name": self._config.identity.name,
+            "state": self._state(),
+            "where": self._whereto,
+            "ports": list(_descriptions(self)),
+            "peers": list(tunnel.peers),
+            "path": list(tunnel.topology),
+            "connections": tunnel.connections,
+            "channels": tunnel.channels,
+            "bytes_sent": tunnel.bytes_sent,
+            "bytes_received": tunnel.bytes_received,
+        }
+
+    def _state(self) -> str:
+        if self.tunnel.status().up:
+            return "connected"
+        if isinstance(self.end, DiallingEnd) and not self.end.wanted:
+            return "disconnected"
+        return "connecting" if isinstance(self.end, DiallingEnd) else "waiting"
+
+    def _connect(self) -> dict[str, object]:
+        assert isinstance(self.end, DiallingEnd)
+        self.end.connect()
+        return {"state": self._state()}
+
+    def _disconnect(self) -> dict[str, object]:
+        assert isinstance(self.end, DiallingEnd)
+        self.end.disconnect(self.grace)
+        return {"state": self._state()}
 
     def _credentials_changed(self) -> None:
         self.end.context = self._watch.context

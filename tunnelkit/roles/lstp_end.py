@@ -6,15 +6,19 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService
+from twisted.logger import Logger
 
 from tunnelkit import __version__
 from tunnelkit.core.lstp_mux import MuxConfig
 from tunnelkit.net.lstp_end import EndSettings, LstpEnd
 from tunnelkit.net.lstp_meeting import InHouseRendezvous, LstpParty, LstpRendezvous
 from tunnelkit.net.via import Hop
+from tunnelkit.policy.identity import Identity
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig, LstpMiddleService
 from tunnelkit.wire.lstp import derive_common
+
+_log = Logger()
 
 
 @attrs.frozen(kw_only=True)
@@ -40,8 +44,12 @@ class LstpEndConfig(EndConfig):
 class LstpEndService(EndService):
     """One running end of LSTP."""
 
+    end: LstpEnd
+
     def __init__(self, reactor: Any, role: str, config: LstpEndConfig) -> None:
         super().__init__(reactor, role, config, config.tunnel)
+        self._tunnel_name = config.tunnel
+        self._middle: LstpMiddleService | None = None
         party = LstpParty(
             derive_common(config.identity.rendezvous_secret, config.tunnel),
             config.identity.name,
@@ -53,10 +61,10 @@ class LstpEndService(EndService):
             MuxConfig(max_channels=config.max_channels, software=f"tunnelkit/{__version__}"),
             config.connections,
         )
-        rendezvous, whereto = self._meeting_place(config, party)
+        self._rendezvous, whereto = self._meeting_place(config, party)
         end = LstpEnd(
             self.shared,
-            rendezvous,
+            self._rendezvous,
             self.context,
             settings,
             self.tunnel,
@@ -64,10 +72,31 @@ class LstpEndService(EndService):
         )
         self.run(end, f"tunnel {config.tunnel} at {whereto}")
 
+    def reload(self, config: LstpEndConfig) -> list[str]:
+        """See `EndService.reload`; also the admission token, and who its own middle admits."""
+        changes = super().reload(config)
+        if self._middle is not None and isinstance(config.middle, LstpMiddleConfig):
+            changes += self._middle.reload(config.middle)
+        elif self._rendezvous.party.admission != config.admission_token:
+            changes.append("another admission token")
+        # One that waits has been admitted already.
+        self._rendezvous.party = attrs.evolve(
+            self._rendezvous.party, admission=config.admission_token
+        )
+        return changes
+
+    def identity_changed(self, identity: Identity) -> None:
+        """Wait under the new rendezvous id if the secret is another one (row K5)."""
+        common = derive_common(identity.rendezvous_secret, self._tunnel_name)
+        if common != self._rendezvous.party.common:
+            _log.info("The rendezvous secret has changed: meeting the other end by it from now on")
+            self._rendezvous.party = attrs.evolve(self._rendezvous.party, common=common)
+            self.end.meet_anew()
+
     def _meeting_place(self, config: LstpEndConfig, party: LstpParty) -> tuple[LstpRendezvous, str]:
         """How to meet the other end, and that in words."""
         if isinstance(config.middle, LstpMiddleConfig):
-            middle = LstpMiddleService(self.shared.reactor, "", config.middle)
+            self._middle = middle = LstpMiddleService(self.shared.reactor, "", config.middle)
             IService(middle).setServiceParent(self)
             rendezvous = InHouseRendezvous(self.shared, middle.factory, party)
             return rendezvous, f"its own middle, listening on {middle.addresses}"

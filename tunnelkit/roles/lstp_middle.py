@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -86,6 +87,18 @@ class LstpMiddleService(Service):
     def addresses(self) -> str:
         """Where it listens, and where partners are looked for that are not here."""
         return ", ".join(listener.address for listener in self._listeners) + self._next
+
+    def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
+        """What a running middle can be told (row O2)."""
+        return {"status": self.status}
+
+    def status(self) -> dict[str, object]:
+        """What the middle is doing."""
+        return {
+            "role": self._role,
+            "listening": self.addresses,
+            **attrs.asdict(self.factory.status()),
+        }
 
     def startService(self) -> None:
         """Say that the middle is there."""

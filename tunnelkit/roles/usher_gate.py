@@ -19,7 +19,7 @@ from tunnelkit.frontends.usher_relay import UsherRelay
 from tunnelkit.interfaces import IProxyRole
 from tunnelkit.net.tls_context import USHER_ALPN, TlsContext
 from tunnelkit.net.usher_end import UsherGate, UsherSettings
-from tunnelkit.policy.acl import Policy
+from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.destination import TCP
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.end import GRACE, EndConfig, EndService
@@ -51,7 +51,7 @@ class UsherGateService(EndService):
         make_context = partial(TlsContext, alpn=USHER_ALPN, alpn_optional=True)
         super().__init__(reactor, role, config, TUNNEL, make_context)
         self._listen = config.listen
-        self._admit = Policy(sources=config.admit)
+        self._admit = PolicyHolder(Policy(sources=config.admit))
         mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
         end = UsherGate(
             self.shared,
@@ -64,7 +64,8 @@ class UsherGateService(EndService):
         if config.relays:
             self._relay = UsherRelay(self.shared, self.policy, config.relays, end.enter, GRACE)
             IService(self._relay).setServiceParent(self)
-        self.run(end, f"for {' '.join(sorted({*config.peers, *config.relays}))}")
+        keys = ["pinned keys"] if config.pins else []
+        self.run(end, f"for {' '.join(keys + sorted({*config.peers, *config.relays}))}")
 
     def open_ports(self) -> None:
         """The gate's own ports first."""
@@ -81,6 +82,15 @@ class UsherGateService(EndService):
             )
             IService(entrance).setServiceParent(self)
         super().open_ports()
+
+    def reload(self, config: UsherGateConfig) -> list[str]:
+        """See `EndService.reload`; also from where portals may come."""
+        changes = super().reload(config)
+        if self._admit.current.sources != config.admit:
+            self._admit.replace((), config.admit)
+            networks = ", ".join(map(str, config.admit)) or "everywhere"
+            changes.append(f"portals are admitted from {networks}")
+        return changes
 
     def _entered(self, sock: socket.socket) -> None:
         try:

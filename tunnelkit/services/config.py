@@ -23,9 +23,10 @@ from tunnelkit.frontends.http_proxy import HttpProxyFrontEnd
 from tunnelkit.frontends.reverse import ReverseFrontEnd
 from tunnelkit.frontends.socks import SocksFrontEnd, read_users
 from tunnelkit.frontends.x11_listen import X11FrontEnd
+from tunnelkit.net.tls_context import spki_pin
 from tunnelkit.net.via import Hop, parse_hop, parse_via, read_password_file
 from tunnelkit.policy.destination import parse_host_port, parse_listen
-from tunnelkit.policy.identity import Identity, load_identity, read_private_file
+from tunnelkit.policy.identity import Identity, load_identity, parse_pin, read_private_file
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
@@ -102,14 +103,22 @@ def meeting_place(settings: Settings, name: str) -> tuple[str, int] | LstpMiddle
 def end_parts(settings: Settings) -> dict[str, Any]:
     """The fields of `EndConfig`."""
     identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
-    settings.required("peer", "NAME that the other end's certificate has")
+    if not settings.all("peer-pin"):
+        settings.required("peer", "NAME that the other end's certificate has (or --peer-pin)")
     identity = identity_file.parsed(load_identity)
     for given in settings.all("peer"):
         if given.text == identity.name:
             given.wrong("that is this end's own name", "the other end's")
+    pins = pinned_keys(settings, identity)
+    if not (pins or identity.credentials.authorities):
+        identity_file.wrong("it is self-signed, without a CA", "--peer-pin instead of --peer")
+    if settings.flag("manual") and settings.one("control") is None:
+        raise ConfigError("--manual: nobody could connect this end: expected --control PATH too")
     return {
         "identity": identity,
+        "manual": settings.flag("manual"),
         "identity_file": os.path.abspath(identity_file.text),
+        "pins": pins,
         "peers": frozenset(given.parsed(to_name) for given in settings.all("peer")),
         "crl_file": revocation_list(settings, identity),
         "front_ends": front_ends(settings),
@@ -117,6 +126,27 @@ def end_parts(settings: Settings) -> dict[str, Any]:
         "sources": tuple(given.parsed(parse_network) for given in settings.all("from")),
         "dns_servers": tuple(given.parsed(parse_server) for given in settings.all("dns-server")),
     }
+
+
+def pinned_keys(settings: Settings, identity: Identity) -> frozenset[bytes]:
+    """The keys that are trusted instead of a CA (K3)."""
+    given = settings.all("peer-pin")
+    if not given:
+        return frozenset()
+    for name in ("peer", "crl"):
+        if other := settings.all(name):
+            other[0].wrong("there are pinned keys, which need no CA", f"--{name} or --peer-pin")
+    pins = {}
+    for value in given:
+        pin = value.parsed(parse_pin)
+        if pin == spki_pin(identity.credentials.certificate):
+            value.wrong("that is this end's own key", "the other end's")
+        pins[pin] = value
+    for rule in settings.all("allow"):
+        # Whoever signs a certificate himself writes the name of another one into it, too.
+        if len(pins) > 1 and parse_rule(rule.text).peers:
+            rule.wrong("several keys are pinned, and no CA says whose is whose", "no name in front")
+    return frozenset(pins)
 
 
 def require_rule(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from tunnelkit.services.options import FILE, RoleOptions, flag, option
 
 FRONT_ENDS = frozenset({"socks", "forward", "reverse", "x11", "dns", "http-proxy", "ask"})
 """The options that open a port here that leads to the far side."""
-_REPEATABLE = FRONT_ENDS | {"peer", "allow", "from", "dns-server"}
+_REPEATABLE = FRONT_ENDS | {"peer", "peer-pin", "allow", "from", "dns-server"}
 _FILES = {
     "config": usage.CompleteFiles("*.toml"),
     "identity": usage.CompleteFiles("*.pem"),
@@ -23,9 +23,15 @@ class EndOptions(RoleOptions):
     """What every end of every protocol has: who it is, its front ends, its policy."""
 
     repeatable = _REPEATABLE
+    live = FRONT_ENDS | {"socks-auth-file", "http-proxy-auth-file", "allow", "from", "crl"}
 
     opt_identity = option("identity", "FILE.pem that `tunnelkit keys issue` made for this end")
     opt_peer = option("peer", "NAME that the other end's certificate must have; repeatable")
+    opt_peer_pin = option(
+        "peer-pin",
+        "sha256:HEX, the fingerprint of the other end's key, instead of --peer and a CA; "
+        "repeatable",
+    )
     opt_crl = option("crl", "FILE with revoked certificates (`tunnelkit keys revoke`)")
     opt_socks = option("socks", "[HOST:]PORT of a SOCKS 4, 4a and 5 server here; repeatable")
     opt_socks_auth_file = option(
@@ -67,6 +73,7 @@ class DiallingEndOptions(EndOptions):
     """What an end has that dials."""
 
     repeatable = _REPEATABLE | {"via"}
+    flags = EndOptions.flags | {"manual"}
 
     opt_via = option(
         "via",
@@ -74,19 +81,21 @@ class DiallingEndOptions(EndOptions):
         "a chain; or `none`, or `auto` for what the environment says (default: none)",
     )
     opt_via_password_file = option("via-password-file", "FILE with the last proxy's password")
+    opt_manual = flag("manual", "connect only when `tunnelkit connect` says so; needs --control")
 
 
 class LstpEndOptions(DiallingEndOptions):
     """What both ends of LSTP tunnels have in common."""
 
     synopsis = "--middle HOST:PORT --tunnel NAME --identity FILE --peer NAME [options]"
-    flags = RoleOptions.flags | {"both"}
+    flags = DiallingEndOptions.flags | {"both"}
     compData = usage.Completions(
         multiUse=sorted(DiallingEndOptions.repeatable | {"listen", "admit"}),
         optActions={**_FILES, "via-password-file": FILE, "admission-token-file": FILE},
     )
 
     repeatable = DiallingEndOptions.repeatable | {"listen", "admit"}
+    live = DiallingEndOptions.live | {"admit", "admission-token-file"}
 
     opt_middle = option("middle", "HOST:PORT of the middle at which the two ends meet")
     opt_listen = option(
@@ -150,6 +159,7 @@ class UsherGateOptions(EndOptions):
         "else. Front ends here lead to what the newest portal allows."
     )
     repeatable = EndOptions.repeatable | {"listen", "admit", "relay"}
+    live = EndOptions.live | {"admit"}
     compData = usage.Completions(multiUse=sorted(repeatable), optActions=_FILES)
 
     opt_listen = option("listen", "HOST:PORT on which portals are awaited; repeatable")

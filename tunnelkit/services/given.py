@@ -60,6 +60,14 @@ class Settings:
             raise ConfigError(f"--{name} is missing: expected {meaning}")
         return given
 
+    def differing(self, other: Settings) -> list[str]:
+        """The names of those that do not say the same in ``other``."""
+        names = sorted({*self._values, *other._values})
+        return [name for name in names if self._texts(name) != other._texts(name)]
+
+    def _texts(self, name: str) -> list[str]:
+        return [given.text for given in self.all(name)]
+
     def flag(self, name: str) -> bool:
         """Whether a flag is set."""
         given = self.one(name)

@@ -53,17 +53,26 @@ class RoleOptions(usage.Options):
     tapname: ClassVar[str]
     flags: ClassVar[frozenset[str]] = frozenset({"log-json"})
     repeatable: ClassVar[frozenset[str]] = frozenset()
+    live: ClassVar[frozenset[str]] = frozenset()
+    """What a reload can change; the rest needs a restart."""
     synopsis = "[options]"
 
     opt_config = option("config", "FILE.toml with the same settings; an option given here wins")
     opt_log_json = flag("log-json", "log as JSON, one object a line")
+    opt_control = option(
+        "control", "PATH of a unix socket for `tunnelkit status`, `connect` and `disconnect`"
+    )
 
     def __init__(self) -> None:
         self.given: dict[str, list[Given]] = {}
         usage.Options.__init__(self)
         self.config: Any = None
         """The role's configuration object, once the options have been parsed."""
+        self.settings = Settings({})
+        """What it was made of."""
         self.log_as_json = False
+        self.control_path = ""
+        """Where the control socket is to be; empty: nowhere."""
 
     @classmethod
     def known(cls) -> frozenset[str]:
@@ -90,6 +99,21 @@ class RoleOptions(usage.Options):
 
     def postOptions(self) -> None:
         """Merge the configuration file, then make the config."""
+        self.settings = self.read_settings()
+        self.log_as_json = self.settings.flag("log-json")
+        self.config = self.make_config(self.settings)
+
+    @property
+    def config_file(self) -> str:
+        """The file that ``--config`` names; empty: none."""
+        given = self.given.get("config")
+        return given[0].text if given else ""
+
+    def read_settings(self) -> Settings:
+        """What the command line and, below it, the configuration file say now.
+
+        Raises `ConfigError`.
+        """
         settings = dict(self.given)
         files = settings.pop("config", [])
         if len(files) > 1:
@@ -100,9 +124,7 @@ class RoleOptions(usage.Options):
         if files:
             found = read_config_file(files[0].text, self.known(), self.flags, self.repeatable)
             settings = {**found, **settings}
-        merged = Settings(settings)
-        self.log_as_json = merged.flag("log-json")
-        self.config = self.make_config(merged)
+        return Settings(settings)
 
     def getSynopsis(self) -> str:
         """The first line of the help."""
@@ -144,6 +166,7 @@ class LstpMiddleOptions(RoleOptions):
         "and passes their bytes on. It holds no key and cannot read what passes."
     )
     repeatable = frozenset({"listen", "admit", "via"})
+    live = frozenset({"admit", "admission-token-file"})
     compData = usage.Completions(
         multiUse=["listen", "admit", "via"],
         optActions={

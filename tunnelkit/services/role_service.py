@@ -6,15 +6,17 @@ import signal
 from types import FrameType
 from typing import Any
 
-from twisted.application.service import MultiService
+from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.services.control import ControlService
 from tunnelkit.services.logs import LineObserver, observer_for
 from tunnelkit.services.options import RoleOptions, exit_with
+from tunnelkit.services.reload import Reloader
 
 _log = Logger()
 
@@ -31,9 +33,12 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
     try:
         service = role.make_service(reactor, options.config)
         observer = observer_for(options.parent or {}, options.log_as_json)
+        control = None
+        if options.control_path:
+            control = ControlService(reactor, options.control_path, service.commands())
     except ConfigError as error:
         exit_with(options.tapname, error)
-    return RoleService(reactor, service, observer)
+    return RoleService(reactor, service, observer, Reloader(reactor, options, service))
 
 
 def check_libraries_or_exit(program: str) -> None:
@@ -47,14 +52,21 @@ def check_libraries_or_exit(program: str) -> None:
 
 
 class RoleService(MultiService):
-    """Holds the role's service; SIGTERM and SIGINT drain it, a second one ends at once."""
+    """Holds the role's service; SIGTERM and SIGINT drain it, a second one ends at once.
 
-    def __init__(self, reactor: Any, service: Any, observer: LineObserver | None) -> None:
+    SIGHUP reads the settings again.
+    """
+
+    def __init__(
+        self, reactor: Any, service: Any, observer: LineObserver | None, reloader: Reloader
+    ) -> None:
         MultiService.__init__(self)
         self._reactor = reactor
         self._observer = observer
         self._signals = 0
-        service.setServiceParent(self)
+        self._reloader = reloader
+        for part in (service, reloader):
+            IService(part).setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
         """Also gives twistd's application the log observer, which it asks for next."""
@@ -78,6 +90,10 @@ class RoleService(MultiService):
         # that was told to end and did so has succeeded: status 0.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
+        signal.signal(signal.SIGHUP, self._hung_up)
+
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._reloader.reload)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1

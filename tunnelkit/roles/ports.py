@@ -1,0 +1,98 @@
+"""The front ends of an end, which a reload may exchange while it runs (rows O3, R9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+
+from tunnelkit.errors import ConfigError
+from tunnelkit.policy.acl import PolicyHolder
+
+Wanted = tuple[Any, Any]
+"""An `IFrontEnd` and what it made of its option."""
+
+
+class FrontEnds(MultiService):
+    """What `replace` was told last is open; channels outlive the port that they came in by."""
+
+    def __init__(self, reactor: Any, tunnel: Any, policy: PolicyHolder) -> None:
+        MultiService.__init__(self)
+        self._reactor = reactor
+        self._tunnel = tunnel
+        self._policy = policy
+        self._open: list[tuple[Wanted, IService]] = []
+
+    def replace(self, wanted: Iterable[Wanted]) -> tuple[list[str], list[str]]:
+        """Close what is not ``wanted`` any more and open what is new; the rest is not touched.
+
+        Returns the descriptions of what was closed and of what was opened.
+        Raises `ConfigError` if something cannot be opened; all is as before then.
+        """
+        stays: list[tuple[Wanted, IService]] = []
+        goes = list(self._open)
+        new: list[Wanted] = []
+        for one in wanted:
+            found = next((entry for entry in goes if _is_same(entry[0], one)), None)
+            if found is None:
+                new.append(one)
+            else:
+                goes.remove(found)
+                stays.append(found)
+        closed = [text for _, service in goes for text in _described(service)]
+        try:
+            made = self._make(new)
+        except ConfigError:
+            if not goes:
+                raise
+            # It may need the port of one that goes.
+            self._close(goes)
+            try:
+                made = self._make(new)
+            except ConfigError:
+                self._open = [*stays, *self._adopted(self._make([one for one, _ in goes]))]
+                raise
+        else:
+            self._close(goes)
+        self._open = [*stays, *self._adopted(made)]
+        return closed, [text for _, service in made for text in _described(service)]
+
+    def _make(self, wanted: Sequence[Wanted]) -> list[tuple[Wanted, IService]]:
+        """All of them, or none."""
+        made: list[tuple[Wanted, IService]] = []
+        try:
+            for front_end, parsed in wanted:
+                service = front_end.make_service(self._reactor, self._tunnel, self._policy, parsed)
+                made.append(((front_end, parsed), IService(service)))
+        except ConfigError:
+            for _, service in made:
+                service.stopService()
+            raise
+        return made
+
+    def _adopted(self, made: list[tuple[Wanted, IService]]) -> list[tuple[Wanted, IService]]:
+        for _, service in made:
+            service.setServiceParent(self)
+        return made
+
+    def _close(self, entries: Iterable[tuple[Wanted, IService]]) -> None:
+        for _, service in entries:
+            service.disownServiceParent()
+
+
+def descriptions(services: Iterable[Any]) -> Iterator[str]:
+    """What each port among ``services``, or below one of them, says of itself."""
+    for service in services:
+        yield from _described(service)
+
+
+def _described(service: Any) -> Iterator[str]:
+    if hasattr(service, "description"):
+        yield service.description
+    elif isinstance(service, MultiService):
+        yield from descriptions(service)
+
+
+def _is_same(one: Wanted, other: Wanted) -> bool:
+    return (one[0].name, one[1]) == (other[0].name, other[1])
