@@ -3,7 +3,7 @@
     twist web --listen=tunnel:service=intranet:config=end.toml     offers a service to the other end
     tunnel:www.example.com:80:config=end.toml                      connects through the other end
 
-Every endpoint of one configuration shares one running LSTP end, which starts
+Every endpoint of one configuration shares one running end, which starts
 with its first use and stops with the reactor. Twisted imports this module for
 every endpoint string there is, so it imports nothing heavy itself.
 """
@@ -11,7 +11,7 @@ every endpoint string there is, so it imports nothing heavy itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -31,10 +31,13 @@ from tunnelkit.errors import Code, ConfigError, DialTimeout
 
 if TYPE_CHECKING:
     from tunnelkit.net.tunnel import Tunnel
-    from tunnelkit.roles.lstp_end import LstpEndConfig, LstpEndService
+    from tunnelkit.roles.end import EndService
+    from tunnelkit.services.given import Given
 
 PREFIX = "tunnel"
 CLIENT_END, SERVER_END, BOTH = "client-end", "server-end", "both"
+PORTAL, GATE = "portal", "gate"
+ROLES = (CLIENT_END, SERVER_END, BOTH, PORTAL, GATE)
 TIMEOUT = 30
 """Seconds that connecting waits for the tunnel to come up, unless the string says ``timeout``."""
 GRACE = 1.0
@@ -44,8 +47,8 @@ _ATTRIBUTE = "_tunnelkit_ends"
 _LISTS = ("peer",)
 """Keywords whose value is a list with commas."""
 
-Settled = tuple[str, "LstpEndConfig"]
-"""What makes two configurations the same, and the configuration."""
+Settled = tuple[str, Callable[[], "EndService"]]
+"""What makes two configurations the same, and what makes an end of it."""
 
 
 @implementer(
@@ -63,10 +66,11 @@ class TunnelStrings:
     ====================================  ================================================
 
     A server string is ``tunnel:service=NAME:...``. The dots stand for
-    ``config=FILE.toml``, for the options of an LSTP end with their dashes as
-    capitals (``viaPasswordFile=``), or for both; and for ``role=client-end``,
-    ``server-end`` or ``both`` where the default (a client string makes a client
-    end, a server string a server end) does not fit.
+    ``config=FILE.toml``, for the options of an end with their dashes as capitals
+    (``viaPasswordFile=``), or for both. A configuration that names a ``gate`` makes
+    an Usher portal; otherwise a client string makes an LSTP client end, a server
+    string a server end; ``role=`` says what else: ``client-end``, ``server-end``,
+    ``both``, ``portal`` or ``gate``.
     """
 
     prefix = PREFIX
@@ -94,7 +98,7 @@ class Ends:
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
-        self._running: dict[str, LstpEndService] = {}
+        self._running: dict[str, EndService] = {}
 
     @staticmethod
     def of(reactor: Any) -> Ends:
@@ -105,32 +109,32 @@ class Ends:
             setattr(reactor, _ATTRIBUTE, ends)
         return ends
 
+    def __len__(self) -> int:
+        """Ends that run."""
+        return len(self._running)
+
     def settle(self, keywords: Mapping[str, str], role: str) -> Settled:
         """Read and check a configuration; raises `ConfigError`."""
-        from tunnelkit.services.config import lstp_end_config
-        from tunnelkit.services.given import Given, Settings
+        from tunnelkit.services.given import Given
 
         given = {name: [Given(text, f"tunnel: {name}")] for name, text in keywords.items()}
-        role = _role(given.pop("role")[0].text) if "role" in given else role
-        settings = _merged(given)
-        # What the far side may have is what this program accepts: no rule is needed for that.
-        config = lstp_end_config(Settings(settings), role, needs_rules=False)
+        asked = given.pop("role", None)
+        role, settings = _merged(given, _role(asked[0].text) if asked else "", role)
+        make = _maker(self.reactor, role, settings)
         texts = {name: [value.text for value in values] for name, values in settings.items()}
-        return f"{role} {sorted(texts.items())}", config
+        return f"{role} {sorted(texts.items())}", make
 
     def tunnel(self, settled: Settled) -> Tunnel:
         """The tunnel of the end with this configuration, which runs from now on.
 
         Raises `ConfigError` if a port of its own is taken.
         """
-        from tunnelkit.roles.lstp_end import LstpEndService
-
-        key, config = settled
+        key, make = settled
         end = self._running.get(key)
         if end is None:
+            end = make()
             if not self._running:
                 self.reactor.addSystemEventTrigger("before", "shutdown", self.stop)
-            end = LstpEndService(self.reactor, f"lstp-{config.role}", config)
             end.grace = GRACE
             self._running[key] = end
             end.startService()
@@ -221,32 +225,73 @@ def _seconds(text: str) -> float:
 
 
 def _role(text: str) -> str:
-    if text not in (CLIENT_END, SERVER_END, BOTH):
-        raise ConfigError(f"tunnel: role: expected {CLIENT_END}, {SERVER_END} or {BOTH}")
+    if text not in ROLES:
+        raise ConfigError(f"tunnel: role: expected {', '.join(ROLES)}")
     return text
 
 
-def _merged(given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """The settings of the file, and over them the keywords, under the names of the options."""
+def _maker(reactor: Any, role: str, values: Mapping[str, list[Given]]) -> Callable[[], EndService]:
+    """Makes the end that the settings describe; raises `ConfigError` for mistakes in them.
+
+    What the far side may have is what this program accepts: no rule is needed for that.
+    """
+    from tunnelkit.services.given import Settings
+
+    settings = Settings(values)
+    if role == PORTAL:
+        from tunnelkit.roles.usher_portal import UsherPortalService
+        from tunnelkit.services.usher_config import usher_portal_config
+
+        portal = usher_portal_config(settings)
+        return lambda: UsherPortalService(reactor, "usher-portal", portal)
+    if role == GATE:
+        from tunnelkit.roles.usher_gate import UsherGateService
+        from tunnelkit.services.usher_config import usher_gate_config
+
+        gate = usher_gate_config(settings, needs_rules=False)
+        return lambda: UsherGateService(reactor, "usher-gate", gate)
+    from tunnelkit.roles.lstp_end import LstpEndService
+    from tunnelkit.services.config import lstp_end_config
+
+    end = lstp_end_config(settings, role, needs_rules=False)
+    return lambda: LstpEndService(reactor, f"lstp-{end.role}", end)
+
+
+def _merged(
+    given: Mapping[str, list[Given]], role: str, default: str
+) -> tuple[str, dict[str, list[Given]]]:
+    """The role, and the settings of the file and over them the keywords, by names of options."""
     import attrs
 
     from tunnelkit.policy.printable import printable
     from tunnelkit.services.config_file import read_config_file
-    from tunnelkit.services.end_options import LstpEndOptions
+    from tunnelkit.services.end_options import (
+        LstpEndOptions,
+        UsherGateOptions,
+        UsherPortalOptions,
+    )
     from tunnelkit.services.given import suggestion
 
-    keywords = {_keyword(name): name for name in LstpEndOptions.known() - LstpEndOptions.flags}
-    settings: dict[str, list[Any]] = {}
-    known, flags = LstpEndOptions.known(), LstpEndOptions.flags
-    for value in given.get("config", ()):
-        settings = read_config_file(value.text, known, flags, LstpEndOptions.repeatable)
+    files = given.get("config", [])
+    if not role:
+        all_known = LstpEndOptions.known() | UsherPortalOptions.known()
+        repeatable = LstpEndOptions.repeatable
+        names = set(given)
+        for file in files:
+            names |= set(read_config_file(file.text, all_known, LstpEndOptions.flags, repeatable))
+        role = PORTAL if "gate" in names else default
+    options = {PORTAL: UsherPortalOptions, GATE: UsherGateOptions}.get(role, LstpEndOptions)
+    settings: dict[str, list[Given]] = {}
+    for file in files:
+        settings = read_config_file(file.text, options.known(), options.flags, options.repeatable)
+    keywords = {_keyword(name): name for name in options.known() - options.flags}
     for word, values in given.items():
         if word == "config":
             continue
         name = keywords.get(word)
         if name is None:
             hint = suggestion(word, keywords)
-            expected = ", ".join(sorted({*keywords, "config", "role"}))
+            expected = ", ".join(sorted({*keywords, "config", "role", "service", "timeout"}))
             raise ConfigError(
                 f"tunnel: {printable(word)}: not known{hint}: expected one of {expected}"
             )
@@ -255,7 +300,7 @@ def _merged(given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
                 attrs.evolve(value, text=part) for value in values for part in value.text.split(",")
             ]
         settings[name] = list(values)
-    return settings
+    return role, settings
 
 
 def _keyword(option: str) -> str:

@@ -16,14 +16,15 @@ from tunnelkit.services.given import Settings
 _MAX_SESSIONS = 10_000
 
 
-def usher_gate_config(settings: Settings) -> UsherGateConfig:
+def usher_gate_config(settings: Settings, needs_rules: bool = True) -> UsherGateConfig:
     """The configuration of ``twistd usher-gate``.
 
-    It needs a rule unless it does something else: it relays, or has front ends.
+    With ``needs_rules`` it has to have one unless it does something else: it relays, or has
+    front ends.
     """
     settings.required("listen", "HOST:PORT on which portals are awaited, e.g. 0.0.0.0:7000")
     end = end_parts(settings)
-    if not (settings.all("relay") or end["front_ends"]):
+    if needs_rules and not (settings.all("relay") or end["front_ends"]):
         require_rule(settings)
     relays: dict[str, tuple[str, int]] = {}
     for given in settings.all("relay"):
