@@ -101,6 +101,9 @@ class RoleOptions(usage.Options):
         """Merge the configuration file, then make the config."""
         self.settings = self.read_settings()
         self.log_as_json = self.settings.flag("log-json")
+        control = self.settings.one("control")
+        if control is not None:
+            self.control_path = os.path.abspath(control.text)
         self.config = self.make_config(self.settings)
 
     @property

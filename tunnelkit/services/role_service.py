@@ -38,7 +38,10 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             control = ControlService(reactor, options.control_path, service.commands())
     except ConfigError as error:
         exit_with(options.tapname, error)
-    return RoleService(reactor, service, observer, Reloader(reactor, options, service))
+    running = RoleService(reactor, service, observer, Reloader(reactor, options, service))
+    if control is not None:
+        IService(control).setServiceParent(running)
+    return running
 
 
 def check_libraries_or_exit(program: str) -> None:
