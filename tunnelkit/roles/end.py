@@ -186,7 +186,7 @@ class EndService(MultiService):
             "name": self._config.identity.name,
             "state": self._state(),
             "where": self._whereto,
-            "ports": list(_descriptions(self)),
+            "ports": list(descriptions(self)),
             "peers": list(tunnel.peers),
             "path": list(tunnel.topology),
             "connections": tunnel.connections,

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from tunnelkit.net.sockets import bind_unix
+from tunnelkit.net.poll import Poller
+from tunnelkit.net.sockets import Listener, bind_unix
 from tunnelkit.policy.acl import Policy
 
 Commands = Mapping[str, Callable[[], Mapping[str, object]]]
@@ -35,34 +36,30 @@ class ControlService(Service):
     def __init__(self, reactor: Any, path: str, commands: Commands) -> None:
         self._reactor = reactor
         self._path = path
-        self._socket: socket.socket | None = bind_unix(Policy().own(path, 0, "unix"))
+        self._socket = bind_unix(Policy().own(path, 0, "unix"))
         self._factory = _ControlFactory(reactor, commands)
-        self._port: IListeningPort | None = None
+        self._listener: Listener | None = None
 
     def startService(self) -> None:
         """Answer."""
         Service.startService(self)
-        assert self._socket is not None
-        self._port = self._reactor.adoptStreamPort(
-            self._socket.fileno(), socket.AF_UNIX, self._factory
-        )
-        self._close_socket()
+        # Twisted's own unix port would let everybody in.
+        self._listener = Listener(Poller.of(self._reactor), self._socket, self._accept)
 
-    def stopService(self) -> Any:
+    def stopService(self) -> None:
         """Answer no more, and remove the socket."""
         Service.stopService(self)
-        self._close_socket()
+        if self._listener is not None:
+            self._listener.close()
         try:
             os.unlink(self._path)
         except OSError:
             pass  # somebody has removed it already
-        port, self._port = self._port, None
-        return None if port is None else port.stopListening()
 
-    def _close_socket(self) -> None:
-        sock, self._socket = self._socket, None
-        if sock is not None:
-            sock.close()
+    def _accept(self, sock: socket.socket, address: object) -> None:
+        # The reactor works on a duplicate of the descriptor.
+        self._reactor.adoptStreamConnection(sock.fileno(), socket.AF_UNIX, self._factory)
+        sock.close()
 
 
 class _ControlFactory(Factory):

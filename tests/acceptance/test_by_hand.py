@@ -1,0 +1,118 @@
+"""Connecting and disconnecting a running end by hand, and asking what it does (rows L14, O2)."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+from tests.acceptance.processes import (
+    Identities,
+    Processes,
+    WebServer,
+    curl,
+    free_port,
+    tunnelkit,
+)
+from tests.acceptance.tunnels import Transport, start_client_end, start_server_end
+
+
+def status(control: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads(tunnelkit("status", "--json", "--control", control))
+    return found
+
+
+def test_an_end_connects_and_disconnects_when_it_is_told_to(
+    processes: Processes, identities: Identities, web: WebServer, tmp_path: Path
+) -> None:
+    control = tmp_path / "control"
+    digest = web.add("file", 100_000)
+    destination = f"tcp:127.0.0.1:{web.port}"
+    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
+    start_server_end(processes, identities, middle, [destination])
+    client = start_client_end(
+        processes, identities, middle, "--forward", f"0={destination}", "--manual",
+        "--control", control,
+    )  # fmt: skip
+    url = f"http://{client.address('forward')}/file"
+    assert status(control)["state"] == "disconnected"
+    assert stat.S_IMODE(os.stat(control).st_mode) == 0o600
+
+    tunnelkit("connect", "--control", control)
+    client.wait_for(r"Tunnel test with server is up")
+    assert curl(url).sha256 == digest
+    now = status(control)
+    assert now["state"] == "connected"
+    assert now["peers"] == ["server"]
+    received = now["bytes_received"]
+    assert isinstance(received, int)
+    assert received > 100_000
+
+    assert tunnelkit("disconnect", "--control", control).strip() in ("connected", "disconnected")
+    client.wait_for(r"Tunnel test with server has ended")
+    assert status(control)["state"] == "disconnected"
+    assert curl(url, "--max-time", "20").status != 0
+
+    since = len(client.process.lines)
+    tunnelkit("connect", "--control", control)
+    client.wait_for(r"Tunnel test with server is up", since=since)
+    assert curl(url).sha256 == digest
+    assert client.process.stop() == 0
+    assert not control.exists()
+
+
+def test_connecting_by_hand_does_not_wait_for_the_next_attempt(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    control = tmp_path / "control"
+    port = free_port()
+    client = processes.role(
+        "lstp-client-end", "--middle", f"127.0.0.1:{port}", "--tunnel", "test", "--identity",
+        identities("client"), "--peer", "server", "--control", control, wait=False,
+    )  # fmt: skip
+    # By now the waits are longer than the whole test may take by itself.
+    client.wait_for(r"trying again in [5-9]\.", limit=40)
+    middle = processes.role("lstp-middle", "--listen", f"127.0.0.1:{port}")
+    tunnelkit("connect", "--control", control)
+    client.wait_for("Waiting at the middle", limit=4)
+    assert "lstp-middle" in middle.process.log
+
+
+def test_a_middle_tells_what_it_does(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    control = tmp_path / "control"
+    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0", "--control", control)
+    start_server_end(processes, identities, middle, ["tcp:127.0.0.1:9"])
+    start_client_end(processes, identities, middle)
+    now = status(control)
+    assert (now["pairs"], now["waiting"]) == (1, 1)
+    text = tunnelkit("status", "--control", control)
+    assert "pairs ever" in text
+
+
+def test_a_gate_cannot_be_told_to_connect(transport: Transport, tmp_path: Path) -> None:
+    control = tmp_path / "far"
+    tunnel = transport(["tcp:127.0.0.1:9"], server=["--control", control])
+    assert status(control)["peers"] == ["client"]
+    if "usher-gate" in tunnel.server.process.name:
+        said = tunnelkit_error("connect", "--control", control)
+        assert said.endswith("this role has no command 'connect': expected status")
+
+
+def test_a_control_socket_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    said = tunnelkit_error("status", "--control", tmp_path / "nothing")
+    assert said == (
+        f"tunnelkit: --control {tmp_path / 'nothing'}: No such file or directory: expected the "
+        "control socket of a running role"
+    )
+
+
+def tunnelkit_error(*words: object) -> str:
+    """What the command says when it fails."""
+    try:
+        tunnelkit(*words)
+    except AssertionError as error:
+        return next(line for line in str(error).splitlines() if line.startswith("tunnelkit:"))
+    raise AssertionError("it did not fail")
