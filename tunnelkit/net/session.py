@@ -1,37 +1,28 @@
 """One tunnel connection that is up: a mux and its channels on a `SecureLink`.
 
-The scheduler is `Session.pump`. When the link can take more, it asks channels
-with something to send for it, in turn, builds frames beside their headers in
-one buffer, and hands the batch over in one piece. There is no queue between
-the applications and the link, so fairness, the bound on memory and short
-delays need no further machinery (design/performance.md, 4).
-
-How much a batch holds follows the path (`tunnelkit.core.path`): on a slow one
-little is committed at a time, so that whoever comes next does not wait long.
+`Session` opens and answers channels, and brings what the mux reports to their
+sides. What goes out is the affair of its `tunnelkit.net.pump.Pump`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from tunnelkit.core import types as t
 from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
-from tunnelkit.net.channel import END, AcceptingSide, Channel, ChannelRecord, LocalSide
+from tunnelkit.net.channel import AcceptingSide, Channel, ChannelRecord, LocalSide
 from tunnelkit.net.datagrams import Datagrams
 from tunnelkit.net.flow import ChannelFlow
 from tunnelkit.net.link import SecureLink
+from tunnelkit.net.pump import Pump
 from tunnelkit.net.request import Request as Request
-from tunnelkit.net.shared import BATCH_SIZE, Shared
+from tunnelkit.net.shared import Shared
 
-_SMALL_FRAME = 16 * 1024
-_LARGE_FRAME = 256 * 1024
 _EARLY_DATAGRAMS = 64
 """Datagrams that are kept for a flow that has not been answered yet."""
 
@@ -80,12 +71,8 @@ class Session:
         self._openings: dict[int, Deferred[str]] = {}
         self._requests: dict[int, Request] = {}
         self._unasked: list[Request] = []
-        self._ready: deque[Channel] = deque()
-        self._path_waits: list[Channel] = []
-        self._pump_due = False
-        self._low_water = 0
+        self._pump = Pump(self, shared)
         self._loss = ""
-        self._timer: IDelayedCall | None = None
         self._over = False
         self._ended: t.TunnelEnded | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -106,8 +93,7 @@ class Session:
         self.link.replace_sink(self)
         if leftover:
             self.link_received(memoryview(leftover))
-        self.pump()
-        self._set_timer()
+        self._pump.run()
 
     def handle(self, event: type, handler: Callable[[Any], None]) -> None:
         """Let ``handler`` have the events of a type that only one channel protocol has."""
@@ -149,7 +135,7 @@ class Session:
         self._channels[number] = channel
         self._openings[number] = opening
         side.attach(channel)
-        self._want_pump()
+        self._pump.want()
         return opening
 
     def accept(self, request: Request, side: LocalSide, bound: str) -> Channel:
@@ -166,8 +152,8 @@ class Session:
         events = self.mux.opened(request.channel, bound)
         side.attach(channel)
         self.flush(channel)
-        self._dispatch(events)
-        self._want_pump()
+        self.dispatch(events)
+        self._pump.want()
         if isinstance(side, ChannelFlow) and request.early_datagrams:
             early, request.early_datagrams = request.early_datagrams, []
             self._shared.poller.after_batch(partial(_deliver_early, side, early))
@@ -184,18 +170,18 @@ class Session:
         sent = self.mux.send_datagram(flow, source, destination, data, self.clock())
         if sent:
             self.bytes_sent += len(data)
-            self._want_pump()
+            self._pump.want()
         return sent
 
     def refuse(self, request: Request, code: Code, reason: str) -> None:
         """`Request.refuse` ends here."""
         del self._requests[request.channel]
-        self._dispatch(self.mux.refuse(request.channel, code, reason))
+        self.dispatch(self.mux.refuse(request.channel, code, reason))
         record = ChannelRecord(
             self.peer, request.destination, True, 0, 0, 0.0, code, reason, refused=True
         )
         self._owner.channel_ended(record)
-        self._want_pump()
+        self._pump.want()
 
     def request(self, request: Request) -> None:
         """The far side wants something; somebody answers."""
@@ -207,18 +193,18 @@ class Session:
 
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset one channel on both sides."""
-        self._dispatch(self.mux.abort(channel.id, code, reason, self.clock()))
-        self._want_pump()
+        self.dispatch(self.mux.abort(channel.id, code, reason, self.clock()))
+        self._pump.want()
 
     def shutdown(self, grace: float, reason: str) -> None:
         """Drain, see `Mux.shutdown`."""
         self.draining = True
-        self._dispatch(self.mux.shutdown(grace, reason, self.clock()))
-        self._want_pump()
+        self.dispatch(self.mux.shutdown(grace, reason, self.clock()))
+        self._pump.want()
 
     def end(self, code: Code, reason: str) -> None:
         """End the session at once; its channels are reset."""
-        self._dispatch(self.mux.connection_lost(False, self.clock()))
+        self.dispatch(self.mux.connection_lost(False, self.clock()))
 
     @property
     def channel_count(self) -> int:
@@ -229,116 +215,11 @@ class Session:
 
     def schedule(self, channel: Channel) -> None:
         """The channel has something to send; its ``scheduled`` is set."""
-        self._ready.append(channel)
-        self._want_pump()
-
-    def _want_pump(self) -> None:
-        if not self._pump_due and not self._over:
-            self._pump_due = True
-            self._shared.poller.after_batch(self.pump)
+        self._pump.schedule(channel)
 
     def pump(self) -> None:
-        """Send what can be sent: control first, then channels in turn."""
-        self._pump_due = False
-        link = self.link
-        mux = self.mux
-        while link.writable and not self._over:
-            buffer = self._shared.outgoing
-            used = 0
-            control = mux.data_to_send()
-            if control:
-                if len(control) > BATCH_SIZE:
-                    link.send(memoryview(control))
-                    continue
-                used = len(control)
-                buffer[:used] = control
-            if self._ready or self._path_waits:
-                used = self._fill(buffer, used)
-            if not used:
-                # All that came of pulling may be the end of a channel, which is control.
-                control = mux.data_to_send()
-                if not control:
-                    break
-                link.send(memoryview(control))
-                continue
-            link.send(buffer[:used])
-        if self._over:
-            return
-        if not self._ready and not self._path_waits:
-            mux.path.starved()
-        self._set_timer()
-
-    def _fill(self, buffer: memoryview, used: int) -> int:
-        """Pull from channels into frames at ``buffer[used:]``; how far it is filled then."""
-        mux = self.mux
-        ready = self._ready
-        if self._path_waits and mux.path.room > 0:
-            ready.extend(self._path_waits)
-            self._path_waits.clear()
-        batch = mux.path.batch
-        if not batch // 2 <= self._low_water <= batch * 2:
-            self._low_water = batch
-            self.link.set_low_water(batch)
-        end = min(used + batch, BATCH_SIZE)
-        head = mux.header_size
-        now = self.clock()
-        while ready and used < end:
-            channel = ready.popleft()
-            number = channel.id
-            if channel.session is None:
-                continue
-            allowed = mux.sendable(number)
-            if allowed <= 0:
-                if mux.waits_for_path(number):
-                    self._path_waits.append(channel)
-                else:
-                    channel.scheduled = False
-                continue
-            share = max(_SMALL_FRAME, min(_LARGE_FRAME, batch // (1 + len(ready))))
-            size = min(allowed, share, end - used + _SMALL_FRAME, mux.max_frame)
-            start = used + head
-            # A side that has more at once than it gave calls ``ready`` from within.
-            channel.scheduled = False
-            try:
-                got = channel.side.pull_into(buffer[start : start + size])
-            except OSError as error:
-                self.abort(channel, Code.RESET, error.strerror or "the application is gone")
-                continue
-            if got > 0:
-                mux.frame_into(buffer, used, number, got, now)
-                used = start + got
-                channel.bytes_sent += got
-                self.bytes_sent += got
-                if got == size and not channel.scheduled:
-                    channel.scheduled = True
-                    ready.append(channel)
-            elif got == END:
-                channel.near_finished = True
-                self._dispatch(mux.finish(number, now))
-        return used
-
-    def _set_timer(self) -> None:
-        due = self.mux.next_deadline()
-        timer = self._timer
-        if due is None:
-            return
-        if timer is not None and timer.active():
-            # A timer that fires too early costs less than moving it at every turn.
-            if timer.getTime() <= due + 0.001:
-                return
-            timer.cancel()
-        delay = max(0.0, due - self.clock())
-        self._timer = self._shared.reactor.callLater(delay, self._deadline)
-
-    def _deadline(self) -> None:
-        self._timer = None
-        if self._over:
-            return
-        now = self.clock()
-        due = self.mux.next_deadline()
-        if due is not None and due <= now:
-            self._dispatch(self.mux.deadline_passed(now))
-        self.pump()
+        """Send what can be sent."""
+        self._pump.run()
 
     # -- the link ---------------------------------------------------------
 
@@ -365,8 +246,7 @@ class Session:
                 self._handlers[type(event)](event)
         if self._unasked:
             self._ask()
-        if not self._pump_due:
-            self._want_pump()
+        self._pump.want()
 
     def _deliver(self, channel: Channel, data: memoryview, now: float) -> None:
         size = len(data)
@@ -382,7 +262,7 @@ class Session:
             if taken:
                 events = self.mux.consumed(channel.id, taken, now)
                 if events:
-                    self._dispatch(events)
+                    self.dispatch(events)
         if taken < size and channel.session is not None:
             channel.queue.append(bytes(data[taken:]))
             channel.queued += size - taken
@@ -409,17 +289,18 @@ class Session:
         if channel.far_finished and not queue:
             channel.side.finish()
         if taken:
-            self._dispatch(self.mux.consumed(channel.id, taken, self.clock()))
-            self._want_pump()
+            self.dispatch(self.mux.consumed(channel.id, taken, self.clock()))
+            self._pump.want()
 
     def link_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
         """See `LinkSink`."""
         self._loss = str(reason)
-        self._dispatch(self.mux.connection_lost(clean, self.clock()))
+        self.dispatch(self.mux.connection_lost(clean, self.clock()))
 
     # -- events -----------------------------------------------------------
 
-    def _dispatch(self, events: Iterable[t.Event]) -> None:
+    def dispatch(self, events: Iterable[t.Event]) -> None:
+        """Do what has happened, as any verb of the mux says."""
         for event in events:
             self._handlers[type(event)](event)
 
@@ -534,12 +415,10 @@ class Session:
         event = self._ended
         if self._over or event is None:
             return
-        self.pump()
+        self._pump.run()
         self._over = True
+        self._pump.stop()
         self._shared.holders.discard(self)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
         self.link.close()
         self._owner.session_ended(self, event.code, self._loss or event.reason)
 
