@@ -108,6 +108,18 @@ class SocketCarrierTests(TestCase):
         await self.sink.done
         assert self.sink.lost[0][1] is False
 
+    async def test_a_fault_of_the_sink_ends_the_connection_instead_of_leaving_it_mute(self) -> None:
+        class Faulty(Sink):
+            def carrier_received(self, view: memoryview) -> None:
+                raise RuntimeError("a fault in this program")
+
+        sink = Faulty(self.carrier)
+        self.carrier.start(sink)
+        self.far.send(b"x")
+        await sink.done
+        assert sink.lost == [("an internal error", False)]
+        assert len(self.flushLoggedErrors(RuntimeError)) == 1
+
     async def test_a_write_cut_short_goes_on_when_told(self) -> None:
         data = os.urandom(20_000_000)
         self.carrier.start(self.sink)

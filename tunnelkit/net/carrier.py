@@ -277,6 +277,10 @@ class SocketCarrier:
         if self._stalled:
             self._watch()
 
+    def failed(self) -> None:
+        """See `Handler`: a fault in this program ends the connection instead of leaving it mute."""
+        self._lost("an internal error", False)
+
     def transport_ended(self, reason: str) -> None:
         """Somebody else has ended the transport taken over; its socket is closed on return."""
         lent_to, self._lent_to = self._lent_to, None

@@ -39,7 +39,8 @@ class Handler(Protocol):
     """What is told about one descriptor.
 
     Both methods must cope with a call for nothing (`BlockingIOError`). An
-    exception that leaves them is logged and the descriptor forgotten.
+    exception that leaves them is logged and the descriptor forgotten; a
+    handler that has a method ``failed()`` is told, to give up what it was for.
     """
 
     def readable(self) -> None:
@@ -106,6 +107,18 @@ class Poller:
         if not self._batch_end and not self._in_batch:
             self.reactor.callLater(0, self._end_batch)
         self._batch_end.append(call)
+
+    def _failed(self, fd: int, handler: Handler) -> None:
+        """An exception has left ``handler``: nothing of it may go on half alive."""
+        _log.failure("A handler of descriptor {fd} failed", fd=fd)
+        if self._handlers.get(fd) is handler:
+            self.remove(fd)
+        give_up = getattr(handler, "failed", None)
+        if give_up is not None:
+            try:
+                give_up()
+            except Exception:
+                _log.failure("Nor could it be given up")
 
     def _end_batch(self) -> None:
         self._in_batch = False
@@ -214,9 +227,7 @@ class EpollPoller(Poller):
                 if event & _OUT:
                     handler.writable()
             except Exception:
-                _log.failure("A handler of descriptor {fd} failed", fd=fd)
-                if handlers.get(fd) is handler:
-                    self.remove(fd)
+                self._failed(fd, handler)
         if fresh:
             fresh.clear()
         self._end_batch()
@@ -286,9 +297,7 @@ class ReactorPoller(Poller):
             else:
                 handler.writable()
         except Exception:
-            _log.failure("A handler of descriptor {fd} failed", fd=fd)
-            if self._handlers.get(fd) is handler:
-                self.remove(fd)
+            self._failed(fd, handler)
         self._end_batch()
 
     def hung_up(self, fd: int) -> None:

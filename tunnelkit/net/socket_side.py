@@ -174,6 +174,11 @@ class SocketSide:
             # unless it waits to write.
             self._watch(False, self._want_write)
 
+    def failed(self) -> None:
+        """See `Handler`."""
+        if self._channel is not None:
+            self._channel.abort(Code.INTERNAL, "an internal error")
+
     def writable(self) -> None:
         """The application takes data again."""
         self._watch(self._want_read, False)
