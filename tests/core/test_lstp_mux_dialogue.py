@@ -105,6 +105,7 @@ def test_opening_with_early_data_costs_one_round_trip() -> None:
 
 def test_a_service_is_asked_for_by_name() -> None:
     talk = Talk()
+    talk.near.hears(lstp.PropertyExchange(services=(lstp.Service("wiki"),)))
     channel = talk.near.mux.open("service:wiki", talk.near.now)
     data = talk.carry(talk.near)
     assert messages(data)[0] == (channel, lstp.ConnectionRequest(service="wiki"))

@@ -269,9 +269,9 @@ class TunnelActions(DatagramActions):
             self._up = True
             events.append(t.TunnelUp(message.software or ""))
         # The tunnel has one table, that of its first connection.
-        if message.services is not None and not self._further:
-            if self.trusted.take(message.services, self._now):
-                events.append(self._services_changed())
+        news = None if self._further else message.services
+        if news is not None and self.trusted.take(news, self._now):
+            events.append(self._services_changed())
         return events
 
     # -- channels begin ---------------------------------------------------

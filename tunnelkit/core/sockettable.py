@@ -19,7 +19,7 @@ from tunnelkit.wire.lstp import MAX_SERVICES, Service
 MAX_NAMES_SIZE = 8192
 """Bytes of all names of a table together; so it fits into one message."""
 LONGEST_TTL = 10 * 365 * 86400.0
-"""Seconds; what is valid for longer is announced so, and announced again in time."""
+"""Seconds; the most that a message can say."""
 
 
 def is_trusted_socket(service: str) -> bool:

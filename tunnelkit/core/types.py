@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import attrs
 
 from tunnelkit.core.path import Path
+from tunnelkit.core.sockettable import TrustedSocket
 from tunnelkit.errors import Code, LocalProtocolError
 
 
@@ -139,7 +140,7 @@ class ConnectionRequested:
 class ServicesChanged:
     """The far side's table of published services, in full (LSTP trusted sockets)."""
 
-    services: tuple[dict[str, object], ...]
+    services: tuple[TrustedSocket, ...]
 
 
 @attrs.frozen

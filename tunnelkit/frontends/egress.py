@@ -27,7 +27,7 @@ from tunnelkit.net.flow import DatagramSink, Flow
 from tunnelkit.net.poll import Poller
 from tunnelkit.net.socket_side import SocketSide
 from tunnelkit.net.sockets import connect_tcp, connect_unix, format_address
-from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.destination import SERVICE, TCP, UNIX, Destination, parse_destination
 from tunnelkit.policy.printable import printable
 
@@ -124,32 +124,44 @@ class Egress:
         try:
             destination = parse_destination(request.destination)
         except ConfigError as error:
-            _refuse(request, Code.PROTOCOL, str(error))
+            refuse(request, Code.PROTOCOL, str(error))
             return
         kind = destination.kind
         handler = self._handlers.get(str(destination)) or self._handlers.get(kind)
         if handler is not None:
             handler(request, destination)
         elif kind in (TCP, UNIX):
-            self.dial(request, destination, self._plain)
+            self.dial(request, destination)
         else:
             code = Code.NO_SUCH_SERVICE if kind == SERVICE else Code.NOT_ALLOWED
-            _refuse(request, code, f"nothing here answers {kind}")
+            refuse(request, code, f"nothing here answers {kind}")
 
     def answer_with(self, key: str, handler: Handler) -> None:
         """Leave a kind of destination, or one whole destination, to ``handler`` from now on."""
         self._handlers[key] = handler
 
-    def dial(self, request: ChannelRequest, destination: Destination, make_side: MakeSide) -> None:
+    def dial(
+        self,
+        request: ChannelRequest,
+        destination: Destination,
+        make_side: MakeSide | None = None,
+        policy: Policy | None = None,
+    ) -> None:
         """Connect to a ``tcp``, ``unix`` or ``x11`` destination, and answer with what
-        ``make_side`` makes of the socket."""
+        ``make_side`` makes of the socket (default: the plain one).
+
+        ``policy`` is asked instead of the one of the moment, if something else than the rules
+        has allowed this destination.
+        """
         budget = self._budgets.get(request.peer)
         if budget is None:
             budget = self._budgets[request.peer] = _Budget(self.reactor)
         if budget.may_ask():
-            budget.enter(_Dial(self, budget, request, destination, make_side))
+            budget.enter(
+                _Dial(self, budget, request, destination, make_side or self._plain, policy)
+            )
         else:
-            _refuse(request, Code.LIMIT, "too many requests aborted before the answer")
+            refuse(request, Code.LIMIT, "too many requests aborted before the answer")
 
     def close(self) -> None:
         """Refuse everything that has not been answered."""
@@ -157,7 +169,8 @@ class Egress:
             budget.close()
 
 
-def _refuse(request: ChannelRequest, code: Code, why: str) -> None:
+def refuse(request: ChannelRequest, code: Code, why: str) -> None:
+    """Answer no; ``why`` is for the log, the opener is told what ``code`` says."""
     _log.debug(
         "Refused {peer} the destination {destination}: {why}",
         peer=printable(request.peer),
@@ -234,6 +247,7 @@ class _Dial:
         "_make_side",
         "_name",
         "_over",
+        "_policy",
         "_request",
         "_resolving",
         "_timer",
@@ -246,12 +260,14 @@ class _Dial:
         request: ChannelRequest,
         destination: Destination,
         make_side: MakeSide,
+        policy: Policy | None,
     ) -> None:
         self._egress = egress
         self._budget = budget
         self._request = request
         self._destination = destination
         self._make_side = make_side
+        self._policy = policy
         self._deadline: float = egress.reactor.seconds() + egress.limit
         self._name: str | None = None
         self._resolving: Deferred[Sequence[str]] | None = None
@@ -285,7 +301,7 @@ class _Dial:
             if code is Code.NOT_ALLOWED:
                 _log.warn("Not allowed: {why}", why=why)
             self._end(aborted=False)
-            _refuse(self._request, code, why)
+            refuse(self._request, code, why)
 
     @property
     def _needs_no_resolver(self) -> bool:
@@ -347,7 +363,7 @@ class _Dial:
             self._failures.append((Code.TIMED_OUT, "no time left"))
             return None
         try:
-            decision = egress.policy.authorize(
+            decision = (self._policy or egress.policy).authorize(
                 self._request.peer, "connect", where.kind, address, where.port, self._name
             )
         except NotAuthorized as error:

@@ -8,14 +8,15 @@ as soon as somebody has come, so that every client end finds it there.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from tunnelkit.core.lstp_mux import LstpMux, MuxConfig
-from tunnelkit.core.types import ChannelEnded, ChannelOpened, ConnectionRequested
+from tunnelkit.core.sockettable import TrustedSocket
+from tunnelkit.core.types import ChannelEnded, ChannelOpened, ConnectionRequested, ServicesChanged
 from tunnelkit.errors import Code, TunnelkitError
 from tunnelkit.net.backoff import Backoff
 from tunnelkit.net.channel import ChannelRecord
@@ -67,6 +68,10 @@ class LstpEnd(DiallingEnd):
     ) -> None:
         super().__init__(shared, context, tunnel, on_ready)
         self.settings = settings
+        self.on_services: Callable[[Session, Sequence[TrustedSocket]], object] = _nobody_listens
+        """Told of what the far side of a session publishes, whenever that changes; nothing any
+        more when the session has ended (rows T1, T3)."""
+        tunnel.on_published = self._announce
         self._rendezvous = rendezvous
         self._distrust = Backoff(most=_MOST_DISTRUST)
         self._penalty = 0.0
@@ -121,7 +126,13 @@ class LstpEnd(DiallingEnd):
         await group.over
 
     def _make_mux(self, master: bool, alpn: bytes, now: float) -> LstpMux:
-        return LstpMux(master, self.settings.mux, now, budget=self.shared.budget)
+        budget, published = self.shared.budget, self.tunnel.published
+        return LstpMux(master, self.settings.mux, now, budget=budget, published=published)
+
+    def _announce(self) -> None:
+        for member in list(self._members):
+            assert isinstance(member, _Group)
+            member.announce()
 
     def _waits(self) -> None:
         _log.info("Waiting at the middle for tunnel {tunnel}", tunnel=self.tunnel.name)
@@ -158,7 +169,10 @@ class _Group(TunnelSession):
         session.handle(ConnectionRequested, self._on_connection_requested)
         session.handle(ChannelOpened, self._on_opened)
         session.handle(ChannelEnded, self._on_ended)
+        session.handle(ServicesChanged, self._on_services_changed)
         super().session_up(session)
+        # What has been published since the handshake.
+        self.announce()
         if self._lstp.settings.connections > 1:
             self._ask_for_more(session)
 
@@ -166,6 +180,7 @@ class _Group(TunnelSession):
         """The first connection is over, and the further ones with it."""
         for further in list(self._further):
             further.end(Code.RESET, "the tunnel's first connection has ended")
+        self._lstp.on_services(session, ())
         super().session_ended(session, code, reason)
 
     def shutdown(self, grace: float, reason: str) -> None:
@@ -174,6 +189,18 @@ class _Group(TunnelSession):
         for further in list(self._further):
             self._lstp.tunnel.remove(further)
             further.shutdown(grace, reason)
+
+    # -- trusted sockets --------------------------------------------------
+
+    def announce(self) -> None:
+        """Tell the far side what is published here now."""
+        session, mux = self._first()
+        mux.announce(session.clock())
+        session.pump()
+
+    def _on_services_changed(self, event: ServicesChanged) -> None:
+        session, _ = self._first()
+        self._lstp.on_services(session, event.services)
 
     # -- further connections ----------------------------------------------
 
@@ -256,3 +283,7 @@ class _Further:
 
     def channel_ended(self, record: ChannelRecord) -> None:
         self._group.channel_ended(record)
+
+
+def _nobody_listens(session: Session, services: Sequence[TrustedSocket]) -> None:
+    """What `LstpEnd.on_services` is where no ports are opened."""

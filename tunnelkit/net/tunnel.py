@@ -21,7 +21,8 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from tunnelkit.errors import ChannelRefused, Code
+from tunnelkit.core.sockettable import SocketTable, TrustedSocket, is_trusted_socket
+from tunnelkit.errors import ChannelRefused, Code, LocalProtocolError
 from tunnelkit.interfaces import ITunnel
 from tunnelkit.net.channel import ChannelRecord, LocalSide
 from tunnelkit.net.flow import DatagramSink, Flow, Remote
@@ -67,7 +68,12 @@ class Tunnel:
         self._acceptor = acceptor
         self._on_record = on_record
         self._sessions: list[Session] = []
-        self._services: dict[str, IProtocolFactory] = {}
+        self.published = SocketTable()
+        """What this end publishes over protocols that have trusted sockets (row T1)."""
+        self.on_published: Callable[[], None] = lambda: None
+        """To be called when ``published`` has changed: tells the far sides."""
+        self.services: dict[str, IProtocolFactory] = {}
+        """Who answers channels to a service here; `ServiceEndpoint` puts them in."""
         self._waiting: list[_Waiting] = []
         self._up: list[Deferred[Tunnel]] = []
         self._watching: list[Callable[[Session], None]] = []
@@ -84,8 +90,11 @@ class Tunnel:
         return ChannelEndpoint(self, destination)
 
     def accept(self, service: str) -> ServiceEndpoint:
-        """A server endpoint for channels that the far side opens to ``service:NAME``."""
-        return ServiceEndpoint(self._services, service)
+        """A server endpoint for channels that the far side opens to ``service:NAME``.
+
+        While somebody listens on it the service is published.
+        """
+        return ServiceEndpoint(self, service)
 
     def when_up(self) -> Deferred[Tunnel]:
         """Fires once channels can be opened."""
@@ -191,7 +200,7 @@ class Tunnel:
     def channel_requested(self, request: Request) -> None:
         """The far side wants a channel: to a service accepted here, or through the acceptor."""
         kind, _, service = request.destination.partition(":")
-        factory = self._services.get(service) if kind == "service" else None
+        factory = self.services.get(service) if kind == "service" else None
         if factory is None:
             self._acceptor(request)
             return
@@ -202,8 +211,9 @@ class Tunnel:
             request.refuse(Code.REFUSED, "the service takes no more connections")
             return
         transport = ChannelTransport(protocol, near, far)
-        if request.attach(transport, "") is not None:
-            transport.begin()
+        # The protocol first: what the far side has sent already is pushed by attaching.
+        transport.begin()
+        request.attach(transport, "")
 
     def channel_ended(self, record: ChannelRecord) -> None:
         """For the access log."""
@@ -238,18 +248,27 @@ class _Waiting:
 class ServiceEndpoint:
     """Listening on it accepts channels that the far side opens to ``service:NAME``."""
 
-    def __init__(self, services: dict[str, IProtocolFactory], name: str) -> None:
-        self._services = services
+    def __init__(self, tunnel: Tunnel, name: str) -> None:
+        self._tunnel = tunnel
         self._name = name
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Fails with ValueError if somebody listens for the service already."""
+        """Fails with ValueError if the service is accepted or published already, and with
+        `LocalProtocolError` if too much is published."""
+        tunnel, name = self._tunnel, self._name
         done: Deferred[IListeningPort] = Deferred()
-        if self._name in self._services:
-            done.errback(ValueError(f"service:{self._name} is accepted already"))
-        else:
-            self._services[self._name] = protocolFactory
-            done.callback(_ServicePort(self._services, self._name, protocolFactory))
+        if name in tunnel.services or any(entry.name == name for entry in tunnel.published):
+            done.errback(ValueError(f"service:{name} is accepted already"))
+            return done
+        try:
+            if is_trusted_socket(name):
+                tunnel.published.add(TrustedSocket(name))
+        except LocalProtocolError as error:
+            done.errback(error)
+            return done
+        tunnel.services[name] = protocolFactory
+        tunnel.on_published()
+        done.callback(_ServicePort(tunnel, name, protocolFactory))
         return done
 
 
@@ -257,8 +276,8 @@ class ServiceEndpoint:
 class _ServicePort:
     """What stops a `ServiceEndpoint` from listening."""
 
-    def __init__(self, services: Any, name: str, factory: Any) -> None:
-        self._services = services
+    def __init__(self, tunnel: Tunnel, name: str, factory: Any) -> None:
+        self._tunnel = tunnel
         self._name = name
         self._factory = factory
         factory.doStart()
@@ -268,7 +287,9 @@ class _ServicePort:
 
     def stopListening(self) -> None:
         """Refuse the service from now on; open channels stay."""
-        if self._services.pop(self._name, None) is not None:
+        if self._tunnel.services.pop(self._name, None) is not None:
+            self._tunnel.published.withdraw(self._name)
+            self._tunnel.on_published()
             self._factory.doStop()
 
     def getHost(self) -> IAddress:

@@ -31,6 +31,8 @@ __all__ = ["OwnListeners", "Policy", "PolicyHolder", "Rule", "parse_network", "p
 
 CONNECT, BIND, SENDTO = "connect", "bind", "sendto"
 
+LOOPBACK = "127.0.0.1"
+
 REMEMBERED = 4096
 """Answers that a Policy keeps."""
 
@@ -166,6 +168,23 @@ class Policy:
             return False
         return any(source in network for network in self.sources)
 
+    def listen_address(self, peer: str, port: int) -> str:
+        """Where ``peer`` may have TCP ``port`` opened, if it did not say on which address (row T3).
+
+        That is the first single address that a rule for it names; otherwise loopback.
+        """
+        for rule in self._rules.get(LISTEN, ()):
+            network = rule.network
+            if (
+                rule.is_for(peer)
+                and rule.has_port(port)
+                and rule.exact in ("", TCP)
+                and network is not None
+                and network.num_addresses == 1
+            ):
+                return str(network.network_address)
+        return LOOPBACK
+
     def _decide(
         self, peer: str, action: str, protocol: str, address: str, port: int, host: str | None
     ) -> Decision | str:
@@ -257,3 +276,7 @@ class PolicyHolder:
     def admits(self, address: str) -> bool:
         """See `Policy.admits`."""
         return self.current.admits(address)
+
+    def listen_address(self, peer: str, port: int) -> str:
+        """See `Policy.listen_address`."""
+        return self.current.listen_address(peer, port)
