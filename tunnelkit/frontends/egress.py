@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelkit.core.types import Decision
 from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, NotAuthorized
 from tunnelkit.frontends.resolve import Resolver, SystemResolver, interleaved
 from tunnelkit.net.channel import LocalSide
@@ -27,7 +28,7 @@ from tunnelkit.net.flow import DatagramSink, Flow
 from tunnelkit.net.poll import Poller
 from tunnelkit.net.socket_side import SocketSide
 from tunnelkit.net.sockets import connect_tcp, connect_unix, format_address
-from tunnelkit.policy.acl import Policy, PolicyHolder
+from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import SERVICE, TCP, UNIX, Destination, parse_destination
 from tunnelkit.policy.printable import printable
 
@@ -85,6 +86,21 @@ class ChannelRequest(Protocol):
 
     def refuse(self, code: Code, reason: str) -> object:
         """Answer: no."""
+
+
+class Authorizer(Protocol):
+    """What allows a connection, see `Policy.authorize`."""
+
+    def authorize(
+        self,
+        peer: str,
+        action: str,
+        protocol: str,
+        address: str,
+        port: int,
+        host: str | None = None,
+    ) -> Decision:
+        """Raises `NotAuthorized`."""
 
 
 Handler = Callable[[ChannelRequest, Destination], object]
@@ -145,7 +161,7 @@ class Egress:
         request: ChannelRequest,
         destination: Destination,
         make_side: MakeSide | None = None,
-        policy: Policy | None = None,
+        policy: Authorizer | None = None,
     ) -> None:
         """Connect to a ``tcp``, ``unix`` or ``x11`` destination, and answer with what
         ``make_side`` makes of the socket (default: the plain one).
@@ -260,7 +276,7 @@ class _Dial:
         request: ChannelRequest,
         destination: Destination,
         make_side: MakeSide,
-        policy: Policy | None,
+        policy: Authorizer | None,
     ) -> None:
         self._egress = egress
         self._budget = budget

@@ -10,6 +10,8 @@ from twisted.logger import Logger
 
 from tunnelkit import __version__
 from tunnelkit.core.lstp_mux import MuxConfig
+from tunnelkit.frontends.publish import Publisher, PublishSpec
+from tunnelkit.frontends.published_ports import PublishedPorts
 from tunnelkit.net.lstp_end import EndSettings, LstpEnd
 from tunnelkit.net.lstp_meeting import InHouseRendezvous, LstpParty, LstpRendezvous
 from tunnelkit.net.via import Hop
@@ -39,6 +41,8 @@ class LstpEndConfig(EndConfig):
     """Connections that carry the tunnel's channels."""
     max_channels: int = 1024
     """Channels that the other end may have open at once."""
+    publish: tuple[PublishSpec, ...] = ()
+    """Services that the other end may use while they are valid (row T1)."""
 
 
 class LstpEndService(EndService):
@@ -61,6 +65,11 @@ class LstpEndService(EndService):
             MuxConfig(max_channels=config.max_channels, software=f"tunnelkit/{__version__}"),
             config.connections,
         )
+        self._publisher = Publisher(reactor, self._egress, self.tunnel)
+        self._published_ports = PublishedPorts(reactor, self.policy)
+        for part in (self._publisher, self._published_ports):
+            IService(part).setServiceParent(self)
+        self._publisher.replace(config.publish)
         self._rendezvous, whereto = self._meeting_place(config, party)
         end = LstpEnd(
             self.shared,
@@ -70,11 +79,15 @@ class LstpEndService(EndService):
             self.tunnel,
             self.told_ready,
         )
+        end.on_services = self._published_ports.changed
         self.run(end, f"tunnel {config.tunnel} at {whereto}")
 
     def reload(self, config: LstpEndConfig) -> list[str]:
-        """See `EndService.reload`; also the admission token, and who its own middle admits."""
+        """See `EndService.reload`; also what is published, the admission token, and who its own
+        middle admits."""
         changes = super().reload(config)
+        changes += self._publisher.replace(config.publish)
+        self._published_ports.settle()
         if self._middle is not None and isinstance(config.middle, LstpMiddleConfig):
             changes += self._middle.reload(config.middle)
         elif self._rendezvous.party.admission != config.admission_token:

@@ -20,6 +20,7 @@ from tunnelkit.frontends.dns import DnsFrontEnd
 from tunnelkit.frontends.dns_egress import parse_server
 from tunnelkit.frontends.forward import ForwardFrontEnd
 from tunnelkit.frontends.http_proxy import HttpProxyFrontEnd
+from tunnelkit.frontends.publish import PublishSpec, check_publications, parse_publish
 from tunnelkit.frontends.reverse import ReverseFrontEnd
 from tunnelkit.frontends.socks import SocksFrontEnd, read_users
 from tunnelkit.frontends.x11_listen import X11FrontEnd
@@ -61,12 +62,12 @@ def lstp_middle_config(settings: Settings) -> LstpMiddleConfig:
 def lstp_end_config(settings: Settings, role: str, needs_rules: bool = True) -> LstpEndConfig:
     """The configuration of ``twistd lstp-client-end`` or ``lstp-server-end``.
 
-    With ``needs_rules`` an end that serves has to have an ``allow`` rule.
+    With ``needs_rules`` an end that serves has to have an ``allow`` rule, or to publish something.
     """
     tunnel = settings.required("tunnel", "NAME, the same at both ends")
     end = end_parts(settings)
     role = BOTH if settings.flag("both") else role
-    if needs_rules and role in (SERVER_END, BOTH):
+    if needs_rules and role in (SERVER_END, BOTH) and not settings.all("publish"):
         require_rule(settings)
     return LstpEndConfig(
         role=role,
@@ -76,8 +77,21 @@ def lstp_end_config(settings: Settings, role: str, needs_rules: bool = True) -> 
         admission_token=admission_token(settings),
         connections=count(settings, "connections", 1, 1, 16),
         max_channels=count(settings, "max-channels", 1024, 1, 65_536),
+        publish=publications(settings),
         **end,
     )
+
+
+def publications(settings: Settings) -> tuple[PublishSpec, ...]:
+    """The services that ``--publish`` names (row T1)."""
+    specs: list[PublishSpec] = []
+    for given in settings.all("publish"):
+        specs.append(given.parsed(parse_publish))
+        try:
+            check_publications(specs)
+        except ConfigError as error:
+            raise ConfigError(f"{given.where}: {error}") from None
+    return tuple(specs)
 
 
 def meeting_place(settings: Settings, name: str) -> tuple[str, int] | LstpMiddleConfig:

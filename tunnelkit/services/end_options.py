@@ -90,12 +90,12 @@ class LstpEndOptions(DiallingEndOptions):
     synopsis = "--middle HOST:PORT --tunnel NAME --identity FILE --peer NAME [options]"
     flags = DiallingEndOptions.flags | {"both"}
     compData = usage.Completions(
-        multiUse=sorted(DiallingEndOptions.repeatable | {"listen", "admit"}),
+        multiUse=sorted(DiallingEndOptions.repeatable | {"listen", "admit", "publish"}),
         optActions={**_FILES, "via-password-file": FILE, "admission-token-file": FILE},
     )
 
-    repeatable = DiallingEndOptions.repeatable | {"listen", "admit"}
-    live = DiallingEndOptions.live | {"admit", "admission-token-file"}
+    repeatable = DiallingEndOptions.repeatable | {"listen", "admit", "publish"}
+    live = DiallingEndOptions.live | {"admit", "admission-token-file", "publish"}
 
     opt_middle = option("middle", "HOST:PORT of the middle at which the two ends meet")
     opt_listen = option(
@@ -108,6 +108,11 @@ class LstpEndOptions(DiallingEndOptions):
     opt_tunnel = option("tunnel", "NAME of the tunnel, the same at both ends")
     opt_admission_token_file = option(
         "admission-token-file", "FILE with the token that the middle asks for"
+    )
+    opt_publish = option(
+        "publish",
+        "NAME=HOST:PORT[,until=TIME][,listen=PORT], a service here that the other end may use "
+        "until then (ISO 8601 or +SECONDS), and the port there that it may open for it; repeatable",
     )
     opt_both = flag("both", "be client end and server end at once")
     opt_connections = option(
