@@ -207,9 +207,10 @@ class UsherPortal:
 
     def take_what_came(self) -> None:
         """Take the records that are there, without waiting."""
-        while self._fill():
-            while (record := self._parse()) is not None:
-                self._take(record)
+        while self._over is None and self._fill():
+            pass
+        while (record := self._parse()) is not None:
+            self._take(record)
 
     def _wait(self, deadline: float, writing: bool) -> None:
         left = deadline - time.monotonic()
