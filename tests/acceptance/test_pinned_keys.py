@@ -1,0 +1,116 @@
+"""Two ends without a CA that know each other by the fingerprints of their keys (K3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tests.acceptance.applications import Application, echo
+from tests.acceptance.processes import Identities, Processes, Role, WebServer, curl, tunnelkit
+
+KIB = 1 << 10
+
+
+@attrs.frozen
+class Alone:
+    """A self-signed identity."""
+
+    file: Path
+    pin: str
+
+
+class Ends:
+    """Two ends over one transport, each told whom to trust."""
+
+    def __init__(self, processes: Processes, transport: str, directory: Path) -> None:
+        self._processes = processes
+        self._transport = transport
+        self._directory = directory
+        self._place = ""
+
+    def identity(self, name: str) -> Alone:
+        """Make a self-signed identity; all share one rendezvous secret."""
+        file = self._directory / f"{name}.pem"
+        secret = self._directory / "secret.pem"
+        tunnelkit("keys", "self", name, "--out", file, "--secret", secret)
+        shown = tunnelkit("keys", "show", file)
+        return Alone(file, re.findall(r"sha256:[0-9a-f]{64}", shown)[0])
+
+    def far(self, *options: object) -> Role:
+        """A server end with its middle, or a gate."""
+        if self._transport == "lstp":
+            middle = self._processes.role("lstp-middle", "--listen", "127.0.0.1:0")
+            self._place = middle.address("listening on")
+            meet = ("--middle", self._place, "--tunnel", "t")
+            return self._processes.role("lstp-server-end", *meet, *options)
+        gate = self._processes.role("usher-gate", "--listen", "127.0.0.1:0", *options)
+        self._place = gate.address("listening on")
+        return gate
+
+    def near(self, *options: object, wait: bool = True) -> Role:
+        """A client end, or a portal."""
+        if self._transport == "lstp":
+            options = ("--middle", self._place, "--tunnel", "t", *options)
+            return self._processes.role("lstp-client-end", *options, wait=wait)
+        return self._processes.role("usher-portal", "--gate", self._place, *options, wait=wait)
+
+
+@pytest.fixture(params=["lstp", "usher"])
+def ends(request: pytest.FixtureRequest, processes: Processes, tmp_path: Path) -> Ends:
+    return Ends(processes, request.param, tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[Application]:
+    with Application(echo) as running:
+        yield running
+
+
+def trusting(identity: Alone | Path, *pins: str) -> list[object]:
+    """The options of an end that trusts these keys."""
+    file = identity.file if isinstance(identity, Alone) else identity
+    return ["--identity", file, *(word for pin in pins for word in ("--peer-pin", pin))]
+
+
+def test_ends_that_pin_each_other_need_no_ca(ends: Ends, web: WebServer) -> None:
+    digest = web.add("file", 100 * KIB)
+    target = f"tcp:127.0.0.1:{web.port}"
+    laptop, office = ends.identity("laptop"), ends.identity("office")
+    far = ends.far(*trusting(office, laptop.pin), "--allow", f"laptop={target}")
+    near = ends.near(*trusting(laptop, office.pin), "--forward", f"0={target}")
+    assert curl(f"http://{near.address('forward')}/file").sha256 == digest
+    # The name is what the certificate says.
+    far.wait_for("peer=laptop")
+
+
+def test_a_key_that_is_not_pinned_is_told_in_one_line(ends: Ends, server: Application) -> None:
+    laptop, office, other = (ends.identity(name) for name in ("laptop", "office", "other"))
+    far = ends.far(*trusting(office, other.pin), "--allow", server.destination)
+    ends.near(*trusting(laptop, office.pin), wait=False)
+    line = far.wait_for("the key of laptop is not one of the pinned keys$")
+    assert "Traceback" not in far.process.log
+    assert line
+    assert not any("is up" in line for line in far.process.lines)
+
+
+def test_the_end_that_dials_refuses_another_key(ends: Ends, server: Application) -> None:
+    laptop, office, other = (ends.identity(name) for name in ("laptop", "office", "other"))
+    far = ends.far(*trusting(office, laptop.pin), "--allow", server.destination)
+    near = ends.near(*trusting(laptop, other.pin), wait=False)
+    near.wait_for("the key of office is not one of the pinned keys")
+    assert not any("is up" in line for line in near.process.lines + far.process.lines)
+
+
+def test_an_identity_of_a_ca_can_be_pinned_by_name_of_its_key(
+    ends: Ends, identities: Identities, server: Application
+) -> None:
+    """Several keys at one end, of a CA and without; the rendezvous is Usher's or one CA's."""
+    laptop, office = identities("laptop"), identities("office")
+    shown = (tunnelkit("keys", "show", file) for file in (laptop, office))
+    pins = [re.findall(r"sha256:[0-9a-f]{64}", text)[0] for text in shown]
+    ends.far(*trusting(office, pins[0], ends.identity("third").pin), "--allow", server.destination)
+    ends.near(*trusting(laptop, pins[1])).wait_for("with office is up")
