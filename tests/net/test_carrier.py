@@ -118,7 +118,8 @@ class SocketCarrierTests(TestCase):
         self.far.send(b"x")
         await sink.done
         assert sink.lost == [("an internal error", False)]
-        assert len(self.flushLoggedErrors(RuntimeError)) == 1
+        flush: Any = self.flushLoggedErrors
+        assert len(flush(RuntimeError)) == 1
 
     async def test_a_write_cut_short_goes_on_when_told(self) -> None:
         data = os.urandom(20_000_000)
