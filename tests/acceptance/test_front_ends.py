@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from twisted.internet.testing import MemoryReactorClock
 
 from tests.acceptance.processes import (
     Identities,
@@ -20,7 +21,8 @@ from tests.acceptance.processes import (
     WebServer,
     curl,
 )
-from tests.acceptance.tunnels import RunningTunnel, Transport, meeting
+from tests.acceptance.tunnels import RunningTunnel, Transport, meeting, start_gate
+from tunnelkit.services.endpoint_strings import Ends
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -250,15 +252,43 @@ def test_twist_web_publishes_a_service_from_behind_a_firewall(
         place = middle.address("listening on")
         config.write_text(f'middle = "{place}"\ntunnel = "test"\n{own}')
         publish(processes, config)
+        # It is ready once the tunnel is up.
         outside = processes.role("lstp-client-end", *meeting(middle), *there, *forward)
     else:
         outside = processes.role("usher-gate", "--listen", "127.0.0.1:0", *there, *forward)
         config.write_text(f'gate = "{outside.address("listening on")}"\n{own}')
         publish(processes, config)
         outside.wait_for("is up")
-    url = f"http://{outside.address('forward')}/"
     done = subprocess.run(
-        ["curl", "-s", "--noproxy", "*", "--retry", "5", "--retry-connrefused", "-m", "20", url],
-        capture_output=True, text=True, timeout=40,
+        ["curl", "-s", "--noproxy", "*", f"http://{outside.address('forward')}/"],
+        capture_output=True, text=True, timeout=20,
     )  # fmt: skip
     assert done.stdout == "from behind the firewall\n", done
+
+
+def test_the_example_client_fetches_through_an_endpoint_string(
+    processes: Processes, identities: Identities, web: WebServer
+) -> None:
+    (web.directory / "index.html").write_text("through the tunnel\n")
+    gate = start_gate(processes, identities, [f"tcp:127.0.0.1:{web.port}"])
+    place = gate.address("listening on").replace(":", "\\:")
+    words = f"gate={place}:identity={identities('client')}:peer=server"
+    done = subprocess.run(
+        [
+            *(sys.executable, REPOSITORY / "examples" / "endpoint_client.py"),
+            f"tunnel:127.0.0.1:{web.port}:{words}",
+        ],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=40,
+    )
+    assert done.stdout.endswith("\n\nthrough the tunnel\n"), done
+
+
+def test_the_example_configuration_is_one(identities: Identities, tmp_path: Path) -> None:
+    text = (REPOSITORY / "examples" / "published.toml").read_text()
+    file = tmp_path / "published.toml"
+    file.write_text(text.replace("inside.pem", str(identities("inside"))))
+    name, _ = Ends(MemoryReactorClock()).settle({"config": str(file)}, "server-end")
+    assert name.startswith("server-end ")
