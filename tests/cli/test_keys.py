@@ -65,6 +65,47 @@ def test_show_prints_the_fingerprint_and_nothing_secret(tmp_path: Path, capsys: 
         assert line not in shown
 
 
+def test_self_makes_identities_that_share_a_secret(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("--secret", "secret.pem")
+    first = ok(capsys, "keys", "self", "office", "--out", "office.pem", *words)
+    assert "made a rendezvous secret in secret.pem" in first
+    second = ok(capsys, "keys", "self", "laptop", "--out", "laptop.pem", *words)
+    assert "rendezvous" not in second
+    office, laptop = load_identity("office.pem"), load_identity("laptop.pem")
+    assert office.rendezvous_secret == laptop.rendezvous_secret
+    assert f"made laptop in laptop.pem: {laptop.fingerprint}" in second
+    assert laptop.fingerprint in ok(capsys, "keys", "show", "laptop.pem")
+    ok(capsys, "keys", "self", "other", "--out", "other.pem")
+    assert load_identity("other.pem").rendezvous_secret != laptop.rendezvous_secret
+    for name in ("secret.pem", "laptop.pem"):
+        assert os.stat(name).st_mode & 0o777 == 0o600
+
+
+def test_self_overwrites_nothing_and_wants_a_private_secret(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ok(capsys, "keys", "self", "office", "--out", "office.pem", "--secret", "secret.pem")
+    words = ("keys", "self", "office", "--out")
+    assert "office.pem: exists already" in mistake(capsys, *words, "office.pem")
+    os.chmod("secret.pem", 0o644)
+    line = mistake(capsys, *words, "new.pem", "--secret", "secret.pem")
+    assert "--secret secret.pem: others can reach it" in line
+    assert not os.path.exists("new.pem")
+
+
+def test_the_directory_shows_the_fingerprint_of_each_identity(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    keys = str(tmp_path / "KEYS")
+    ok(capsys, "keys", "init", "--dir", keys)
+    ok(capsys, "keys", "issue", "alice", "--dir", keys)
+    assert load_identity(f"{keys}/alice.pem").fingerprint in ok(capsys, "keys", "show", keys)
+
+
 def test_renew_says_what_a_new_secret_means(tmp_path: Path, capsys: Capture) -> None:
     keys = str(tmp_path / "KEYS")
     ok(capsys, "keys", "init", "--dir", keys)

@@ -27,9 +27,11 @@ from tunnelkit.policy.identity import (
     identity_pem,
     key_pem,
     load_identity,
+    parse_pin,
+    parse_secret,
     secret_pem,
 )
-from tunnelkit.policy.keys import Authority
+from tunnelkit.policy.keys import Authority, self_signed
 
 AUTHORITY = Authority.create()
 IDENTITY = AUTHORITY.issue("alice")
@@ -172,6 +174,36 @@ def test_another_ca_is_refused(tmp_path: Path) -> None:
     other = Authority.create().certificate.public_bytes(Encoding.PEM)
     message = complaint(write(tmp_path, KEY + CERTIFICATE + other + SECRET))
     assert "was not issued by the CA in the same file" in message
+
+
+def test_a_self_signed_identity_has_no_ca(tmp_path: Path) -> None:
+    made = self_signed("alone", rendezvous_secret=AUTHORITY.rendezvous_secret)
+    identity = load_identity(write(tmp_path, identity_pem(made)))
+    assert (identity.name, identity.credentials.authorities) == ("alone", ())
+    assert identity.rendezvous_secret == AUTHORITY.rendezvous_secret
+    assert parse_pin(identity.fingerprint) == parse_pin(made.fingerprint)
+
+
+def test_a_self_signed_identity_that_has_expired_says_how_to_make_another(tmp_path: Path) -> None:
+    made = self_signed("alone", days=1, now=NOW - timedelta(days=3))
+    message = complaint(write(tmp_path, identity_pem(made)))
+    assert message.endswith("'tunnelkit keys self alone' makes a new one")
+
+
+def test_the_rendezvous_secret_of_an_identity_or_a_file_of_its_own_can_be_read() -> None:
+    for text in (PEM, SECRET):
+        assert parse_secret(text, "x") == AUTHORITY.rendezvous_secret
+    with pytest.raises(ConfigError, match=f"x: no {SECRET_LABEL} block"):
+        parse_secret(CERTIFICATE, "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "sha256:", "sha256:" + "0" * 63, "sha256:" + "g" * 64, "0" * 64, "sha1:" + "0" * 40],
+)
+def test_what_is_no_fingerprint_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a fingerprint: expected sha256: and 64"):
+        parse_pin(text)
 
 
 def test_a_second_ca_may_stand_behind_the_issuing_one(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from twisted.application.service import MultiService
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
@@ -58,7 +59,7 @@ def addresses(service: Any) -> Iterator[str]:
     for part in service:
         if hasattr(part, "address"):
             yield part.address
-        else:
+        elif isinstance(part, MultiService):
             yield from addresses(part)
 
 
