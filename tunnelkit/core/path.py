@@ -10,7 +10,7 @@ milliseconds of other data instead of a full router buffer.
 
 The rules, after the ideas of BBR (Cardwell et al., 2016):
 
-- *rising*: the target doubles every round trip while the rate keeps growing;
+- *rising*: the target grows by half every round trip while the rate keeps growing;
 - *cruising*: the target is what the path delivers in its shortest round trip,
   plus an allowance for the pace at which acknowledgements come; every eighth
   round trip it is stretched a little, and if more comes through, it rises again;
@@ -33,7 +33,9 @@ FLOOR = 64 * 1024
 CEILING = 16 * 1024 * 1024
 """Largest target: no receiver grants more."""
 
-_GROWTH = 1.25
+_RISE = 1.5
+"""Target while rising, as a multiple of what the path has been seen to carry."""
+_GROWTH = 1.15
 """A round must be this much faster than the one before for the rise to go on."""
 _STEADY_ROUNDS = 3
 """So many rounds without growth end the rise."""
@@ -45,8 +47,10 @@ _HEADROOM = 1.05
 _PACE = 0.004
 """Allowance in seconds for the spacing of acknowledgements."""
 _STRETCH = 1.3
+_STRETCH_TIME = 0.010
 _STRETCH_EVERY = 8
-"""Every so many rounds one has a target longer by this factor: is there room for more?"""
+"""Every so many rounds one has a target longer by this factor, though by no more than so many
+seconds of the rate: is there room for more? (On a long path the headroom alone finds it.)"""
 _FOUND_MORE = 1.15
 """A stretch that raises the rate so far was worth it."""
 _RATE_ROUNDS = 10
@@ -215,9 +219,9 @@ class Path:
             self.target = max(int(fill / 2), _PROBE_FLOOR)
             return
         if self.phase is Phase.RISING:
-            aim = 2 * self.rate * (self.round_trip + _PACE)
+            aim = _RISE * self.rate * (self.round_trip + _PACE)
         else:
             aim = fill * _HEADROOM + self.rate * _PACE
             if self._cruised and self._cruised % _STRETCH_EVERY == 0:
-                aim *= _STRETCH
+                aim = min(aim * _STRETCH, aim + self.rate * _STRETCH_TIME)
         self.target = int(min(max(aim, FLOOR), CEILING))
