@@ -137,13 +137,17 @@ def test_a_withdrawn_rule_refuses_new_channels_while_open_ones_go_on(
         keeps, loses = (tunnel.client.address("forward", number) for number in (0, 1))
         opened = [Connection(stack, keeps), Connection(stack, loses)]
         assert all(connection.works() for connection in opened)
-        settings.reload(tunnel.server, "Reloaded: 1 rules", allow=[server.destination])
+        settings.reload(
+            tunnel.server, "Reloaded: rules now in force: 1", allow=[server.destination]
+        )
         assert not Connection(stack, loses).works()
         tunnel.server.wait_for("no rule allows client to connect")
         assert Connection(stack, keeps).works()
         assert all(connection.works() for connection in opened)
         settings.reload(
-            tunnel.server, "Reloaded: 2 rules", allow=[server.destination, other.destination]
+            tunnel.server,
+            "Reloaded: rules now in force: 2",
+            allow=[server.destination, other.destination],
         )
         assert Connection(stack, loses).works()
 
@@ -157,7 +161,7 @@ def test_a_changed_file_is_taken_over_without_a_signal(
     )
     assert not Connection(stack, tunnel.client.address("forward")).works()
     settings.write(allow=[server.destination])
-    tunnel.server.wait_for("Reloaded: 1 rules")
+    tunnel.server.wait_for("Reloaded: rules now in force: 1")
     assert Connection(stack, tunnel.client.address("forward")).works()
 
 
@@ -207,7 +211,7 @@ def test_transfers_survive_reloads_of_both_ends_and_broken_files(
             near.reload(tunnel.client, f"Reloaded: .*opened forward 127.0.0.1:{port} ",
                         forward=[forward, f"{port}={server.destination}"])  # fmt: skip
             rules = [server.destination, *[ANOTHER_RULE] * (1 + number)]
-            far.reload(tunnel.server, f"Reloaded: {len(rules)} rules", allow=rules)
+            far.reload(tunnel.server, f"Reloaded: rules now in force: {len(rules)}", allow=rules)
             line = near.reload(tunnel.client, "Not reloaded.*", forward=[forward, "0=nowhere"])
             assert "near.toml:1: key forward, entry 2: " in line
             line = far.reload(tunnel.server, "Not reloaded.*", alow=[])
@@ -242,7 +246,7 @@ def test_what_needs_a_restart_is_told_and_the_rest_is_taken_over(
     )
     settings.write(**{"allow": [server.destination], "max-channels": 7, "peer": "somebody"})
     hang_up(tunnel.server)
-    tunnel.server.wait_for("Reloaded: 1 rules")
+    tunnel.server.wait_for("Reloaded: rules now in force: 1")
     told = [line for line in tunnel.server.process.lines if line.endswith("needs a restart")]
     # The peer was named on the command line, which wins.
     assert len(told) == 1

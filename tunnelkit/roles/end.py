@@ -18,7 +18,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from tunnelkit.errors import ConfigError, DialError
-from tunnelkit.frontends.dns_egress import DnsEgress, Server
+from tunnelkit.frontends.dns_egress import DnsEgress
+from tunnelkit.frontends.dns_lookup import Server
 from tunnelkit.frontends.egress import Egress
 from tunnelkit.frontends.egress_listen import ListenEgress
 from tunnelkit.frontends.egress_udp import UdpEgress
@@ -152,9 +153,12 @@ class EndService(MultiService):
         closed, opened = self._front_ends.replace(config.front_ends)
         changes = [f"closed {what}" for what in closed] + [f"opened {what}" for what in opened]
         policy = self.policy.current
-        if (policy.rules, policy.sources) != (config.rules, config.sources):
-            self.policy.replace(config.rules, config.sources)
-            changes.append(f"{len(config.rules)} rules (--allow), {len(config.sources)} --from")
+        if policy.rules != config.rules:
+            changes.append(f"rules now in force: {len(config.rules)}")
+        if policy.sources != config.sources:
+            networks = ", ".join(map(str, config.sources)) or "everywhere"
+            changes.append(f"programs may come from {networks}")
+        self.policy.replace(config.rules, config.sources)
         if self._watch.use_list(config.crl_file):
             changes.append(f"revocation list {config.crl_file or 'none'}")
         return changes
