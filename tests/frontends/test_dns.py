@@ -32,9 +32,10 @@ from tests.frontends.resolver import (
 )
 from tests.frontends.talk import Talk, is_reset, refused
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
-from tunnelkit.frontends import dns_egress, dns_link
+from tunnelkit.frontends import dns_egress, dns_link, dns_lookup
 from tunnelkit.frontends.dns import Dns, DnsConfig, DnsFrontEnd
-from tunnelkit.frontends.dns_egress import DnsEgress, SystemServers, parse_server
+from tunnelkit.frontends.dns_egress import DnsEgress
+from tunnelkit.frontends.dns_lookup import SystemServers, parse_server
 from tunnelkit.frontends.egress import ChannelRequest, Egress
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.poll import Poller
@@ -293,12 +294,12 @@ class FarSideTests(Case):
         assert answer.rCode == names.OK
 
     async def test_the_next_resolver_is_asked_when_one_is_silent(self) -> None:
-        _patch(self, dns_egress, "PATIENCE", 0.05)
+        _patch(self, dns_lookup, "PATIENCE", 0.05)
         answer = await self.answer(self.resolver(say_nothing), self.resolver())
         assert answer.rCode == names.OK
 
     async def test_a_silent_resolver_ends_in_servfail(self) -> None:
-        _patch(self, dns_egress, "LIMIT", 0.1)
+        _patch(self, dns_lookup, "LIMIT", 0.1)
         answer = await self.answer(self.resolver(say_nothing))
         assert answer.rCode == names.ESERVER
         assert self.dns_egress.lookups == 0
@@ -313,7 +314,7 @@ class FarSideTests(Case):
         def only_cut(query: bytes, over_tcp: bool) -> list[bytes]:
             return [b"\0" * 12] if over_tcp else [cut(address(query))]
 
-        _patch(self, dns_egress, "LIMIT", 0.3)
+        _patch(self, dns_lookup, "LIMIT", 0.3)
         answer = await self.answer(self.resolver(only_cut))
         assert answer.trunc
 

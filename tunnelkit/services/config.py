@@ -17,7 +17,7 @@ import attrs
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.ask import AskFrontEnd
 from tunnelkit.frontends.dns import DnsFrontEnd
-from tunnelkit.frontends.dns_egress import parse_server
+from tunnelkit.frontends.dns_lookup import parse_server
 from tunnelkit.frontends.forward import ForwardFrontEnd
 from tunnelkit.frontends.http_proxy import HttpProxyFrontEnd
 from tunnelkit.frontends.publish import PublishSpec, check_publications, parse_publish
