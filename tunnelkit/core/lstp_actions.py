@@ -198,6 +198,7 @@ class ChannelActions:
     ) -> list[t.Event]:
         """Move ``ch`` to a final state; its ChannelEnded is reported once."""
         ch.state = state
+        ch.packer = ch.unpacker = None
         self.flow.ended(ch)
         events: list[t.Event] = []
         if not ch.reported_end:

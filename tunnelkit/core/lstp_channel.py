@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from tunnelkit.core.compression import Packer, Unpacker
 from tunnelkit.core.credit import Budget
 from tunnelkit.core.datagram_body import DatagramBody
 from tunnelkit.core.flow import ChannelFlow
@@ -101,11 +102,13 @@ class Channel(ChannelFlow):
         "listens",
         "near_finished",
         "opener",
+        "packer",
         "paused",
         "reported_end",
         "request",
         "requested_at",
         "state",
+        "unpacker",
     )
 
     def __init__(
@@ -133,6 +136,10 @@ class Channel(ChannelFlow):
         """None: it is a stream."""
         self.listens = False
         """The far side, or for a channel of the far side this one, listens for TCP over it."""
+        self.packer: Packer | None = None
+        """Made for the first data to be sent, where compression was agreed on."""
+        self.unpacker: Unpacker | None = None
+        """Made for the first compressed data that comes."""
 
     def leads_to(self, destination: str) -> None:
         """What it was opened for: a stream, datagrams, or a listener."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from tunnelkit.core import types as t
+from tunnelkit.core.compression import NONE, Packer, Unpacker
 from tunnelkit.core.credit import Budget
 from tunnelkit.core.datagram_body import ANYWHERE
 from tunnelkit.core.lstp_actions import read, unexpected
@@ -69,6 +70,8 @@ class LstpMux(TunnelActions):
         self._stream: Channel | None = None
         """Whose data is arriving; None: it is discarded."""
         self._stream_last = False
+        self._packed: bytearray | None = None
+        """What has come of a compressed message; None: it is not compressed."""
 
     # -- verbs ------------------------------------------------------------
 
@@ -143,19 +146,31 @@ class LstpMux(TunnelActions):
 
     def frame_into(
         self, buffer: bytearray | memoryview, offset: int, channel: int, size: int, now: float
-    ) -> None:
+    ) -> int:
         """Account for a frame of ``size`` bytes and write its header, see `types.Mux`."""
-        HEADER.pack_into(buffer, offset, size, M.SERVICE_DATA, 0, 0, channel)
-        self.flow.sent(self._channels[channel], size, now)
+        ch = self._channels[channel]
+        flags, written = 0, size
+        if self._compression != NONE:
+            packer = ch.packer
+            if packer is None:
+                packer = ch.packer = Packer(self._compression)
+            start = offset + HEADER_SIZE
+            packed = packer.pack(memoryview(buffer)[start : start + size])
+            if packed is not None:
+                flags, written = FLAG_COMPRESSED, len(packed)
+                buffer[start : start + written] = packed
+        HEADER.pack_into(buffer, offset, written, M.SERVICE_DATA, flags, 0, channel)
+        self.flow.sent(ch, size, now)
         self._said = now
+        return written
 
     def send(self, channel: int, data: bytes, now: float) -> None:
         """Queue one frame."""
         if len(data) > min(self.sendable(channel), self.max_frame):
             raise LocalProtocolError(f"{len(data)} bytes are more than channel {channel} may send")
         frame = bytearray(HEADER_SIZE) + data
-        self.frame_into(frame, 0, channel, len(data), now)
-        self._put(bytes(frame))
+        written = self.frame_into(frame, 0, channel, len(data), now)
+        self._put(bytes(frame[: HEADER_SIZE + written]))
 
     def finish(self, channel: int, now: float) -> Sequence[t.Event]:
         """Half-close: an empty last-data message, which needs no credit."""
@@ -164,6 +179,7 @@ class LstpMux(TunnelActions):
         if ch is None or ch.near_finished or ch.state not in SENDING:
             raise LocalProtocolError(f"channel {channel} cannot finish")
         ch.near_finished = True
+        ch.packer = None
         self._put(HEADER.pack(0, M.SERVICE_DATA, FLAG_LAST, 0, channel))
         return self._maybe_free(ch)
 
@@ -230,13 +246,16 @@ class LstpMux(TunnelActions):
                 self._events.extend(self._channel_error(ch, unexpected(ch, M.SERVICE_DATA)))
             return
         try:
-            if flags & FLAG_COMPRESSED:
-                raise RemoteProtocolError("compressed data, but no compression was agreed on")
             if ch.far_finished:
                 raise RemoteProtocolError("data after the last data")
-            if ch.datagrams is not None:
-                ch.datagrams.begins(length)
-            ch.inbound.arrived(length)
+            if flags & FLAG_COMPRESSED:
+                self._check_compressed(ch)
+                self._packed = bytearray()
+            else:
+                if ch.datagrams is not None:
+                    ch.datagrams.begins(length)
+                ch.inbound.arrived(length)
+                self._packed = None
         except RemoteProtocolError as error:
             self._events.extend(self._channel_error(ch, error))
             return
@@ -247,7 +266,9 @@ class LstpMux(TunnelActions):
         """See `FrameSink`."""
         ch = self._stream
         if ch is not None and not ch.reported_end:
-            if ch.datagrams is None:
+            if self._packed is not None:
+                self._packed += piece
+            elif ch.datagrams is None:
                 self._events.append(t.Data(ch.id, piece))
             else:
                 ch.datagrams.piece(piece)
@@ -255,12 +276,36 @@ class LstpMux(TunnelActions):
     def data_ended(self) -> None:
         """See `FrameSink`."""
         ch, self._stream = self._stream, None
+        if ch is not None and self._packed is not None:
+            body, self._packed = self._packed, None
+            if not ch.reported_end:
+                self._events.extend(self._unpack(ch, body))
         if ch is not None and ch.datagrams is not None and not ch.reported_end:
             self._events.extend(self._datagram_ended(ch, self._stream_last))
         if ch is not None and self._stream_last and not ch.reported_end:
             ch.far_finished = True
+            ch.unpacker = None
             self._events.append(t.Finished(ch.id))
             self._events.extend(self._maybe_free(ch))
+
+    def _check_compressed(self, ch: Channel) -> None:
+        """Whether data may come compressed; raises `RemoteProtocolError`."""
+        if self._compression == NONE:
+            raise RemoteProtocolError("compressed data, but no compression was agreed on")
+        if ch.datagrams is not None:
+            raise RemoteProtocolError("a compressed datagram")
+
+    def _unpack(self, ch: Channel, body: bytearray) -> Sequence[t.Event]:
+        """A whole compressed message has come; only now it is known how much credit it takes."""
+        unpacker = ch.unpacker
+        if unpacker is None:
+            unpacker = ch.unpacker = Unpacker(self._compression)
+        try:
+            plain = unpacker.unpack(body)
+            ch.inbound.arrived(len(plain))
+        except RemoteProtocolError as error:
+            return self._channel_error(ch, error)
+        return [t.Data(ch.id, memoryview(plain))]
 
     def message(self, kind: int, flags: int, channel: int, body: bytes) -> None:
         """See `FrameSink`: any message except data of a channel."""

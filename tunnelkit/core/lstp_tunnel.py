@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import attrs
 
 from tunnelkit.core import types as t
+from tunnelkit.core.compression import NONE, agreed
 from tunnelkit.core.credit import Budget
 from tunnelkit.core.lstp_actions import read
 from tunnelkit.core.lstp_channel import Channel, State
@@ -36,6 +37,8 @@ class MuxConfig:
     keepalive: float = 10.0
     """This end sends something at least every so many seconds."""
     software: str = ""
+    compression: tuple[str, ...] = (NONE,)
+    """What this end can do, the best first, of `tunnelkit.core.compression.AVAILABLE`."""
 
 
 @attrs.define
@@ -62,7 +65,8 @@ class TunnelActions(DatagramActions):
         super().__init__(budget if budget is not None else Budget(), now)
         self.config = config
         self._peer: _Peer = _Peer() if parent is None else attrs.evolve(parent._peer)
-        self._window_known = parent is not None
+        self._settled = parent is not None
+        """Window and compression are known: the first PROPERTY_EXCHANGE says them."""
         self._master = master
         self._next_id = 1 if master else 2
         self._joins: set[int] = set()
@@ -76,6 +80,8 @@ class TunnelActions(DatagramActions):
         self._further = parent is not None
         self._published = SocketTable() if published is None else published
         self._announced: tuple[TrustedSocket, ...] = tuple(self._published)
+        self._compression: str = NONE if parent is None else parent._compression
+        """What has been agreed on for all channels."""
         own = lstp.PropertyExchange()
         if parent is None:
             own = lstp.PropertyExchange(
@@ -83,6 +89,7 @@ class TunnelActions(DatagramActions):
                 window=config.window,
                 max_channels=config.max_channels,
                 keepalive=config.keepalive,
+                compression=config.compression if config.compression != (NONE,) else None,
                 services=self._published.announcement(now) if self._announced else None,
             )
         self._put(lstp.encode(own))
@@ -257,9 +264,12 @@ class TunnelActions(DatagramActions):
 
     def _properties(self, message: lstp.PropertyExchange) -> Sequence[t.Event]:
         peer = self._peer
-        if message.window is not None and not self._window_known:
-            peer.window = message.window
-        self._window_known = True
+        if not self._settled:
+            self._settled = True
+            if message.window is not None:
+                peer.window = message.window
+            own, others = self.config.compression, message.compression or (NONE,)
+            self._compression = agreed(own, others) if self._master else agreed(others, own)
         if message.max_channels is not None:
             peer.max_channels = message.max_channels
         if message.keepalive is not None:

@@ -232,9 +232,13 @@ class Mux(Protocol):
 
     def frame_into(
         self, buffer: bytearray | memoryview, offset: int, channel: int, size: int, now: float
-    ) -> None:
+    ) -> int:
         """Account for ``size`` payload bytes, at most ``sendable``, that stand in ``buffer`` at
-        ``offset + header_size``, and write the frame's header at ``offset``."""
+        ``offset + header_size``, and write the frame's header at ``offset``.
+
+        The result is how many bytes of payload the frame has; fewer than ``size`` where it has
+        been compressed, in place.
+        """
 
     def send(self, channel: int, data: bytes, now: float) -> None:
         """Queue one frame of at most ``sendable`` bytes, for callers off the hot path."""

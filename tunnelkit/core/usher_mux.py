@@ -141,12 +141,13 @@ class UsherMux(UsherReceiver):
 
     def frame_into(
         self, buffer: bytearray | memoryview, offset: int, channel: int, size: int, now: float
-    ) -> None:
+    ) -> int:
         """Account for ``size`` bytes of payload and write their header, see `types.Mux`."""
         ch = self._sessions[channel]
         HEADER.pack_into(buffer, offset, size, RecordType.SEND, ch.far_id)
         self.flow.sent(ch, size, now)
         self._said = now
+        return size
 
     def send(self, channel: int, data: bytes, now: float) -> None:
         """Queue one UsherSend."""

@@ -144,8 +144,7 @@ class Pump:
                 session.abort(channel, Code.RESET, error.strerror or "the application is gone")
                 continue
             if got > 0:
-                mux.frame_into(buffer, used, number, got, now)
-                used = start + got
+                used = start + mux.frame_into(buffer, used, number, got, now)
                 channel.bytes_sent += got
                 total += got
                 if got == size and not channel.scheduled:

@@ -9,6 +9,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 
 from tunnelkit import __version__
+from tunnelkit.core.compression import AVAILABLE, NONE
 from tunnelkit.core.lstp_mux import MuxConfig
 from tunnelkit.frontends.publish import Publisher, PublishSpec
 from tunnelkit.frontends.published_ports import PublishedPorts
@@ -41,6 +42,8 @@ class LstpEndConfig(EndConfig):
     """Connections that carry the tunnel's channels."""
     max_channels: int = 1024
     """Channels that the other end may have open at once."""
+    compress: bool = False
+    """Offer compression to the other end."""
     publish: tuple[PublishSpec, ...] = ()
     """Services that the other end may use while they are valid (row T1)."""
 
@@ -62,7 +65,11 @@ class LstpEndService(EndService):
         )
         settings = EndSettings(
             config.peers,
-            MuxConfig(max_channels=config.max_channels, software=f"tunnelkit/{__version__}"),
+            MuxConfig(
+                max_channels=config.max_channels,
+                software=f"tunnelkit/{__version__}",
+                compression=AVAILABLE if config.compress else (NONE,),
+            ),
             config.connections,
         )
         self._publisher = Publisher(reactor, self._egress, self.tunnel)

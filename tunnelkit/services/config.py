@@ -76,6 +76,7 @@ def lstp_end_config(settings: Settings, role: str, needs_rules: bool = True) -> 
         via=proxies(settings),
         admission_token=admission_token(settings),
         connections=count(settings, "connections", 1, 1, 16),
+        compress=settings.flag("compress"),
         max_channels=count(settings, "max-channels", 1024, 1, 65_536),
         publish=publications(settings),
         **end,

@@ -119,6 +119,9 @@ class LstpEndOptions(DiallingEndOptions):
         "connections", "connections that carry the tunnel's channels (default: 1)"
     )
     opt_max_channels = option("max-channels", "channels open at once (default: 1024)")
+    opt_compress = flag(
+        "compress", "compress what the channels carry, if the other end says --compress too"
+    )
 
 
 class LstpClientEndOptions(LstpEndOptions):
