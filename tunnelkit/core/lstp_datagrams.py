@@ -22,6 +22,10 @@ from tunnelkit.wire.socks import encode_address
 MAX_WAITING = 256 * 1024
 """Bytes of datagrams that wait for the connection; what comes beyond is dropped."""
 
+_CROWD = 2
+"""Datagrams come in bursts, and cannot wait for room as streams do: they may have so many times
+the target of the path under way."""
+
 NO_ADDRESS = ("", 0)
 """The address of the side that opened the channel: it does not travel."""
 
@@ -42,8 +46,8 @@ class DatagramActions(ChannelActions):
     ) -> bool:
         """Send one datagram, see `DatagramMux`; without credit it is dropped.
 
-        So it is while the path is full: a datagram that waits is worth less than none. One may
-        always be under way, however large.
+        So it is while the path is overfull: a datagram that waits for long is worth less than
+        none. One may always be under way, however large.
         """
         ch = self._channels.get(flow)
         if ch is None or ch.datagrams is None:
@@ -57,7 +61,8 @@ class DatagramActions(ChannelActions):
         if ch.state not in SENDING or ch.paused or ch.near_finished:
             return False
         out = ch.outbound
-        if size > (self.flow.sendable(ch) if out.in_flight else out.credit):
+        path = self.flow.path
+        if size > out.credit or (out.in_flight and path.in_flight + size > _CROWD * path.target):
             return False
         frame = HEADER.pack(size, M.SERVICE_DATA, 0, 0, flow) + head + data
         if self._datagrams_waiting + len(frame) > MAX_WAITING:
