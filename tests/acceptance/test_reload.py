@@ -12,8 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.applications import Application, echo, expected, receive
-from tests.acceptance.processes import Identities, Processes, Role, free_port, tunnelkit
+from tests.acceptance.applications import Application, echo, expected, receive, wait_until
+from tests.acceptance.processes import (
+    Identities,
+    Processes,
+    Role,
+    WebServer,
+    curl,
+    free_port,
+    tunnelkit,
+)
 from tests.acceptance.tunnels import (
     Transport,
     meeting,
@@ -22,7 +30,7 @@ from tests.acceptance.tunnels import (
     start_tunnel,
 )
 
-PUMPS, RELOADS = 10, 5
+PUMPS, RELOADS = 50, 20
 ANOTHER_RULE = "tcp:192.0.2.1:9"
 
 
@@ -163,6 +171,63 @@ def test_a_changed_file_is_taken_over_without_a_signal(
     settings.write(allow=[server.destination])
     tunnel.server.wait_for("Reloaded: rules now in force: 1")
     assert Connection(stack, tunnel.client.address("forward")).works()
+
+
+def test_every_kind_of_front_end_opens_and_closes(
+    transport: Transport, settings: Settings, server: Application
+) -> None:
+    kinds = ("ask", "dns", "http-proxy", "socks")
+    settings.write()
+    tunnel = transport([server.destination], "--config", settings.path)
+    ports = {kind: free_port() for kind in kinds}
+    said = settings.reload(tunnel.client, "Reloaded: .*", **ports)
+    assert said.count("opened ") == len(kinds)
+    assert not any(is_closed(port) for port in ports.values())
+    said = settings.reload(tunnel.client, "Reloaded: closed .*")
+    assert said.count("closed ") == len(kinds)
+    assert all(is_closed(port) for port in ports.values())
+    said = settings.reload(tunnel.client, "Reloaded: opened .*", **ports)
+    assert said.count("opened ") == len(kinds)
+
+
+def test_logins_change_with_their_file(
+    transport: Transport, settings: Settings, web: WebServer, tmp_path: Path
+) -> None:
+    digest = web.add("file", 1000)
+    users = tmp_path / "users"
+    users.touch(mode=0o600)
+    users.write_text("me:old\n")
+    port = free_port()
+    tunnel = transport(
+        [f"tcp:127.0.0.1:{web.port}"], "--http-proxy", port, "--http-proxy-auth-file", users
+    )
+    url = f"http://127.0.0.1:{web.port}/file"
+    proxy = ("--proxy", f"http://127.0.0.1:{port}", "--proxy-user")
+    assert curl(*proxy, "me:old", url).sha256 == digest
+    users.write_text("me:new\n")
+    hang_up(tunnel.client)
+    tunnel.client.wait_for("Reloaded: closed .*opened ")
+    assert curl(*proxy, "me:old", url).status != 0
+    assert curl(*proxy, "me:new", url).sha256 == digest
+
+
+def test_ports_at_the_far_side_open_and_close_too(
+    transport: Transport, settings: Settings, server: Application, stack: ExitStack
+) -> None:
+    port = free_port()
+    settings.write(socks=0)
+    tunnel = transport([f"listen:127.0.0.1:{port}"], "--config", settings.path)
+    opened = f"Listening on 127.0.0.1:{port} for client"
+    settings.reload(
+        tunnel.client, "Reloaded: opened reverse", socks=0,
+        reverse=[f"127.0.0.1:{port}={server.destination}"],
+    )  # fmt: skip
+    tunnel.server.wait_for(opened)
+    connection = Connection(stack, port)
+    assert connection.works()
+    settings.reload(tunnel.client, "Reloaded: closed reverse", socks=0)
+    assert wait_until(lambda: is_closed(port))
+    assert connection.works()
 
 
 class Pump:

@@ -44,7 +44,7 @@ GRACE = 1.0
 """Seconds in which open channels may finish when the reactor stops."""
 
 _ATTRIBUTE = "_tunnelkit_ends"
-_LISTS = ("peer",)
+_LISTS = ("peer", "peer-pin")
 """Keywords whose value is a list with commas."""
 
 Settled = tuple[str, Callable[[], "EndService"]]
