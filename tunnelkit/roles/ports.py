@@ -48,6 +48,7 @@ class FrontEnds(MultiService):
                 raise
             # It may need the port of one that goes.
             self._close(goes)
+            self._open = stays
             try:
                 made = self._make(new)
             except ConfigError:
