@@ -70,6 +70,16 @@ def test_data_is_compressed_as_agreed_in_the_first_properties(
     assert [message.compressed for message in sent(end)] == [compresses]
 
 
+@pytest.mark.parametrize("master", [True, False])
+def test_the_order_of_the_master_decides(master: bool) -> None:
+    end = End(master, ZLIB)
+    end.hears(lstp.PropertyExchange(compression=("none", "zlib")))
+    channel = end.mux.open("tcp:a:1", end.now)
+    end.says()
+    end.mux.send(channel, TEXT[:5000], end.now)
+    assert [message.compressed for message in sent(end)] == [master]
+
+
 def test_who_does_not_want_compression_does_not_mention_it() -> None:
     (_, properties), *_ = End(True).says()
     assert isinstance(properties, lstp.PropertyExchange)
@@ -124,7 +134,7 @@ def test_datagrams_are_not_compressed() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_random_data_is_soon_hardly_tried_any_more(method: str) -> None:
     packer = Packer(method)
-    assert all(packer.pack(memoryview(noise(4096, n))) is None for n in range(400))
+    assert all(packer.pack(memoryview(noise(100, n))) is None for n in range(700))
     # The next text is found within the longest pause.
     text = memoryview(TEXT)[:4096]
     tries = [packer.pack(text) is not None for _ in range(129)]
@@ -132,6 +142,8 @@ def test_random_data_is_soon_hardly_tried_any_more(method: str) -> None:
     assert not all(tries), "it was waiting for what comes later"
     found = tries.index(True)
     assert all(tries[found:]), "from there on everything is compressed"
+    assert packer.pack(memoryview(noise(100))) is None
+    assert [packer.pack(text) is not None for _ in range(3)] == [False, True, True]
 
 
 @pytest.mark.parametrize("size", [1, 31])
@@ -252,6 +264,52 @@ def test_a_compressed_datagram_is_refused() -> None:
     assert [event.code for event in talk.far.all_of(t.ChannelEnded)] == [Code.PROTOCOL]
 
 
+def test_compression_that_was_not_agreed_on_is_refused_however_well_it_is_done() -> None:
+    talk = Talk(ZLIB, MuxConfig())
+    channel = talk.open()
+    talk.far.hears(lstp.ServiceData(compressed(bytes(1000)), compressed=True), channel)
+    assert [event.code for event in talk.far.all_of(t.ChannelEnded)] == [Code.PROTOCOL]
+
+
+def test_a_message_whose_channel_is_given_up_before_it_is_whole_comes_to_nothing() -> None:
+    talk = Talk(ZLIB, ZLIB)
+    channel = talk.open()
+    frame = memoryview(lstp.encode(lstp.ServiceData(compressed(bytes(1000)), compressed=True), 1))
+    far = talk.far
+    far.note(far.mux.receive(frame[:20], far.now))
+    far.note(far.mux.abort(channel, Code.RESET, "enough", far.now))
+    far.note(far.mux.receive(frame[20:], far.now))
+    assert [event.code for event in far.all_of(t.ChannelEnded)] == [Code.RESET]
+    assert [type(message) for _, message in far.says()] == [lstp.ServiceFreeRequest]
+    assert channel not in far.got
+
+
+def with_dictionary(data: bytes) -> bytes:
+    context = zlib.compressobj(zdict=data)
+    return context.compress(data) + context.flush(zlib.Z_SYNC_FLUSH)
+
+
+def zstd_frame(window_log: int) -> bytes:
+    """Magic, no options, the window, and a block of a hundred times `x`."""
+    block = (100 << 3 | 1 << 1).to_bytes(3, "little") + b"x"
+    return bytes.fromhex("28b52ffd00") + bytes([(window_log - 10) << 3]) + block
+
+
+ASKS_TOO_MUCH = {
+    "zlib": [with_dictionary(TEXT[:1000])],
+    "zstd": [zstd_frame(19), zstd_frame(27)],
+}
+FITS = {"zlib": compressed(b"x" * 100), "zstd": zstd_frame(18)}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stream_cannot_ask_for_a_dictionary_or_a_large_window(method: str) -> None:
+    assert Unpacker(method).unpack(FITS[method]) == b"x" * 100
+    for body in ASKS_TOO_MUCH[method]:
+        with pytest.raises(RemoteProtocolError, match="does not decompress"):
+            Unpacker(method).unpack(body)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_bomb_is_given_up_before_it_takes_memory(method: str) -> None:
     if method == "zlib":
@@ -280,5 +338,22 @@ def test_contexts_exist_only_where_something_is_compressed() -> None:
             talk.near.mux.send(channel, noise(2000, channel), talk.near.now)
             talk.settle()
         assert tracemalloc.get_traced_memory()[0] < 2 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_contexts_go_with_their_channels_even_if_the_far_side_never_answers() -> None:
+    talk = Talk(ZLIB, ZLIB)
+    tracemalloc.start()
+    try:
+        channels = [talk.open() for _ in range(30)]
+        for channel in channels:
+            talk.near.mux.send(channel, TEXT[:2000], talk.near.now)
+            talk.settle()
+        assert tracemalloc.get_traced_memory()[0] > 4 * MIB
+        for channel in channels:
+            for end in (talk.near, talk.far):
+                end.note(end.mux.abort(channel, Code.RESET, "", end.now))
+        assert tracemalloc.get_traced_memory()[0] < MIB
     finally:
         tracemalloc.stop()
