@@ -75,6 +75,14 @@ MISTAKES: dict[str, tuple[Callable[[Place], Words], str]] = {
     "forward to nowhere": (lambda p: p.client("--forward", "0"), "--forward"),
     "connections not a number": (lambda p: p.client("--connections", "two"), "--connections"),
     "no rule": (lambda p: p.server(), "--allow is missing"),
+    "publication without a time": (
+        lambda p: p.server("--publish", "web=127.0.0.1:80,until=soon"),
+        "--publish: publish 'web=127.0.0.1:80,until=soon': 'soon' is not a time",
+    ),
+    "publication given twice": (
+        lambda p: p.server("--publish", "web=127.0.0.1:80", "--publish", "web=127.0.0.1:81"),
+        "--publish: the service web is published twice",
+    ),
     "rule that is none": (lambda p: p.server("--allow", "everything"), "--allow"),
     "both without a rule": (lambda p: p.client("--both"), "--allow is missing"),
     "listen without a port": (lambda p: ["lstp-middle", "--listen", "127.0.0.1"], "--listen"),
