@@ -65,8 +65,9 @@ class IChannelProtocol(Interface):
 
     alpn = Attribute("Bytes by which TLS agrees on it, e.g. ``b'lstp/1'``.")
 
-    def make_mux(master: bool, config: object, now: float) -> object:
-        """A new sans-IO mux (`tunnelkit.core.types.Mux`)."""
+    def make_mux(master: bool, now: float) -> object:
+        """A new sans-IO mux (`tunnelkit.core.types.Mux`); ``master``: of this end's two, the one
+        that starts TLS. `tunnelkit.testing.conformance` checks what it must do."""
 
 
 class IDialer(Interface):

@@ -748,7 +748,7 @@ def test_the_protocol_makes_its_muxes() -> None:
     protocol = LstpChannels(MuxConfig(window=77), Budget(limit=88))
     mux = protocol.make_mux(True, 0.0)
     assert isinstance(mux, LstpMux)
-    assert protocol.make_mux(False, 0.0, parent=mux).budget.limit == 88
+    assert mux.budget.limit == 88
     ((_, message),) = messages(mux.data_to_send())
     assert isinstance(message, lstp.PropertyExchange)
     assert message.window == 77

@@ -370,8 +370,10 @@ class LstpChannels:
 
     config: MuxConfig = attrs.field(factory=MuxConfig)
     budget: Budget = attrs.field(factory=Budget)
+    published: SocketTable | None = None
+    """What this end publishes."""
     alpn = ALPN
 
-    def make_mux(self, master: bool, now: float, parent: LstpMux | None = None) -> LstpMux:
-        """A mux for one new tunnel connection; ``parent`` as for `LstpMux`."""
-        return LstpMux(master, self.config, now, budget=self.budget, parent=parent)
+    def make_mux(self, master: bool, now: float) -> LstpMux:
+        """A mux for the first connection of a tunnel."""
+        return LstpMux(master, self.config, now, budget=self.budget, published=self.published)

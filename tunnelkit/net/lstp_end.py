@@ -14,7 +14,7 @@ import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from tunnelkit.core.lstp_mux import LstpMux, MuxConfig
+from tunnelkit.core.lstp_mux import LstpChannels, LstpMux, MuxConfig
 from tunnelkit.core.sockettable import TrustedSocket
 from tunnelkit.core.types import ChannelEnded, ChannelOpened, ConnectionRequested, ServicesChanged
 from tunnelkit.errors import Code, TunnelkitError
@@ -126,8 +126,8 @@ class LstpEnd(DiallingEnd):
         await group.over
 
     def _make_mux(self, master: bool, alpn: bytes, now: float) -> LstpMux:
-        budget, published = self.shared.budget, self.tunnel.published
-        return LstpMux(master, self.settings.mux, now, budget=budget, published=published)
+        channels = LstpChannels(self.settings.mux, self.shared.budget, self.tunnel.published)
+        return channels.make_mux(master, now)
 
     def _announce(self) -> None:
         for member in list(self._members):

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelkit.core.usher_mux import UsherMux
+from tunnelkit.core.usher_mux import UsherChannels, UsherMux
 from tunnelkit.core.usher_receiver import UsherConfig
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.interfaces import IMeeting, IRendezvous
@@ -181,21 +182,28 @@ class UsherGate(End):
             )
 
 
+class Entrance(Protocol):
+    """Takes connections in, as `UsherGate` does."""
+
+    def enter(self, carrier: Carrier, host: str) -> None:
+        """A connection from ``host``."""
+
+
 class UsherGateFactory(Factory):
     """Gives what any Twisted server endpoint accepts to a gate."""
 
     noisy = False
 
-    def __init__(self, gate: UsherGate) -> None:
+    def __init__(self, gate: Entrance) -> None:
         self.gate = gate
 
-    def buildProtocol(self, addr: Any) -> Protocol:
+    def buildProtocol(self, addr: Any) -> TwistedProtocol:
         """The connection's carrier takes its place at once."""
         return _Accepted(self.gate, getattr(addr, "host", ""))
 
 
-class _Accepted(Protocol):
-    def __init__(self, gate: UsherGate, host: str) -> None:
+class _Accepted(TwistedProtocol):
+    def __init__(self, gate: Entrance, host: str) -> None:
         self._gate = gate
         self._host = host
 
@@ -206,11 +214,11 @@ class _Accepted(Protocol):
 class _DialledFactory(Factory):
     noisy = False
 
-    def buildProtocol(self, addr: Any) -> Protocol:
+    def buildProtocol(self, addr: Any) -> TwistedProtocol:
         return _Dialled()
 
 
-class _Dialled(Protocol):
+class _Dialled(TwistedProtocol):
     def connectionMade(self) -> None:
         self.meeting = UsherMeeting(take_over(self.transport), True)
 
@@ -236,6 +244,6 @@ async def _secure(
     budget = end.shared.budget
 
     def make_mux(master: bool, alpn: bytes, now: float) -> UsherMux:
-        return UsherMux(Version.of(alpn), settings.mux, now, budget=budget)
+        return UsherChannels(Version.of(alpn), settings.mux, budget).make_mux(master, now)
 
     await secure(end.shared, meeting, end.context, settings.peers, make_mux, owner)

@@ -1,0 +1,1 @@
+"""Short programs that use tunnelkit; the tests run them."""
