@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.names import dns as names
 
@@ -74,11 +75,19 @@ class Resolver(DatagramProtocol):
         self.queries: list[bytes] = []
         self.senders: list[tuple[str, int]] = []
         self._streams: list[_Stream] = []
-        self._udp = reactor.listenUDP(0, self, interface="127.0.0.1", maxPacketSize=65535)
-        self.port: int = self._udp.getHost().port
-        self._tcp = reactor.listenTCP(
-            self.port, Factory.forProtocol(lambda: _Stream(self)), interface="127.0.0.1"
-        )
+        while True:
+            self._tcp = reactor.listenTCP(
+                0, Factory.forProtocol(lambda: _Stream(self)), interface="127.0.0.1"
+            )
+            self.port: int = self._tcp.getHost().port
+            try:
+                self._udp = reactor.listenUDP(
+                    self.port, self, interface="127.0.0.1", maxPacketSize=65535
+                )
+                break
+            except CannotListenError:
+                # Somebody has that number for UDP: another one.
+                self._tcp.stopListening()
 
     @property
     def server(self) -> tuple[str, int]:
