@@ -59,6 +59,7 @@ def test_a_client_end_needs_only_four_options(needed: list[str]) -> None:
     assert config.peers == {"b"}
     assert (config.via, config.front_ends, config.rules, config.sources) == ((), (), (), ())
     assert (config.connections, config.max_channels) == (1, 1024)
+    assert config.compress is False
 
 
 def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
             *("--x11", "10", "--x11", "11=:1"),
             *("--allow", "tcp:127.0.0.1:9000", "--allow", "tcp:*.example:80,443"),
             *("--from", "127.0.0.0/8", "--crl", str(keys / "revoked.crl"), "--both"),
-            *("--connections", "3", "--max-channels", "20"),
+            *("--connections", "3", "--max-channels", "20", "--compress"),
         ],
     )
     assert config.role == "both"
@@ -95,6 +96,7 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
     assert config.sources == (ip_network("127.0.0.0/8"),)
     assert config.crl_file == str(keys / "revoked.crl")
     assert (config.connections, config.max_channels) == (3, 20)
+    assert config.compress is True
     for secret in ("hush", "secret"):
         assert secret not in repr(config)
 
