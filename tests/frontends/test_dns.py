@@ -529,7 +529,9 @@ def test_the_option() -> None:
 
 def test_a_port_that_is_taken_for_udp_is_told() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+        # A number that nobody has over TCP: only UDP is to be what is wrong.
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+            taken.bind(("127.0.0.1", port))
         with pytest.raises(ConfigError, match=f"UDP 127.0.0.1:{port}"):
             Dns(reactor, FakeTunnel(lambda _: None), PolicyHolder(), DnsConfig("127.0.0.1", port))
