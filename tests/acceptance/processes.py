@@ -245,17 +245,21 @@ class _Files(http.server.SimpleHTTPRequestHandler):
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
+    def __init__(self, host: str, directory: Path) -> None:
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, 0), functools.partial(_Files, directory=str(directory)))
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that leaves early is no error here."""
 
 
 class WebServer:
-    """Serves the files of a directory on a free port of 127.0.0.1."""
+    """Serves the files of a directory on a free port of an address of this machine."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.directory = directory
-        handler = functools.partial(_Files, directory=str(directory))
-        self._server = _Server(("127.0.0.1", 0), handler)
+        self._server = _Server(host, directory)
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
