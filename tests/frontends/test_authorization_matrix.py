@@ -322,6 +322,7 @@ class LstpAuthorizationMatrixTests(AuthorizationMatrixTests):
     """Over LSTP, with a service that the gate publishes whenever its rules are for the portal."""
 
     ways = OVER_LSTP
+    publishes = knows = False
 
     def forwards(self) -> dict[str, str]:
         return super().forwards() | {"forward-service": "service:web"}
@@ -340,11 +341,27 @@ class LstpAuthorizationMatrixTests(AuthorizationMatrixTests):
 
     def make_portal(self, place: int, *words: str) -> Any:
         config = self.portal_config(place, *words)
-        return self.run_service(LstpClientEnd().make_service(reactor, config))
+        portal: Any = LstpClientEnd().make_service(reactor, config)
+        real = portal.end.on_services
+
+        def on_services(session: object, services: Sequence[object]) -> None:
+            self.knows = bool(services)
+            real(session, services)
+
+        portal.end.on_services = on_services
+        return self.run_service(portal)
+
+    async def told(self) -> None:
+        """The portal, which asks for nothing else, knows what is published."""
+        while self.knows != self.publishes:
+            await deferLater(reactor, 0.005, lambda: None)
 
     async def allow(self, *rules: str) -> None:
-        publishes = rules == tuple(self.rules())
-        self.set_gate(rules, [f"web=127.0.0.1:{self.targets.port}"] if publishes else [])
+        await self.told()
+        self.publishes = rules == tuple(self.rules())
+        self.set_gate(rules, [f"web=127.0.0.1:{self.targets.port}"] if self.publishes else [])
+        if self.publishes:
+            await self.told()
 
     def set_gate(self, rules: Sequence[str], published: Sequence[str]) -> None:
         config = attrs.evolve(
@@ -372,7 +389,8 @@ class LstpAuthorizationMatrixTests(AuthorizationMatrixTests):
             assert self.dialled(since) == []
 
         since = len(dials)
-        await self.logged(lambda: self.set_gate([], [web]), "No port {number}")
+        bound, refused = "Listening on {what}", "No port {number}"
+        assert await self.logged(lambda: self.set_gate([], [web]), bound, refused) == refused
         self.allow_at_the_portal(f"other={rule}")
         assert self.dialled(since) == []
         await is_closed()
