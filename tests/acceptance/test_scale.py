@@ -197,7 +197,7 @@ def test_streams_that_are_not_read_slow_nobody_and_stay_within_the_budget(
                 for _ in range(number):
                     stalled.enter_context(party.enter(1, 4 * KIB))
                 greedy.settle(streams)
-                beside += [rate(streams, 0.4) for _ in range(6)]
+                beside += [rate(streams, 0.4) for _ in range(3)]
                 grown += [memory(role) - old for role, old in zip(party.roles, before, strict=True)]
         assert all(stream.exact for stream in streams)
         # The best of one with the median of the other: other programs run here as well.
