@@ -7,13 +7,14 @@ which kind it is.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import attrs
 
 from tests.acceptance.processes import Identities, Processes, Role
 from tests.system import firewalls
-from tests.system.laboratory import MIDDLE_PORT, MIDDLES, Laboratory
+from tests.system.laboratory import MIDDLE_PORT, MIDDLES, WORKPLACE_A, Laboratory
 from tests.system.places import Place, PlacedProcesses
 
 
@@ -55,12 +56,17 @@ class Crossing:
     far: Role
     """The party in company A; it reaches the services."""
     between: tuple[Role, ...]
-    """The parties in the internet."""
+    """The other parties: in the internet, and a portal of company A where there is one."""
 
     @property
     def socks(self) -> str:
         """``HOST:PORT`` of the SOCKS server in company B."""
         return self.near.address("socks")
+
+    @property
+    def http_proxy(self) -> str:
+        """``HOST:PORT`` of the HTTP proxy in company B."""
+        return self.near.address("http-proxy")
 
     @property
     def resolver(self) -> tuple[str, int]:
@@ -77,8 +83,18 @@ def _split(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-Start = Callable[[Running, Sequence[str], Sequence[str]], Crossing]
-"""``start(running, allow, forwards)``: what is reachable, and which of it by a port of its own."""
+class Start(Protocol):
+    """Starts a tunnel of one kind."""
+
+    def __call__(
+        self,
+        running: Running,
+        allow: Sequence[str],
+        forwards: Sequence[str],
+        *,
+        near_options: Sequence[object] = (),
+    ) -> Crossing:
+        """What is reachable, which of it by ports of their own, what else the near party does."""
 
 
 def password_file(place: Place, password: str = firewalls.PASSWORD) -> str:
@@ -90,42 +106,116 @@ def password_file(place: Place, password: str = firewalls.PASSWORD) -> str:
     return str(file)
 
 
-def lstp_options(running: Running, place: Place, name: str, peer: str) -> tuple[object, ...]:
+def through_the_firewall(running: Running, place: Place) -> tuple[str, ...]:
+    """How an end at ``place`` gets out: by its company's own proxy, with the password."""
+    via = firewalls.VIA_A if place is running.lab.company_a else firewalls.VIA_B
+    return ("--via", via, "--via-password-file", password_file(place))
+
+
+def middle_at(number: int) -> str:
+    """``HOST:PORT`` of the nth address in the internet that the ends can reach."""
+    return f"{MIDDLES[number]}:{MIDDLE_PORT}"
+
+
+def lstp_options(
+    running: Running, place: Place, name: str, peer: str, middle: int = 0
+) -> tuple[object, ...]:
     """What an LSTP end at ``place`` needs to meet the other through its firewall's proxy."""
-    at_a = place is running.lab.company_a
     return (
-        *("--middle", f"{MIDDLES[0]}:{MIDDLE_PORT}", "--tunnel", "companies"),
+        *("--middle", middle_at(middle), "--tunnel", "companies"),
         *("--identity", running.identities(name), "--peer", peer),
-        *("--via", firewalls.VIA_A if at_a else firewalls.VIA_B),
-        *("--via-password-file", password_file(place)),
+        *through_the_firewall(running, place),
     )
 
 
-def lstp_middle(running: Running, number: int = 0) -> Role:
+def lstp_middle(running: Running, number: int = 0, *more: object) -> Role:
     """A middle in the internet."""
-    where = f"{MIDDLES[number]}:{MIDDLE_PORT}"
-    return running.at(running.lab.internet).role("lstp-middle", "--listen", where)
+    return running.at(running.lab.internet).role(
+        "lstp-middle", "--listen", middle_at(number), "--name", f"middle-{number}", *more
+    )
+
+
+def _rules(allow: Sequence[str]) -> list[str]:
+    return [word for rule in allow for word in ("--allow", rule)]
+
+
+def _entrances(forwards: Sequence[str]) -> list[str]:
+    """The front ends in company B: one of each kind, and the forwards."""
+    ports = [word for target in forwards for word in ("--forward", f"0={target}")]
+    return ["--socks", "0", "--dns", "0", "--http-proxy", "0", *ports]
 
 
 def start_lstp(
-    running: Running, allow: Sequence[str], forwards: Sequence[str], connections: int = 1
+    running: Running,
+    allow: Sequence[str],
+    forwards: Sequence[str],
+    *,
+    connections: int = 1,
+    middles: int = 1,
 ) -> Crossing:
-    """Server end - SOCKS 5 - middle - CONNECT - client end."""
+    """Server end - SOCKS 5 - middle ... middle - CONNECT - client end.
+
+    Of several middles company A dials the first and company B the last; each knows only the one
+    before it.
+    """
     lab = running.lab
-    middle = lstp_middle(running)
-    rules = [word for rule in allow for word in ("--allow", rule)]
-    ports = [word for target in forwards for word in ("--forward", f"0={target}")]
+    between = [lstp_middle(running)]
+    for number in range(1, middles):
+        between.append(lstp_middle(running, number, "--next", middle_at(number - 1)))
     far = running.at(lab.company_a).role(
-        "lstp-server-end", *lstp_options(running, lab.company_a, "office", "laptop"), *rules
+        "lstp-server-end", *lstp_options(running, lab.company_a, "office", "laptop"), *_rules(allow)
     )
     near = running.at(lab.company_b).role(
         "lstp-client-end",
-        *lstp_options(running, lab.company_b, "laptop", "office"),
-        *("--socks", "0", "--dns", "0", "--connections", connections, *ports),
+        *lstp_options(running, lab.company_b, "laptop", "office", middles - 1),
+        *("--connections", connections, *_entrances(forwards)),
     )
-    return Crossing(near, far, (middle,))
+    return Crossing(near, far, tuple(between))
 
 
-CROSSINGS: dict[str, Start] = {"lstp": start_lstp}
+_OFFICE = f"{WORKPLACE_A}:7000"
+"""Where the gate in company A listens, for company A only."""
+_HANDED_IN = "127.0.0.1:7000"
+"""Port of the bastion that leads to it, for the bastion only."""
+
+
+def start_usher(running: Running, allow: Sequence[str], forwards: Sequence[str]) -> Crossing:
+    """Gate - portal - SOCKS 5 - bastion - CONNECT - portal: Usher with both sides dialling out.
+
+    A portal of company A keeps a tunnel to a gate in the internet, the bastion, and lets it
+    reach one port of company A: another gate. The bastion hands the portal of company B on to
+    that one by its name, so that TLS is between company B and company A (U10, U12, U17).
+    """
+    lab = running.lab
+    identity, keys = "--identity", running.identities
+    bastion = running.at(lab.internet).role(
+        *("usher-gate", "--listen", middle_at(0), identity, keys("bastion")),
+        *("--peer", "doorkeeper", "--forward", f"{_HANDED_IN}=tcp:{_OFFICE}"),
+        *("--relay", f"office={_HANDED_IN}"),
+    )
+    company_a = running.at(lab.company_a)
+    far = company_a.role(
+        *("usher-gate", "--listen", _OFFICE, identity, keys("office")),
+        *("--peer", "laptop", *_rules(allow)),
+    )
+    doorkeeper = company_a.role(
+        *("usher-portal", "--gate", middle_at(0), identity, keys("doorkeeper")),
+        *("--peer", "bastion", "--allow", f"tcp:{_OFFICE}"),
+        *through_the_firewall(running, lab.company_a),
+    )
+    near = running.at(lab.company_b).role(
+        *("usher-portal", "--gate", middle_at(0), "--server-name", "office"),
+        *(identity, keys("laptop"), "--peer", "office"),
+        *through_the_firewall(running, lab.company_b),
+        *_entrances(forwards),
+    )
+    return Crossing(near, far, (bastion, doorkeeper))
+
+
+CROSSINGS: dict[str, Start] = {
+    "lstp": start_lstp,
+    "lstp-two-middles": functools.partial(start_lstp, middles=2),
+    "usher": start_usher,
+}
 PARALLEL: dict[str, Start] = {"lstp": functools.partial(start_lstp, connections=4)}
 """The same, spread over several connections where that kind of tunnel can do it."""

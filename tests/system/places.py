@@ -18,6 +18,7 @@ LIMIT = 60.0
 
 _ENTER = """#!/bin/sh
 unset http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
+unset DISPLAY XAUTHORITY
 export HOME={home} {mark}={laboratory}
 {mounts}
 exec "$@"
