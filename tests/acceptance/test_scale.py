@@ -194,10 +194,13 @@ def test_streams_that_are_not_read_slow_nobody_and_stay_within_the_budget(
             greedy.settle(streams)
             alone += [rate(streams, 0.4) for _ in range(3)]
             with contextlib.ExitStack() as stalled:
-                for _ in range(number):
-                    stalled.enter_context(party.enter(1, 4 * KIB))
+                slow = [stalled.enter_context(party.enter(1, 4 * KIB)) for _ in range(number)]
                 greedy.settle(streams)
                 beside += [rate(streams, 0.4) for _ in range(3)]
+                if number <= 200:
+                    # What they hold fits into the budget, so none is thrown out.
+                    errors = [sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for sock in slow]
+                    assert errors == [0] * number
                 grown += [memory(role) - old for role, old in zip(party.roles, before, strict=True)]
         assert all(stream.exact for stream in streams)
         # The best of one with the median of the other: other programs run here as well.

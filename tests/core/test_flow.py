@@ -202,16 +202,30 @@ def test_the_window_shrinks_under_memory_pressure_but_not_below_what_was_announc
     last = inbound.limit
     for window in (2000, 1000, 1000):
         inbound.arrived(10)
-        inbound.consumed(10)
+        inbound.consumed(9)
         _, limit = inbound.report()
         assert inbound.window == window
         # What was granted stays granted.
         assert limit == last
+    inbound.consumed(inbound.queued)
     budget.queued = 0
     inbound.arrived(inbound.limit - inbound.received)
     inbound.consumed(inbound.queued)
     taken, limit = inbound.report()
     assert limit - taken == 2000
+
+
+def test_whose_application_takes_everything_keeps_its_window_under_memory_pressure() -> None:
+    budget = Budget(limit=1_000_000)
+    inbound = Inbound(1000, budget)
+    inbound.arrived(1000)
+    inbound.consumed(1000)
+    assert inbound.report() == (1000, 3000)
+    budget.queued = 500_000
+    for taken in range(3000, 9000, 2000):
+        inbound.arrived(2000)
+        inbound.consumed(2000)
+        assert inbound.report() == (taken, taken + 2000)
 
 
 def test_the_budget_has_its_thresholds() -> None:

@@ -144,12 +144,15 @@ class Inbound:
         The window doubles each time a whole one has been taken and nothing is
         left over: then the application keeps up with the path. A sender that
         could use more gets it within a round trip; one that could not keeps
-        less in flight by itself. Under memory pressure it goes back step by step.
+        less in flight by itself. Under memory pressure no window grows, and
+        those whose application leaves something over go back step by step: who
+        takes everything at once is not slowed by those who take nothing.
         """
         most = min(self._budget.largest_window, MAX_WINDOW)
-        if self.window > most:
-            self.window = max(self._floor, self.window // 2)
-        elif self.taken - self._grown >= self.window and self.received == self.taken:
+        if self.received != self.taken:
+            if self.window > most:
+                self.window = max(self._floor, self.window // 2)
+        elif self.taken - self._grown >= self.window:
             self.window = max(self.window, min(self.window * 2, most))
             self._grown = self.taken
         self._reported = self.taken

@@ -37,11 +37,10 @@ from zope.interface import implementer
 from tunnelkit.errors import LocalProtocolError
 from tunnelkit.net.carrier_contract import Carrier, CarrierSink, HalfCloseSink
 from tunnelkit.net.poll import READ_BUFFER_SIZE, Poller
-from tunnelkit.net.sockets import format_address
+from tunnelkit.net.sockets import format_address, limit_unsent
 from tunnelkit.net.transport_carrier import TransportCarrier
 
 __all__ = [
-    "NOTSENT_LOWAT",
     "Carrier",
     "CarrierSink",
     "HalfCloseSink",
@@ -51,7 +50,6 @@ __all__ = [
     "take_over",
 ]
 
-NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 _SMALLEST_READ = 1 << 16
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
@@ -159,11 +157,7 @@ class SocketCarrier:
     def set_low_water(self, size: int) -> None:
         if self._socket is not None and size != self._low_water:
             self._low_water = size
-            if self._socket.family != socket.AF_UNIX:
-                try:
-                    self._socket.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, size)
-                except OSError:
-                    pass  # a platform without it queues more, nothing else
+            limit_unsent(self._socket, size)
 
     def finish_writing(self) -> None:
         if self._socket is not None:

@@ -18,14 +18,12 @@ import os
 import socket
 
 from tunnelkit.net import splice as splicing
-from tunnelkit.net.carrier import NOTSENT_LOWAT, Carrier, SocketCarrier, reset
+from tunnelkit.net.carrier import Carrier, SocketCarrier, reset
 from tunnelkit.net.carrier_relay import CarrierRelay, OnEnd
 from tunnelkit.net.poll import Poller
+from tunnelkit.net.sockets import limit_unsent
 
-__all__ = ["LOW_WATER", "CarrierRelay", "OnEnd", "Relay", "join", "prepare"]
-
-LOW_WATER = 1 << 17
-"""Bytes that may wait unsent in a socket before it takes no more (TCP_NOTSENT_LOWAT)."""
+__all__ = ["CarrierRelay", "OnEnd", "Relay", "join"]
 
 _COPY_SIZE = 1 << 16 if splicing.AVAILABLE else 1 << 18
 _SMALL = 1 << 14  # bytes; splicing less than that several times in a row goes back to copying
@@ -269,7 +267,6 @@ class Relay:
         *,
         to_a: bytes = b"",
         to_b: bytes = b"",
-        low_water: int = LOW_WATER,
     ) -> None:
         self.shared = _Shared.of(poller)
         self.shared.relays += 1
@@ -284,7 +281,7 @@ class Relay:
         self._b.held = to_a or None
         self._a.held = to_b or None
         for side in (self._a, self._b):
-            prepare(side.sock, low_water)
+            _prepare(side.sock)
 
     @property
     def bytes_ab(self) -> int:
@@ -359,10 +356,11 @@ class Relay:
         self._on_end(self, self._a.count, self._b.count, outcome)
 
 
-def prepare(sock: socket.socket, low_water: int) -> None:
+def _prepare(sock: socket.socket) -> None:
     """Set what a relayed socket needs: no delay, and a short unsent backlog."""
-    for option, value in ((socket.TCP_NODELAY, 1), (NOTSENT_LOWAT, low_water)):
+    if sock.family != socket.AF_UNIX:
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
-            pass  # a unix socket, lost already, or a platform without it
+            pass  # lost already
+    limit_unsent(sock)

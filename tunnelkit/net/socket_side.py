@@ -13,6 +13,7 @@ import struct
 from tunnelkit.errors import Code
 from tunnelkit.net.channel import END, Channel
 from tunnelkit.net.poll import Poller
+from tunnelkit.net.sockets import limit_unsent
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _LINGER_NOT = struct.pack("ii", 0, 0)
@@ -56,6 +57,7 @@ class SocketSide:
         self._want_read = False
         self._want_write = False
         _set_linger(sock, _LINGER_RESET)
+        limit_unsent(sock)
 
     # -- for front ends ---------------------------------------------------
 

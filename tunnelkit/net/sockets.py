@@ -25,10 +25,13 @@ _log = Logger()
 
 BACKLOG = 4096
 """Connections that the kernel keeps for us before they are accepted."""
+LOW_WATER = 1 << 17
+"""Bytes that may wait unsent in a socket before it takes no more."""
 ACCEPTS_PER_EVENT = 64
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting after the process ran out of descriptors."""
 
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _CODES = {
@@ -52,6 +55,19 @@ _CODES = {
     errno.ENOBUFS: Code.LIMIT,
     errno.ENOMEM: Code.LIMIT,
 }
+
+
+def limit_unsent(sock: socket.socket, size: int = LOW_WATER) -> None:
+    """Let ``sock`` take no more once ``size`` bytes in it wait to be sent (TCP_NOTSENT_LOWAT).
+
+    Otherwise the kernel takes megabytes for a peer that does not read, and
+    what it took looks like progress.
+    """
+    if sock.family != socket.AF_UNIX:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, size)
+        except OSError:
+            pass  # lost already, or a platform without it: it queues more, nothing else
 
 
 class BindError(ConfigError):
