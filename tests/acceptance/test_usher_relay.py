@@ -112,6 +112,27 @@ def test_a_bastion_does_not_relay_to_itself(processes: Processes, identities: Id
     bastion.wait_for("Cannot relay to inside at .*this gate itself")
 
 
+def test_a_bastion_relays_to_a_gate_that_only_a_portal_can_reach(
+    processes: Processes, identities: Identities, web: WebServer, inside: Role
+) -> None:
+    digest = web.add("file", 300 * KIB)
+    place = inside.address("listening on")
+    way_in = f"127.0.0.1:{free_port()}"
+    bastion = processes.role(
+        "usher-gate", "--listen", "127.0.0.1:0", "--identity", identities("bastion"),
+        "--peer", "doorkeeper", "--forward", f"{way_in}=tcp:{place}", "--relay", f"inside={way_in}",
+    )  # fmt: skip
+    gate = bastion.address("listening on")
+    start_portal(
+        processes, identities, gate, "--allow", f"tcp:{place}", name="doorkeeper", peer="bastion"
+    )
+    portal = start_portal(
+        processes, identities, gate, "--server-name", "inside",
+        "--forward", f"0=tcp:127.0.0.1:{web.port}", peer="inside",
+    )  # fmt: skip
+    assert curl(f"http://{portal.address('forward')}/file").sha256 == digest
+
+
 def test_what_is_not_tls_is_dropped_and_others_are_served(
     processes: Processes, identities: Identities, web: WebServer, inside: Role
 ) -> None:

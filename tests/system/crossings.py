@@ -150,6 +150,7 @@ def start_lstp(
     allow: Sequence[str],
     forwards: Sequence[str],
     *,
+    near_options: Sequence[object] = (),
     connections: int = 1,
     middles: int = 1,
 ) -> Crossing:
@@ -168,7 +169,7 @@ def start_lstp(
     near = running.at(lab.company_b).role(
         "lstp-client-end",
         *lstp_options(running, lab.company_b, "laptop", "office", middles - 1),
-        *("--connections", connections, *_entrances(forwards)),
+        *("--connections", connections, *_entrances(forwards), *near_options),
     )
     return Crossing(near, far, tuple(between))
 
@@ -179,7 +180,13 @@ _HANDED_IN = "127.0.0.1:7000"
 """Port of the bastion that leads to it, for the bastion only."""
 
 
-def start_usher(running: Running, allow: Sequence[str], forwards: Sequence[str]) -> Crossing:
+def start_usher(
+    running: Running,
+    allow: Sequence[str],
+    forwards: Sequence[str],
+    *,
+    near_options: Sequence[object] = (),
+) -> Crossing:
     """Gate - portal - SOCKS 5 - bastion - CONNECT - portal: Usher with both sides dialling out.
 
     A portal of company A keeps a tunnel to a gate in the internet, the bastion, and lets it
@@ -208,6 +215,7 @@ def start_usher(running: Running, allow: Sequence[str], forwards: Sequence[str])
         *(identity, keys("laptop"), "--peer", "office"),
         *through_the_firewall(running, lab.company_b),
         *_entrances(forwards),
+        *near_options,
     )
     return Crossing(near, far, (bastion, doorkeeper))
 

@@ -24,7 +24,7 @@ from tunnelkit.net.carrier import Carrier, SocketCarrier
 from tunnelkit.net.relay import Relay
 from tunnelkit.net.shared import Shared
 from tunnelkit.net.sockets import connect_tcp, format_address
-from tunnelkit.policy.acl import CONNECT, PolicyHolder
+from tunnelkit.policy.acl import CONNECT, OwnListeners, PolicyHolder
 from tunnelkit.policy.destination import TCP
 from tunnelkit.policy.printable import printable
 from tunnelkit.wire.primitives import Truncated
@@ -58,6 +58,9 @@ class UsherRelay(Service):
     ) -> None:
         self.shared = shared
         self.relays = dict(relays)
+        self.entrances = OwnListeners()
+        """Where its connections come from: never dialled. A forward of this gate may be, since
+        a portal may be the only way to the gate further inside."""
         self._policy = policy
         self._otherwise = otherwise
         self._grace = grace
@@ -146,7 +149,7 @@ class UsherRelay(Service):
     async def _connect(self, host: str, port: int) -> socket.socket:
         problem = DialError(f"{host}: no addresses", code=Code.NO_SUCH_HOST)
         for address in await self._resolve(host):
-            if self._policy.listeners.covers(TCP, ip_address(address), port):
+            if self.entrances.covers(TCP, ip_address(address), port):
                 problem = DialError(f"{format_address((address, port))} is this gate itself")
                 continue
             decision = self._policy.own(address, port, TCP, CONNECT)

@@ -80,6 +80,8 @@ class UsherGateService(EndService):
                 admits=self._admit.admits,
                 option="--admit",
             )
+            if self._relay is not None:
+                self._relay.entrances.add(TCP, address, entrance.port)
             IService(entrance).setServiceParent(self)
         super().open_ports()
 
@@ -109,6 +111,11 @@ class _Entrance(ListeningService):
     def description(self) -> str:
         """For the ready line."""
         return f"listening on {self.address}"
+
+    @property
+    def port(self) -> int:
+        """The real one, also if it was to be any free one."""
+        return int(self.address.rpartition(":")[2])
 
 
 @implementer(IPlugin, IProxyRole)
