@@ -1,11 +1,12 @@
-"""An emulated network link with rate, delay, loss and a queue of its own, between namespaces.
+"""An emulated network link between namespaces, with rate, delay, loss and a queue of its own.
 
     with Namespace() as near, Namespace() as far, Link(near, far, rate=100e6, round_trip=0.02):
         near.call(lambda: socket.create_connection((far.address, 9000)))
 
 Each namespace holds one end of a pair of TUN devices, and one small process carries packets from
 one to the other: a packet waits for the link to be free, takes size/rate to be sent and half the
-round trip to arrive; what finds the queue full is dropped. Namespaces have no names and belong to
+round trip to arrive; what finds the queue full is dropped. Some may be lost, overtaken by others,
+or arrive twice. Namespaces have no names and belong to
 the process that made them: they are gone when it and the processes inside have ended, however
 they end. Linux only; needs the right to make network namespaces (root).
 """
@@ -17,6 +18,7 @@ import collections
 import contextlib
 import ctypes
 import fcntl
+import heapq
 import io
 import itertools
 import os
@@ -38,6 +40,8 @@ TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 MTU = 1500
+OVERTAKERS = 20
+"""A packet that is out of order comes after up to so many that were sent behind it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _networks = itertools.count(1)
@@ -136,7 +140,8 @@ class Link:
     """A link between two namespaces.
 
     ``rate`` in bits per second each way; ``round_trip`` in seconds, half of it each way; ``loss``
-    the share of packets lost each way (0 to 1); ``queue`` in bytes each way, by default what a
+    the share of packets lost each way (0 to 1), ``reorder`` of those that others overtake,
+    ``duplicate`` of those that arrive twice; ``queue`` in bytes each way, by default what a
     typical router has: twice the bandwidth-delay product, at least 256 KiB. A namespace may
     have several links, each a /24 of its own: ``near_address`` and ``far_address``. What a link
     is like can be changed while it is in use.
@@ -150,6 +155,8 @@ class Link:
         rate: float,
         round_trip: float,
         loss: float = 0.0,
+        reorder: float = 0.0,
+        duplicate: float = 0.0,
         queue: int | None = None,
     ) -> None:
         network = next(_networks)
@@ -176,10 +183,24 @@ class Link:
         )
         for device in devices:
             os.close(device)
-        self.change(rate=rate, round_trip=round_trip, loss=loss, queue=queue)
+        self.change(
+            rate=rate,
+            round_trip=round_trip,
+            loss=loss,
+            reorder=reorder,
+            duplicate=duplicate,
+            queue=queue,
+        )
 
     def change(
-        self, *, rate: float, round_trip: float, loss: float = 0.0, queue: int | None = None
+        self,
+        *,
+        rate: float,
+        round_trip: float,
+        loss: float = 0.0,
+        reorder: float = 0.0,
+        duplicate: float = 0.0,
+        queue: int | None = None,
     ) -> None:
         """Make it another link, from the next packet on; what is under way arrives as it would."""
         self.rate = rate
@@ -188,7 +209,8 @@ class Link:
         self.queue = queue or max(256 << 10, int(2 * rate / 8 * round_trip))
         assert self._forwarder.stdin is not None
         assert self._forwarder.stdout is not None
-        self._forwarder.stdin.write(b"%r %r %r %d\n" % (rate, round_trip / 2, loss, self.queue))
+        order = (rate, round_trip / 2, loss, self.queue, reorder, duplicate)
+        self._forwarder.stdin.write(b"%r %r %r %d %r %r\n" % order)
         self._forwarder.stdin.flush()
         self._forwarder.stdout.readline()
 
@@ -226,20 +248,51 @@ def _open_tun(name: str, address: str) -> int:
 class Direction:
     """Packets on their way from one device to the other."""
 
-    __slots__ = ("_delay", "_free_at", "_loss", "_queue", "_seconds_per_byte", "_under_way", "into")
+    __slots__ = (
+        "_delay",
+        "_duplicate",
+        "_free_at",
+        "_late",
+        "_loss",
+        "_queue",
+        "_reorder",
+        "_seconds_per_byte",
+        "_under_way",
+        "into",
+    )
 
-    def __init__(self, into: int, rate: float, delay: float, loss: float, queue: int) -> None:
+    def __init__(
+        self,
+        into: int,
+        rate: float,
+        delay: float,
+        loss: float,
+        queue: int,
+        reorder: float = 0.0,
+        duplicate: float = 0.0,
+    ) -> None:
         self.into = into
         self._free_at = 0.0
         self._under_way: collections.deque[tuple[float, bytes]] = collections.deque()
-        self.change(rate, delay, loss, queue)
+        self._late: list[tuple[float, bytes]] = []
+        self.change(rate, delay, loss, queue, reorder, duplicate)
 
-    def change(self, rate: float, delay: float, loss: float, queue: int) -> None:
-        """What packets meet from now on: bits per second, seconds, share, bytes."""
+    def change(
+        self,
+        rate: float,
+        delay: float,
+        loss: float,
+        queue: int,
+        reorder: float = 0.0,
+        duplicate: float = 0.0,
+    ) -> None:
+        """What packets meet from now on: bits per second, seconds, share, bytes, shares."""
         self._seconds_per_byte = 8 / rate
         self._delay = delay
         self._loss = loss
         self._queue = queue * self._seconds_per_byte
+        self._reorder = reorder
+        self._duplicate = duplicate
 
     def enter(self, packet: bytes, now: float) -> None:
         """A packet reaches the queue in front of the link."""
@@ -250,17 +303,31 @@ class Direction:
         if self._loss and random.random() < self._loss:
             return
         self._free_at = start + duration
-        self._under_way.append((self._free_at + self._delay, packet))
+        due = self._free_at + self._delay
+        if self._duplicate and random.random() < self._duplicate:
+            self._under_way.append((due, packet))
+        if self._reorder and random.random() < self._reorder:
+            due += random.uniform(1, OVERTAKERS) * MTU * self._seconds_per_byte
+            heapq.heappush(self._late, (due, packet))
+        else:
+            self._under_way.append((due, packet))
 
     def deliver(self, now: float) -> float:
         """Hand over what is due; returns when the next one is (inf: none)."""
+        late = self._late
+        while late and late[0][0] <= now:
+            self._hand_over(heapq.heappop(late)[1])
+        following = late[0][0] if late else float("inf")
         under_way = self._under_way
         while under_way:
             if under_way[0][0] > now:
-                return under_way[0][0]
-            with contextlib.suppress(OSError):  # the far device may be full or gone
-                os.write(self.into, under_way.popleft()[1])
-        return float("inf")
+                return min(under_way[0][0], following)
+            self._hand_over(under_way.popleft()[1])
+        return following
+
+    def _hand_over(self, packet: bytes) -> None:
+        with contextlib.suppress(OSError):  # the far device may be full or gone
+            os.write(self.into, packet)
 
 
 def forward(devices: tuple[int, int]) -> None:
@@ -302,9 +369,9 @@ def forward(devices: tuple[int, int]) -> None:
                     enter(read(device, MTU), now)
 
 
-def _read_order(line: bytes) -> tuple[float, float, float, int]:
-    rate, delay, loss, queue = line.split()
-    return float(rate), float(delay), float(loss), int(queue)
+def _read_order(line: bytes) -> tuple[float, float, float, int, float, float]:
+    rate, delay, loss, queue, reorder, duplicate = line.split()
+    return float(rate), float(delay), float(loss), int(queue), float(reorder), float(duplicate)
 
 
 def main() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 
 import pytest
 
-from bench.link import Direction, Link, Namespace, permitted
+from bench.link import MTU, OVERTAKERS, Direction, Link, Namespace, permitted
 from bench.loads import receive_exactly
 
 
@@ -59,6 +60,50 @@ def test_loss_drops_about_its_share(pipe: tuple[int, int]) -> None:
         direction.deliver(number + 0.5)
         arrived += delivered(reader)
     assert 100 < arrived < 300
+
+
+def test_packets_that_are_out_of_order_come_behind_some_that_were_sent_later() -> None:
+    arrived, direction = numbered(reorder=0.2)
+    order = send(arrived, direction)
+    assert sorted(order) == list(range(200)), "each once"
+    overtaken = [number for place, number in enumerate(order) if number < max(order[: place + 1])]
+    assert 10 < len(overtaken) < 80
+    for number in overtaken:
+        before = order[: order.index(number)]
+        assert sum(1 for other in before if other > number) <= OVERTAKERS
+
+
+def test_duplicates_come_behind_one_another() -> None:
+    arrived, direction = numbered(duplicate=0.2)
+    order = send(arrived, direction)
+    assert order == sorted(order)
+    assert set(order) == set(range(200))
+    assert 210 < len(order) < 280
+
+
+def numbered(reorder: float = 0.0, duplicate: float = 0.0) -> tuple[int, Direction]:
+    """A link that keeps packets apart where it leads to: 1 ms each."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.setblocking(False)
+    return near.detach(), Direction(
+        far.detach(), 12e6, 0.010, 0, 1 << 20, reorder=reorder, duplicate=duplicate
+    )
+
+
+def send(reader: int, direction: Direction) -> list[int]:
+    """The numbers of 200 packets in the order in which they arrive."""
+    for number in range(200):
+        direction.enter(number.to_bytes(2, "big") + bytes(MTU - 2), now=1.0)
+    order = []
+    now = direction.deliver(1.0)
+    while now != float("inf"):
+        now = direction.deliver(now)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                order.append(int.from_bytes(os.read(reader, MTU)[:2], "big"))
+    for end in (reader, direction.into):
+        os.close(end)
+    return order
 
 
 def test_a_changed_link_treats_the_next_packet_so(pipe: tuple[int, int]) -> None:
