@@ -1,4 +1,4 @@
-"""Reads screenshots, as far as the tests look at them."""
+"""Reads and writes PNG files, as far as the tests look at them."""
 
 from __future__ import annotations
 
@@ -55,3 +55,23 @@ def share(pixels: list[Colour], colour: Colour, tolerance: int = 3) -> float:
         all(abs(a - b) <= tolerance for a, b in zip(pixel, colour, strict=True)) for pixel in pixels
     )
     return near / len(pixels)
+
+
+def write_png(width: int, height: int, pixels: bytes) -> bytes:
+    """The PNG file of rows of pixels, three bytes each."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack("!I", len(body)) + kind + body + struct.pack("!I", zlib.crc32(kind + body))
+        )
+
+    row = 3 * width
+    unfiltered = b"".join(b"\0" + pixels[at : at + row] for at in range(0, row * height, row))
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack("!IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+            chunk(b"IDAT", zlib.compress(unfiltered, 9)),
+            chunk(b"IEND", b""),
+        )
+    )

@@ -67,12 +67,17 @@ class Place:
         """Run ``function`` here, in a thread; sockets that it makes stay here."""
         return self.namespace.call(function)
 
-    def inside(self, command: Sequence[object]) -> list[str]:
-        """The command line that runs ``command`` here, in the process that starts it."""
+    def inside(self, command: Sequence[object], env: Mapping[str, str] | None = None) -> list[str]:
+        """The command line that runs ``command`` here, in the process that starts it.
+
+        ``env`` is added to its environment.
+        """
+        settings = [f"{name}={value}" for name, value in (env or {}).items()]
         return [
             *("nsenter", f"--net={self.path}", "--"),
             *("unshare", "--mount", "--propagation", "private", "--"),
             *("sh", str(self._enter)),
+            *("env", *settings),
             *map(str, command),
         ]
 
@@ -81,13 +86,14 @@ class Place:
         command: Sequence[object],
         *,
         given: str | None = None,
+        env: Mapping[str, str] | None = None,
         check: bool = True,
         limit: float = LIMIT,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program here to its end, ``given`` as its input; with ``check`` it must succeed."""
         done = subprocess.run(
-            self.inside(command),
+            self.inside(command, env),
             input=given or "",
             capture_output=True,
             text=True,
@@ -115,4 +121,4 @@ class PlacedProcesses(Processes):
         env: dict[str, str] | None = None,
     ) -> Process:
         """Start a program there; see `Processes.start`."""
-        return super().start(name, *self.place.inside(command), ready=ready, env=env)
+        return super().start(name, *self.place.inside(command, env), ready=ready)
