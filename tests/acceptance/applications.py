@@ -77,15 +77,18 @@ def receive(sock: socket.socket, size: int) -> bytes:
 
 
 class Application:
-    """A TCP server on 127.0.0.1 that hands each connection to ``talk`` in a thread of its own.
+    """A TCP server that hands each connection to ``talk`` in a thread of its own.
 
+    It listens on a free port of 127.0.0.1 unless it is given a ``listener``.
     A context manager. ``accepted`` counts connections.
     """
 
-    def __init__(self, talk: Callable[[socket.socket], object]) -> None:
+    def __init__(
+        self, talk: Callable[[socket.socket], object], listener: socket.socket | None = None
+    ) -> None:
         self._talk = talk
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = int(self._listener.getsockname()[1])
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.host, self.port = self._listener.getsockname()
         self.accepted = 0
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -93,7 +96,7 @@ class Application:
     @property
     def destination(self) -> str:
         """Where it is, as rules and channel requests say it."""
-        return f"tcp:127.0.0.1:{self.port}"
+        return f"tcp:{self.host}:{self.port}"
 
     def __enter__(self) -> Application:
         self._thread.start()

@@ -190,7 +190,7 @@ def test_streams_that_are_not_read_slow_nobody_and_stay_within_the_budget(
         rate(streams, 0.5)
         before = [memory(role) for role in party.roles]
         alone, beside, grown = [], [], []
-        for _ in range(2 if number == 1 else 1):
+        for _ in range(2):
             greedy.settle(streams)
             alone += [rate(streams, 0.4) for _ in range(3)]
             with contextlib.ExitStack() as stalled:

@@ -9,6 +9,7 @@ from tunnelkit.core import types as t
 from tunnelkit.core.credit import MAX_WINDOW, Budget, Inbound, Outbound
 from tunnelkit.core.flow import BULK_REPORT_DELAY, FREE_PASS, REPORT_DELAY, ChannelFlow, Flow
 from tunnelkit.core.lstp_mux import MuxConfig
+from tunnelkit.core.path import FLOOR
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.wire import lstp
 from tunnelkit.wire.lstp import Message
@@ -461,6 +462,7 @@ def test_what_a_stalled_channel_sends_counts_once_it_moves() -> None:
     channel = ChannelFlow(WINDOW, MAX_WINDOW, flow.budget)
     full = flow.path.target
     flow.sent(channel, full, 50.0)
+    assert flow.next_deadline(50.0) == 50.25
     flow.find_stalled([channel], 60.0)
     flow.sent(channel, 500, 60.0)
     assert flow.path.in_flight == 0
@@ -498,10 +500,32 @@ def test_whoever_makes_progress_is_not_stalled() -> None:
     moving.outbound.granted(1000, MAX_WINDOW)
     flow.reported(moving, 1000, now)
     assert flow.path.room == 0
+    assert flow.next_deadline(now) == now + 0.25
+    now += 0.25
     flow.path.round_trip = 0.1
     flow.find_stalled([moving, stuck, idle], now)
     assert [channel.stalled for channel in (moving, stuck, idle)] == [False, True, False]
     assert flow.path.in_flight == 1000
+
+
+def test_a_stalled_channel_is_found_though_others_find_some_room_by_turns() -> None:
+    flow = Flow(Budget())
+    moving, stuck = (ChannelFlow(WINDOW, MAX_WINDOW, flow.budget) for _ in range(2))
+    now, taken = 50.0, 0
+    flow.sent(stuck, FLOOR - 1000, now)
+    while not stuck.stalled:
+        assert now < 51.0
+        flow.sent(moving, 1000, now)
+        flow.next_deadline(now)
+        now += 0.01
+        taken += 1000
+        moving.outbound.granted(taken, MAX_WINDOW)
+        flow.reported(moving, 1000, now)
+        assert flow.path.room == 1000
+        flow.next_deadline(now)
+        flow.find_stalled([moving, stuck], now)
+    assert not moving.stalled
+    assert flow.path.in_flight == 0
 
 
 def test_a_path_with_room_needs_no_looking_for_stalled_channels() -> None:

@@ -32,6 +32,12 @@ class Running:
         self._groups.append(processes)
         return processes
 
+    def again(self, role: Role) -> Role:
+        """Start a party that has ended once more, with the same options; until it is ready."""
+        processes = Processes(self.lab.directory)
+        self._groups.append(processes)
+        return Role(processes.start(role.process.name, *role.process.command))
+
     def end(self) -> None:
         """End everything, what was started last first; fails if something had to be killed."""
         failures = []

@@ -46,8 +46,8 @@ UNDISTURBED = 1e9
 class Laboratory:
     """Five places, wired and walled; a context manager.
 
-    ``leg`` is the link between the internet and firewall B: `Link.change` gives it delay, loss
-    and a rate. `counters` says what the firewalls have dropped.
+    ``leg`` is the link between the internet and firewall B: `Link.change` gives it delay, loss,
+    disorder and a rate. `counters` says what the firewalls have dropped.
     """
 
     def __init__(self) -> None:

@@ -1,10 +1,11 @@
-"""Delay, loss and a limited rate before firewall B: exact, fast and responsive (R6, R12)."""
+"""Delay, loss, disorder and a limited rate before firewall B: exact, fast, responsive (R6, R12)."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import struct
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
@@ -31,9 +32,12 @@ class Weather:
     """Packets lost, each way."""
     megabits: int
     """Per second, each way."""
+    disorder: int = 0
+    """Of 100 packets so many are overtaken by others, and as many arrive twice, each way."""
 
     def __str__(self) -> str:
-        return f"{self.milliseconds}ms-{self.percent}%-{self.megabits}Mbit"
+        disorder = f"-{self.disorder}%-disorder" if self.disorder else ""
+        return f"{self.milliseconds}ms-{self.percent}%-{self.megabits}Mbit{disorder}"
 
     def come(self, lab: Laboratory) -> None:
         """Make it so."""
@@ -41,21 +45,39 @@ class Weather:
             rate=self.megabits * 1e6,
             round_trip=self.milliseconds / 1e3,
             loss=self.percent / 100,
+            reorder=self.disorder / 100,
+            duplicate=self.disorder / 100,
         )
 
 
 WEATHERS = [Weather(*x) for x in itertools.product((0, 50, 200, 500), (0, 1, 5), (10, 100))]
+DISORDERLY = [
+    Weather(0, 0, 100, 10),
+    Weather(50, 1, 10, 5),
+    Weather(200, 0, 100, 5),
+    Weather(500, 5, 10, 5),
+]
 OFTEN = {Weather(0, 5, 100), Weather(50, 1, 10), Weather(200, 0, 100), Weather(500, 0, 10)}
 """Those of `make system-test`; the others are only for `make system-test-long`."""
+OFTEN_DISORDERLY = {Weather(0, 0, 100, 10), Weather(50, 1, 10, 5)}
+FIRST = "lstp"
+"""The kind of tunnel that is tested in every weather often; the others in the disorderly."""
 
 
-def weathers(those: list[Weather], often: set[Weather]) -> pytest.MarkDecorator:
-    """A test for each, those that are not ``often`` marked as long."""
-    params = [
-        pytest.param(one, id=str(one), marks=[] if one in often else [pytest.mark.long])
-        for one in those
-    ]
-    return pytest.mark.parametrize("weather", params)
+def weathers(
+    kinds: Mapping[str, Start],
+    those: list[Weather],
+    often: set[Weather],
+    often_for_all: Set[Weather] = frozenset(),
+) -> pytest.MarkDecorator:
+    """A test for each kind of tunnel and each weather, those that are not ``often`` marked as
+    long."""
+    params = []
+    for (kind, start), weather in itertools.product(kinds.items(), those):
+        is_often = weather in often_for_all or (kind == FIRST and weather in often)
+        marks = [] if is_often else [pytest.mark.long]
+        params.append(pytest.param(start, weather, id=f"{kind}-{weather}", marks=marks))
+    return pytest.mark.parametrize(("start", "weather"), params)
 
 
 def upload(address: traffic.Address, data: bytes) -> bytes:
@@ -67,8 +89,7 @@ def upload(address: traffic.Address, data: bytes) -> bytes:
 
 
 @pytest.mark.timeout(240)
-@weathers(WEATHERS, OFTEN)
-@pytest.mark.parametrize("start", CROSSINGS.values(), ids=CROSSINGS)
+@weathers(CROSSINGS, WEATHERS + DISORDERLY, OFTEN, OFTEN_DISORDERLY)
 def test_everything_arrives_as_it_was_sent(
     lab: Laboratory, running: Running, services: Services, start: Start, weather: Weather
 ) -> None:
@@ -111,16 +132,14 @@ def share_of_plain_tcp(lab: Laboratory, running: Running, start: Start, weather:
     return within / alone
 
 
-@weathers(RATED, {FAST})
-@pytest.mark.parametrize("start", CROSSINGS.values(), ids=CROSSINGS)
+@weathers(CROSSINGS, RATED, {FAST})
 def test_streams_get_most_of_what_plain_tcp_gets(
     lab: Laboratory, running: Running, services: Services, start: Start, weather: Weather
 ) -> None:
     assert share_of_plain_tcp(lab, running, start, weather) >= 0.7
 
 
-@weathers(RATED_WITH_LOSS, set())
-@pytest.mark.parametrize("start", PARALLEL.values(), ids=PARALLEL)
+@weathers(PARALLEL, RATED_WITH_LOSS, set())
 def test_under_loss_they_do_too_on_as_many_connections(
     lab: Laboratory, running: Running, services: Services, start: Start, weather: Weather
 ) -> None:

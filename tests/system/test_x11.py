@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.processes import Identities, Process
 from tests.acceptance.x11 import free_display
 from tests.system.crossings import CROSSINGS, Crossing, Running
-from tests.system.laboratory import WORKPLACE_B, Laboratory
+from tests.system.laboratory import WIKI, WORKPLACE_B, Laboratory
 from tests.system.places import PlacedProcesses
 from tests.system.screens import DESK, Picture, Screen, wait_until
 
@@ -27,7 +27,8 @@ PROGRAMS = (
         *("-geometry", "78x22+20+20", "-e", "env", f"PS1={PROMPT}", "sh", "-i"),
     ),
     ("xclock", "-geometry", "184x184+690+20"),
-    ("xeyes", "-geometry", "184x140+690+257"),
+    ("xlogo", "-geometry", "184x140+690+257"),
+    ("xeyes", "-geometry", "854x150+20+457"),
 )
 PERF_TESTS = {
     "-rect100": "100x100 rectangle",
@@ -116,10 +117,10 @@ def test_a_screen_in_company_a_shows_the_windows_of_company_b(
     wait_for_both(there, here, empty, 200_000)
     # Somebody in company A types, and it is a shell in company B that does it.
     for screen in (there, here):
-        screen.type("ip -brief address")
+        screen.type("ip -brief address | tee -a typed")
         screen.type("cat /etc/hosts")
-        screen.type("ip -brief address >>typed")
-        screen.type("echo 'These windows are in company A.'")
+        screen.type(f"nc -v -w 1 {WIKI} 80")
+        screen.type("echo 'But this window is there.'")
     picture = wait_for_both(there, here, empty, 200_000)
     picture.save(after)
     typed = lab.company_b.directory / "typed"
@@ -181,9 +182,15 @@ def test_x11perf_in_company_b_draws_on_the_screen_in_company_a(
 
 def watch(program: Process, screen: Screen) -> set[Picture]:
     """All that the screen shows until x11perf has ended; it has to have done all its tests."""
+    import time
+
+    t = time.time()
     seen = set()
+    n = 0
     while program.child.poll() is None:
         seen.add(screen.picture())
+        n += 1
+    print("XX", time.time() - t, n, len(seen), program.log)
     assert program.wait() == 0, program.log
     for name in PERF_TESTS.values():
         assert re.search(rf"trep @ .*: {re.escape(name)}$", program.log, re.MULTILINE), program.log

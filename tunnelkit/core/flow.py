@@ -48,7 +48,7 @@ class Flow:
         self.budget = budget
         self.path = Path()
         self._look_at = 0.0
-        """When to look for stalled channels; 0: the path has not been full."""
+        """When to look for stalled channels; 0: the path has not been full since the last look."""
         # In the order in which they are due; an entry counts only while it is its channel's latest.
         self._reports: deque[tuple[float, ChannelFlow]] = deque()
         self._bulk_reports: deque[tuple[float, ChannelFlow]] = deque()
@@ -132,9 +132,7 @@ class Flow:
 
     def next_deadline(self, now: float) -> float | None:
         """When `due_reports` or `find_stalled` have something to do."""
-        if self.path.room > 0:
-            self._look_at = 0.0
-        elif not self._look_at:
+        if not self._look_at and self.path.room <= 0:
             self._look_at = now + _STALL
         due = self._look_at or None
         for reports in (self._reports, self._bulk_reports):
@@ -145,8 +143,12 @@ class Flow:
         return due
 
     def find_stalled(self, channels: Iterable[ChannelFlow], now: float) -> None:
-        """Take channels whose applications do not read out of the path's account, if it is full."""
-        if self.path.room > 0 or now < self._look_at:
+        """Take channels whose applications do not read out of the path's account.
+
+        Only if it has been full: the bytes of a stalled channel then keep
+        others from sending, even if these still get through by turns.
+        """
+        if not self._look_at or now < self._look_at:
             return
         self._look_at = 0.0
         patience = _STALL + 2 * self.path.round_trip
