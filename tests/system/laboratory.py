@@ -140,6 +140,10 @@ class Laboratory:
         """Make the link one without delay and loss again."""
         self.leg.change(rate=UNDISTURBED, round_trip=0, queue=4 << 20)
 
+    def cut(self) -> None:
+        """Lose every packet on the link, in silence: nobody is told, until `calm`."""
+        self.leg.change(rate=UNDISTURBED, round_trip=0, loss=1.0)
+
     def congestion(self, name: str) -> None:
         """Choose TCP's congestion control for connections made from now on."""
         for place in self.places:
