@@ -45,12 +45,10 @@ class Picture:
         ours, theirs = (memoryview(each.pixels).cast("I") for each in (self, other))
         return sum(a != b for a, b in zip(ours, theirs, strict=True))
 
-    def colours(self) -> set[str]:
-        """All there are, as ``#8fa8bf``."""
-        return {
-            f"#{self.pixels[at + 2 : at - 1 if at else None : -1].hex()}"
-            for at in range(0, len(self.pixels), 4)
-        }
+    def count(self, colour: str) -> int:
+        """How many pixels have the colour, given as ``#8fa8bf``."""
+        wanted = int(colour[1:], 16)
+        return sum(pixel & 0xFFFFFF == wanted for pixel in memoryview(self.pixels).cast("I"))
 
     def save(self, file: Path) -> None:
         """Write it as PNG."""
@@ -110,13 +108,23 @@ class Screen:
         self.run("xdotool", "mousemove", x, y)
 
     def picture(self) -> Picture:
-        """What it shows now: the X server's own memory, which is an XWD file."""
-        data = (self._memory / "Xvfb_screen0").read_bytes()
-        head = struct.unpack_from(">25I", data)
-        size, width, height, order, bits, row, colours = (head[n] for n in (0, 4, 5, 7, 11, 12, 19))
-        assert (bits, order, row) == (32, 0, 4 * width), "a PC's screen is expected"
-        start = size + 12 * colours
-        return Picture(width, height, data[start : start + row * height])
+        """What it shows now: the X server's own memory, maybe in the middle of drawing."""
+        return read_xwd((self._memory / "Xvfb_screen0").read_bytes())
+
+    def picture_between_requests(self) -> Picture:
+        """What it shows when the X server has finished one request and not begun another."""
+        file = self._memory / "asked-for.xwd"
+        self.run("xwd", "-root", "-silent", "-out", file)
+        return read_xwd(file.read_bytes())
+
+
+def read_xwd(data: bytes) -> Picture:
+    """The picture in an XWD file of an X server on a PC."""
+    head = struct.unpack_from(">25I", data)
+    size, width, height, order, bits, row, colours = (head[n] for n in (0, 4, 5, 7, 11, 12, 19))
+    assert (bits, order, row) == (32, 0, 4 * width), "another kind of screen was expected"
+    start = size + 12 * colours
+    return Picture(width, height, data[start : start + row * height])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

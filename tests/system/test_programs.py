@@ -1,4 +1,4 @@
-"""What people in company B do in company A: curl, ssh, git, a browser, dig (L2, L10)."""
+"""What people in company B do in company A: curl, ssh, git, a browser, dig (L2, L10, F4, F5)."""
 
 from __future__ import annotations
 
@@ -32,16 +32,19 @@ def at(forward: tuple[str, int]) -> str:
     return f"{forward[0]}:{forward[1]}"
 
 
-def test_curl_fetches_through_socks_and_through_a_forward(
+def test_curl_fetches_through_socks_an_http_proxy_and_a_forward(
     lab: Laboratory, crossing: Crossing, services: Services
 ) -> None:
     digest = services.add("big", SIZE)
+    dropped = lab.counters()
     by_forward = f"http://{at(crossing.forward(FORWARDS.index(HTTP)))}/big"
     ways = [
         ("--socks5", crossing.socks, f"http://{WIKI}/big"),
         ("--socks4", crossing.socks, f"http://{WIKI}/big"),
         ("--socks5-hostname", crossing.socks, f"http://{WIKI_NAME}/big"),
         ("--socks4a", crossing.socks, f"http://{WIKI_NAME}/big"),
+        ("--proxy", crossing.http_proxy, f"http://{WIKI_NAME}/big"),
+        ("--proxytunnel", "--proxy", crossing.http_proxy, f"http://{WIKI_NAME}/big"),
         (by_forward,),
     ]
     assert [fetch(lab.company_b, *way) for way in ways] == [digest] * len(ways)
@@ -49,6 +52,7 @@ def test_curl_fetches_through_socks_and_through_a_forward(
     with ThreadPoolExecutor(len(ways)) as pool:
         digests = list(pool.map(lambda way: fetch(lab.company_b, *way), ways))
     assert digests == [digest] * len(ways)
+    assert lab.counters() == dropped, "nobody has tried another way than the proxies"
 
 
 def test_what_the_rules_do_not_name_is_refused(lab: Laboratory, crossing: Crossing) -> None:
@@ -130,6 +134,7 @@ def test_a_browser_shows_company_a(
         assert found > 0.75, f"{colour} has {found:.0%} of its third of {picture}"
         # The script has written in the second bar, nobody in the third.
         assert (found < 0.999) == (number < 2)
+    browser[-1] = f"--proxy-server=http://{crossing.http_proxy}"
     text = lab.company_b.run([*browser, "--dump-dom", page]).stdout
     assert f"<h1>{HEADING}</h1>" in text
 
