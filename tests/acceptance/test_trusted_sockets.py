@@ -218,6 +218,23 @@ def test_a_port_is_open_outside_while_its_service_is_published(
     assert not is_open(later)
 
 
+def test_the_last_service_can_be_withdrawn_though_nothing_is_allowed_then(
+    processes: Processes,
+    identities: Identities,
+    middle: Role,
+    publisher: Inside,
+    inside: Application,
+    dial: Dial,
+) -> None:
+    publisher.publish(f"web=127.0.0.1:{inside.port}")
+    outside = start_client_end(processes, identities, middle, "--forward", "0=service:web")
+    assert echoes(dial(outside.port("forward")))
+    publisher.publish()
+    assert not echoes(dial(outside.port("forward")))
+    outside.wait_for("service:web.*does not publish")
+    assert inside.accepted == 1
+
+
 def test_a_service_expires_with_its_port_and_what_came_in_over_it(
     processes: Processes,
     identities: Identities,

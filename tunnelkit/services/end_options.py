@@ -137,7 +137,7 @@ class LstpClientEndOptions(LstpEndOptions):
         """See `tunnelkit.services.config.lstp_end_config`."""
         from tunnelkit.services.config import lstp_end_config
 
-        return lstp_end_config(settings, "client-end")
+        return lstp_end_config(settings, "client-end", self.needs_rules)
 
 
 class LstpServerEndOptions(LstpEndOptions):
@@ -153,7 +153,7 @@ class LstpServerEndOptions(LstpEndOptions):
         """See `tunnelkit.services.config.lstp_end_config`."""
         from tunnelkit.services.config import lstp_end_config
 
-        return lstp_end_config(settings, "server-end")
+        return lstp_end_config(settings, "server-end", self.needs_rules)
 
 
 class UsherGateOptions(EndOptions):
@@ -187,7 +187,7 @@ class UsherGateOptions(EndOptions):
         """See `tunnelkit.services.usher_config.usher_gate_config`."""
         from tunnelkit.services.usher_config import usher_gate_config
 
-        return usher_gate_config(settings)
+        return usher_gate_config(settings, self.needs_rules)
 
 
 class UsherPortalOptions(DiallingEndOptions):

@@ -70,6 +70,9 @@ class RoleOptions(usage.Options):
         """The role's configuration object, once the options have been parsed."""
         self.settings = Settings({})
         """What it was made of."""
+        self.needs_rules = True
+        """Whether an end that serves has to have a rule (X22). One that runs may lose its last:
+        what is taken away must not stay because of that."""
         self.log_as_json = False
         self.control_path = ""
         """Where the control socket is to be; empty: nowhere."""

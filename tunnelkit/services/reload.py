@@ -34,6 +34,7 @@ class Reloader(Service):
     def startService(self) -> None:
         """Look at the file from now on, if there is one."""
         Service.startService(self)
+        self._options.needs_rules = False
         if self._options.config_file:
             self._loop.start(INTERVAL, now=False)
 
