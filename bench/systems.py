@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.loads import Address
@@ -71,19 +72,29 @@ class Ssh(System):
     programs = ("ssh", "sshd", "ssh-keygen")
 
     def bastion(self, parties: Parties, place: Place) -> list[str]:
-        """Start an sshd with throw-away keys; returns how to call a client of it."""
-        directory = parties.directory
-        for key in ("host", "user"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / key)],
-                check=True,
-            )
-        if os.geteuid() == 0:
-            os.makedirs("/run/sshd", 0o755, exist_ok=True)
-        port = place.free_port()
-        config = directory / "sshd_config"
-        config.write_text(
-            f"""\
+        """Start an sshd; returns how to call a client of it that only forwards."""
+        ssh, *options = start_sshd(parties, place)
+        return [ssh, "-N", "-T", *options]
+
+
+def start_sshd(
+    parties: Parties, place: Place, *, name: str = "sshd", settings: str = ""
+) -> list[str]:
+    """Start an sshd with throw-away keys and further lines of configuration; returns how to call
+    a client of it. Another one of the same parties needs another name."""
+    directory = parties.directory / f"keys-of-{name}"
+    directory.mkdir()
+    for key in ("host", "user"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / key)],
+            check=True,
+        )
+    if os.geteuid() == 0:
+        os.makedirs("/run/sshd", 0o755, exist_ok=True)
+    port = place.free_port()
+    config = directory / "sshd_config"
+    config.write_text(
+        f"""\
 ListenAddress {place.address}:{port}
 HostKey {directory}/host
 AuthorizedKeysFile {directory}/user.pub
@@ -96,25 +107,26 @@ PermitRootLogin prohibit-password
 AllowTcpForwarding yes
 MaxStartups 1000
 MaxSessions 1000
+{settings}
 """
-        )
-        parties.start("sshd", [path_of("sshd"), "-D", "-e", "-f", str(config)], place)
-        parties.wait_for_answer(place, (place.address, port), tunnel=False)
-        host_key = (directory / "host.pub").read_text()
-        (directory / "known_hosts").write_text(f"[{place.address}]:{port} {host_key}")
-        options = [
-            "BatchMode=yes",
-            "IdentitiesOnly=yes",
-            "ExitOnForwardFailure=yes",
-            "StrictHostKeyChecking=yes",
-            "Ciphers=aes128-gcm@openssh.com",
-            f"UserKnownHostsFile={directory}/known_hosts",
-        ]
-        return [
-            *(path_of("ssh"), "-F", "none", "-N", "-T", "-i", f"{directory}/user"),
-            *(part for option in options for part in ("-o", option)),
-            *("-p", str(port), "-l", getpass.getuser(), place.address),
-        ]
+    )
+    parties.start(name, [path_of("sshd"), "-D", "-e", "-f", str(config)], place)
+    parties.wait_for_answer(place, (place.address, port), tunnel=False)
+    host_key = (directory / "host.pub").read_text()
+    (directory / "known_hosts").write_text(f"[{place.address}]:{port} {host_key}")
+    options = [
+        "BatchMode=yes",
+        "IdentitiesOnly=yes",
+        "ExitOnForwardFailure=yes",
+        "StrictHostKeyChecking=yes",
+        "Ciphers=aes128-gcm@openssh.com",
+        f"UserKnownHostsFile={directory}/known_hosts",
+    ]
+    return [
+        *(path_of("ssh"), "-F", "none", "-i", f"{directory}/user"),
+        *(part for option in options for part in ("-o", option)),
+        *("-p", str(port), "-l", getpass.getuser(), place.address),
+    ]
 
 
 class SshPair(Ssh):
@@ -313,9 +325,16 @@ def issue_identities(parties: Parties) -> None:
         )
 
 
-def start_role(parties: Parties, place: Place, role: str, options: list[str]) -> None:
+def start_role(
+    parties: Parties,
+    place: Place,
+    role: str,
+    options: list[str],
+    environment: Mapping[str, str] = {},
+) -> None:
     """Start a tunnelkit role under twistd."""
-    parties.start(role, [path_of("twistd"), "-n", "--pidfile=", role, *options], place)
+    command = [path_of("twistd"), "-n", "--pidfile=", role, *options]
+    parties.start(role, command, place, environment)
 
 
 def start_lstp_middle(parties: Parties, place: Place) -> Address:
