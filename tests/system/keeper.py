@@ -87,8 +87,10 @@ def main(directory: str, *descriptors: str) -> None:
     """Keep one laboratory."""
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_IGN)
-    with Path(directory, LOCK).open("w") as lock:
+    unlocked = Path(directory, f"{LOCK}.new")
+    with unlocked.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        unlocked.rename(Path(directory, LOCK))  # never there and not locked, while we live
         print("keeping", flush=True)
         sys.stdin.read()
         namespaces = {os.fstat(int(descriptor)).st_ino for descriptor in descriptors}
