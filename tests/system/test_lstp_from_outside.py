@@ -9,7 +9,14 @@ import pytest
 from tests.acceptance.test_lstp_what_the_middle_sees import clear_text, record_types
 from tests.system import firewalls
 from tests.system.capture import Capture, streams
-from tests.system.crossings import Running, lstp_options, password_file, start_lstp
+from tests.system.crossings import (
+    CROSSINGS,
+    Running,
+    Start,
+    lstp_options,
+    password_file,
+    start_lstp,
+)
 from tests.system.laboratory import MIDDLE_PORT, MIDDLES, WIKI, Laboratory
 from tests.system.services import EVERYTHING, HTTP, MIB, Services
 
@@ -53,6 +60,27 @@ def test_the_internet_sees_setup_and_then_nothing_but_tls(
             assert secret.decode() not in json.dumps(messages)
     # The others are from the server end, which waits for further partners.
     assert protected == 4
+
+
+@pytest.mark.parametrize("start", CROSSINGS.values(), ids=CROSSINGS)
+def test_nobody_on_the_way_can_read_what_passes(
+    lab: Laboratory, running: Running, services: Services, start: Start
+) -> None:
+    (services.pages / "secret").write_bytes(CANARY * 100)
+    capture = Capture(lab.internet)  # the loopback too: what the parties there say to themselves
+    try:
+        crossing = start(running, EVERYTHING, [HTTP])
+        host, port = crossing.forward()
+        copy = lab.company_b.run(["curl", "-sS", f"http://{host}:{port}/secret"]).stdout
+        assert copy.encode() == CANARY * 100
+        packets = capture.stop()
+    finally:
+        capture.close()
+    found = streams(packets)
+    assert sum(len(stream) > len(copy) for stream in found.values()) >= 1
+    for stream in found.values():
+        for secret in SECRETS:
+            assert secret not in stream
 
 
 @pytest.mark.parametrize("company", ["a", "b"])
