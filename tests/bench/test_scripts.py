@@ -55,7 +55,18 @@ def test_the_interactive_script_prints_idle_and_loaded_round_trips() -> None:
     assert outcome["rate"] > 1e6
 
 
-@pytest.mark.parametrize("module", ["whole_job", "interactive", "memory"])
+def test_the_x11_script_prints_rates_and_ratios() -> None:
+    options = ("--scenes", "loopback", "--tests", "pointer", "--runs", "1", "--seconds", "0.05")
+    done = run("x11", *options, "--only", "ssh -X,usher")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("pointer: ")]
+    *_, through_ssh, through_usher, ratio, _ = row.replace(",", "").split()
+    assert float(ratio.rstrip("x")) == pytest.approx(
+        float(through_usher) / float(through_ssh), rel=0.02
+    )
+
+
+@pytest.mark.parametrize("module", ["whole_job", "interactive", "memory", "x11"])
 def test_an_unknown_system_is_named(module: str) -> None:
     done = run(module, "--only", "no-such")
     assert done.returncode != 0
