@@ -82,7 +82,7 @@ class Flow:
         path = self.path
         out = channel.outbound
         channel.progress = now
-        path.delivered += size
+        path.took(size)
         if channel.stalled:
             channel.stalled = False
             path.in_flight += out.in_flight

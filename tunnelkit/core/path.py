@@ -10,7 +10,7 @@ milliseconds of other data instead of a full router buffer.
 
 The rules, after the ideas of BBR (Cardwell et al., 2016):
 
-- *rising*: the target grows by half every round trip while the rate keeps growing;
+- *rising*: the target doubles every round trip while the rate keeps growing;
 - *cruising*: the target is what the path delivers in its shortest round trip,
   plus an allowance for the pace at which acknowledgements come; every eighth
   round trip it is stretched a little, and if more comes through, it rises again;
@@ -33,9 +33,9 @@ FLOOR = 64 * 1024
 CEILING = 16 * 1024 * 1024
 """Largest target: no receiver grants more."""
 
-_RISE = 1.5
+_RISE = 2.0
 """Target while rising, as a multiple of what the path has been seen to carry."""
-_GROWTH = 1.15
+_GROWTH = 1.25
 """A round must be this much faster than the one before for the rise to go on."""
 _STEADY_ROUNDS = 3
 """So many rounds without growth end the rise."""
@@ -90,7 +90,9 @@ class Path:
         "_before_stretch",
         "_best_rise",
         "_cruised",
+        "_goal",
         "_late",
+        "_late_until",
         "_limited_until",
         "_next_probe",
         "_rates",
@@ -112,11 +114,13 @@ class Path:
         self.round_trip = 0.0
         """Shortest seen, seconds; 0 while unknown."""
         self.target = FIRST
+        self._goal = FIRST
         self._rates = [0.0] * _RATE_ROUNDS
         self._round_end = 0
         self._best_rise = 0.0
         self._steady = 0
         self._late = 0
+        self._late_until = 0
         self._cruised = 0
         self._before_stretch = 0.0
         self._limited_until = 0
@@ -132,6 +136,20 @@ class Path:
         """Bytes to hand to the socket at once, and to leave unsent in it: 16 KiB to 1 MiB."""
         return min(max(int(self.rate * _BATCH_TIME), 16 * 1024), 1024 * 1024)
 
+    def took(self, size: int) -> None:
+        """The far application has taken ``size`` bytes more.
+
+        What goes out keeps the pace of what arrives: at most two bytes for one
+        while the target rises, one for two when a probe lowers it. A larger
+        step would be a burst or a gap, one round trip after the other, and a
+        queue as long as that for whoever sends next.
+        """
+        self.delivered += size
+        if self.target < self._goal:
+            self.target = min(self.target + size, self._goal)
+        elif self.target > self._goal:
+            self.target = max(self.target - size // 2, self._goal)
+
     def starved(self) -> None:
         """There is room, and nothing to send: samples of what is in flight understate the path."""
         if self.in_flight < self.target:
@@ -144,7 +162,7 @@ class Path:
             now,
             self.delivered,
             self.delivered < self._limited_until,
-            self.phase is Phase.PROBING and self.in_flight <= self.target + self.batch,
+            self.phase is Phase.PROBING and self.in_flight <= self._goal + self.batch,
         )
 
     def round_trip_seen(self, seconds: float) -> None:
@@ -163,10 +181,7 @@ class Path:
         else:
             self.round_trip_seen(elapsed)
             if self.phase is Phase.RISING:
-                late = elapsed > self.round_trip * _QUEUEING + 3 * _PACE
-                self._late = self._late + 1 if late else 0
-                if self._late == 2:
-                    self._cruise(now)
+                self._look_for_queue(mark, elapsed, now)
         sample = (self.delivered - mark.delivered) / elapsed
         if mark.delivered >= self._round_end:
             self._round_over(now, mark.limited)
@@ -175,6 +190,16 @@ class Path:
             self._rates[0] = sample
         self.rate = max(self._rates)
         self._aim()
+
+    def _look_for_queue(self, mark: Mark, elapsed: float, now: float) -> None:
+        """Two round trips in a row that take long, not two samples of one of them, end the rise."""
+        if elapsed <= self.round_trip * _QUEUEING + 3 * _PACE:
+            self._late = 0
+        elif not self._late or mark.delivered >= self._late_until:
+            self._late += 1
+            self._late_until = self.delivered
+            if self._late == 2:
+                self._cruise(now)
 
     def _round_over(self, now: float, limited: bool) -> None:
         self._round_end = self.delivered
@@ -216,12 +241,16 @@ class Path:
     def _aim(self) -> None:
         fill = self.rate * self.round_trip
         if self.phase is Phase.PROBING:
-            self.target = max(int(fill / 2), _PROBE_FLOOR)
+            self._goal = max(int(fill / 2), _PROBE_FLOOR)
             return
+        stretched = False
         if self.phase is Phase.RISING:
             aim = _RISE * self.rate * (self.round_trip + _PACE)
         else:
             aim = fill * _HEADROOM + self.rate * _PACE
-            if self._cruised and self._cruised % _STRETCH_EVERY == 0:
+            stretched = self._cruised > 0 and self._cruised % _STRETCH_EVERY == 0
+            if stretched:
                 aim = min(aim * _STRETCH, aim + self.rate * _STRETCH_TIME)
-        self.target = int(min(max(aim, FLOOR), CEILING))
+        self._goal = int(min(max(aim, FLOOR), CEILING))
+        # A stretch is so little that it need not come gradually, and the next round must see it.
+        self.target = self._goal if stretched else min(max(self.target, FLOOR), self._goal)
