@@ -99,6 +99,19 @@ def shown(
         print(running.logs())
 
 
+class Kept:
+    """The pictures that one run leaves behind; those of the run before are removed."""
+
+    def __init__(self, output: Path, crossing: str) -> None:
+        self._name = str(output / f"x11-{crossing}")
+        for which in ("before", "after", "failed-there", "failed-here"):
+            self.file(which).unlink(missing_ok=True)
+
+    def file(self, which: str) -> Path:
+        """Where that one is kept."""
+        return Path(f"{self._name}-{which}.png")
+
+
 def test_a_screen_in_company_a_shows_the_windows_of_company_b(
     lab: Laboratory,
     running: Running,
@@ -107,13 +120,11 @@ def test_a_screen_in_company_a_shows_the_windows_of_company_b(
     shown: Shown,
     output: Path,
 ) -> None:
-    before, after = (output / f"x11-{shown.name}-{when}.png" for when in ("before", "after"))
-    for file in (before, after):
-        file.unlink(missing_ok=True)
+    kept = Kept(output, shown.name)
     for screen in (there, here):
         screen.point(200, 200)
     empty = there.picture()
-    empty.save(before)
+    empty.save(kept.file("before"))
     assert empty.count(DESK) == WIDTH * HEIGHT
     at_home = running.at(lab.company_b)
     programs = [
@@ -121,7 +132,7 @@ def test_a_screen_in_company_a_shows_the_windows_of_company_b(
         for command in PROGRAMS
         for display in (shown.display, f":{here.number}")
     ]
-    wait_for_both(there, here, empty, output)
+    wait_for_both(there, here, empty, kept)
     (lab.company_b.directory / "look").write_text(LOOK)
     # Somebody in company A types, and it is a shell in company B that does it.
     for screen in (there, here):
@@ -129,19 +140,19 @@ def test_a_screen_in_company_a_shows_the_windows_of_company_b(
     looked = lab.company_b.directory / "looked"
     wait_until(lambda: looked.exists() and looked.read_text().count(f" {WORKPLACE_B}/24") == 2)
     looked.unlink()
-    picture = wait_for_both(there, here, empty, output)
-    picture.save(after)
+    picture = wait_for_both(there, here, empty, kept)
+    picture.save(kept.file("after"))
     # And the eyes look where somebody in company A points.
     for screen in (there, here):
         screen.point(780, 460)
-    looking = wait_for_both(there, here, empty, output)
+    looking = wait_for_both(there, here, empty, kept)
     assert looking.drawn(picture) > 100
     for program in programs:
         program.stop()
     wait_until(lambda: there.picture() == empty)
 
 
-def wait_for_both(there: Screen, here: Screen, empty: Picture, output: Path) -> Picture:
+def wait_for_both(there: Screen, here: Screen, empty: Picture, kept: Kept) -> Picture:
     """What both screens show: the same, and a good deal. If they do not, both are kept."""
     seen: dict[str, Picture] = {}
 
@@ -153,7 +164,7 @@ def wait_for_both(there: Screen, here: Screen, empty: Picture, output: Path) -> 
         wait_until(same)
     except AssertionError:
         for name, picture in seen.items():
-            picture.save(output / f"x11-failed-{name}.png")
+            picture.save(kept.file(f"failed-{name}"))
         raise
     return seen["there"]
 
