@@ -5,8 +5,9 @@ The same conventions as in `lstp_messages`.
 
 from __future__ import annotations
 
+import builtins
 import struct
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import attrs
 
@@ -30,6 +31,42 @@ FLAG_COMPRESSED = 1
 FLAG_LAST = 2
 
 _OFFSETS = struct.Struct(">QQ")
+
+_M = TypeVar("_M", bound="_WithoutBody")
+_R = TypeVar("_R", bound="_WithReason")
+
+
+class _WithoutBody:
+    """A message that says everything by its type."""
+
+    __slots__ = ()
+    type: ClassVar[MessageType]
+
+    def body(self) -> bytes:
+        return b""
+
+    @classmethod
+    def read(cls: builtins.type[_M], body: bytes) -> _M:
+        load(body, cls.type.name)
+        return cls()
+
+
+@attrs.frozen
+class _WithReason:
+    """A refusal."""
+
+    type: ClassVar[MessageType]
+
+    code: Code
+    reason: str = attrs.field(default="", converter=short)
+
+    def body(self) -> bytes:
+        return body_of({"code": self.code.value, "reason": self.reason})
+
+    @classmethod
+    def read(cls: builtins.type[_R], body: bytes) -> _R:
+        fields = load(body, cls.type.name)
+        return cls(read_code(fields), read_reason(fields))
 
 
 @attrs.frozen
@@ -84,57 +121,24 @@ class ConnectionRequest:
 
 
 @attrs.frozen
-class ConnectionAck:
+class ConnectionAck(_WithoutBody):
     """The request is accepted."""
 
     type: ClassVar[MessageType] = MessageType.CONNECTION_ACK
 
-    def body(self) -> bytes:
-        return b""
-
-    @classmethod
-    def read(cls, body: bytes) -> ConnectionAck:
-        load(body, "CONNECTION_ACK")
-        return _CONNECTION_ACK
-
-
-_CONNECTION_ACK = ConnectionAck()
-
 
 @attrs.frozen
-class ConnectionNack:
+class ConnectionNack(_WithReason):
     """The request is refused."""
 
     type: ClassVar[MessageType] = MessageType.CONNECTION_NACK
 
-    code: Code
-    reason: str = attrs.field(default="", converter=short)
-
-    def body(self) -> bytes:
-        return body_of({"code": self.code.value, "reason": self.reason})
-
-    @classmethod
-    def read(cls, body: bytes) -> ConnectionNack:
-        fields = load(body, "CONNECTION_NACK")
-        return cls(read_code(fields), read_reason(fields))
-
 
 @attrs.frozen
-class ServiceBeginRequest:
+class ServiceBeginRequest(_WithoutBody):
     """The application starts: connect to the destination now."""
 
     type: ClassVar[MessageType] = MessageType.SERVICE_BEGIN_REQUEST
-
-    def body(self) -> bytes:
-        return b""
-
-    @classmethod
-    def read(cls, body: bytes) -> ServiceBeginRequest:
-        load(body, "SERVICE_BEGIN_REQUEST")
-        return _SERVICE_BEGIN_REQUEST
-
-
-_SERVICE_BEGIN_REQUEST = ServiceBeginRequest()
 
 
 @attrs.frozen
@@ -155,21 +159,10 @@ class ServiceBeginAck:
 
 
 @attrs.frozen
-class ServiceBeginNack:
+class ServiceBeginNack(_WithReason):
     """The destination is not connected."""
 
     type: ClassVar[MessageType] = MessageType.SERVICE_BEGIN_NACK
-
-    code: Code
-    reason: str = attrs.field(default="", converter=short)
-
-    def body(self) -> bytes:
-        return body_of({"code": self.code.value, "reason": self.reason})
-
-    @classmethod
-    def read(cls, body: bytes) -> ServiceBeginNack:
-        fields = load(body, "SERVICE_BEGIN_NACK")
-        return cls(read_code(fields), read_reason(fields))
 
 
 @attrs.frozen
@@ -188,21 +181,10 @@ class ServiceData:
 
 
 @attrs.frozen
-class ServiceDataPause:
+class ServiceDataPause(_WithoutBody):
     """Stop sending on this channel until the next RESUME."""
 
     type: ClassVar[MessageType] = MessageType.SERVICE_DATA_PAUSE
-
-    def body(self) -> bytes:
-        return b""
-
-    @classmethod
-    def read(cls, body: bytes) -> ServiceDataPause:
-        load(body, "SERVICE_DATA_PAUSE")
-        return _SERVICE_DATA_PAUSE
-
-
-_SERVICE_DATA_PAUSE = ServiceDataPause()
 
 
 @attrs.frozen
@@ -259,21 +241,10 @@ _ORDERLY = ServiceFreeRequest()
 
 
 @attrs.frozen
-class ServiceFreeAck:
+class ServiceFreeAck(_WithoutBody):
     """The channel's resources are freed."""
 
     type: ClassVar[MessageType] = MessageType.SERVICE_FREE_ACK
-
-    def body(self) -> bytes:
-        return b""
-
-    @classmethod
-    def read(cls, body: bytes) -> ServiceFreeAck:
-        load(body, "SERVICE_FREE_ACK")
-        return _SERVICE_FREE_ACK
-
-
-_SERVICE_FREE_ACK = ServiceFreeAck()
 
 
 ChannelMessage = (
