@@ -74,6 +74,8 @@ class Laboratory:
         inside_a, inside_b = firewalls.INSIDE_A, firewalls.INSIDE_B
         for place in self.places:
             place.run(["ip", "link", "set", "dev", "lo", "up"])
+            # A connection must not begin slowly because an earlier one, on another link, met loss.
+            place.set("net/ipv4/tcp_no_metrics_save", 1)
         for place in (self.firewall_a, self.internet, self.firewall_b):
             place.set("net/ipv4/ip_forward", 1)
         _wire(self.firewall_a, "inside", [inside_a], self.company_a, [WORKPLACE_A, WIKI, RESOLVER])
