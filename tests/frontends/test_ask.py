@@ -6,13 +6,11 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from tests.frontends.fake_tunnel import FakeTunnel
-from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
+from tests.frontends.far_side import FarSideCase
+from tests.frontends.talk import Talk, is_reset, unused_port
 from tests.frontends.test_http_proxy import Refusing
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.frontends import ask
@@ -25,30 +23,14 @@ from tunnelkit.frontends.ask import (
     AskFrontEnd,
     parse_answer,
 )
-from tunnelkit.frontends.egress import Egress
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.poll import Poller
-from tunnelkit.policy.acl import PolicyHolder, parse_network, parse_rule
+from tunnelkit.policy.acl import parse_network, parse_rule
 
 reactor: Any = global_reactor
 
 
-class AskTests(TestCase):
+class AskTests(FarSideCase):
     timeout = 10
-
-    def setUp(self) -> None:
-        self.near = PolicyHolder()
-        self.far = PolicyHolder()
-        self.tunnel = FakeTunnel(Egress(reactor, Poller.of(reactor), self.far))
-
-    def server(self) -> int:
-        server = Server(Echo)
-        port = reactor.listenTCP(0, server, interface="127.0.0.1")
-        self.addCleanup(lambda: gatherResults([made.closed for made in server.made]))
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        self.far.replace([parse_rule(f"tcp:127.0.0.1:{number}")])
-        return number
 
     def ask(self, tunnel: Any = None) -> Ask:
         made = Ask(reactor, tunnel or self.tunnel, self.near, AskConfig("127.0.0.1", 0))
@@ -79,7 +61,7 @@ class AskTests(TestCase):
         return (await talk.end()).decode()
 
     async def test_it_greets_asks_connects_and_is_a_plain_connection_then(self) -> None:
-        port = self.server()
+        _, port = self.serve()
         self.ask()
         talk = await self.client()
         assert await self.until(talk, PROMPT) == GREETING + PROMPT

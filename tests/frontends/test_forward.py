@@ -16,10 +16,10 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     connectProtocol,
 )
-from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.frontends.fake_tunnel import FakeTunnel
+from tests.frontends.far_side import FarSideCase
 from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.egress import Egress
@@ -27,7 +27,7 @@ from tunnelkit.frontends.forward import Forward, ForwardFrontEnd
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channel import LocalSide
 from tunnelkit.net.poll import Poller
-from tunnelkit.policy.acl import PolicyHolder, parse_network, parse_rule
+from tunnelkit.policy.acl import parse_network, parse_rule
 from tunnelkit.policy.destination import parse_forward
 
 reactor: Any = global_reactor
@@ -43,23 +43,8 @@ class Refusing:
         return result
 
 
-class ForwardTests(TestCase):
+class ForwardTests(FarSideCase):
     timeout = 5
-
-    def setUp(self) -> None:
-        self.near = PolicyHolder()
-        self.far = PolicyHolder()
-        self.egress = Egress(reactor, Poller.of(reactor), self.far)
-        self.tunnel = FakeTunnel(self.egress)
-
-    def server(self, protocol: Any = Echo) -> tuple[Server, int]:
-        server = Server(protocol)
-        port = reactor.listenTCP(0, server, interface="127.0.0.1")
-        self.addCleanup(lambda: gatherResults([made.closed for made in server.made]))
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        self.far.replace([parse_rule(f"tcp:127.0.0.1:{number}")])
-        return server, number
 
     def forward(self, text: str, tunnel: Any = None) -> Forward:
         made = Forward(reactor, tunnel or self.tunnel, self.near, parse_forward(text)[0])
@@ -77,7 +62,7 @@ class ForwardTests(TestCase):
         return await is_reset(TCP4ClientEndpoint(reactor, host, int(port)))
 
     async def test_what_a_client_sends_comes_back_and_so_does_its_end(self) -> None:
-        _, port = self.server()
+        _, port = self.serve()
         forward = self.forward(f"0=tcp:127.0.0.1:{port}")
         talk = await self.connect(forward)
         talk.write(b"hello")
@@ -88,7 +73,7 @@ class ForwardTests(TestCase):
         await talk.close()
 
     async def test_much_data_arrives_whole_in_both_directions(self) -> None:
-        _, port = self.server()
+        _, port = self.serve()
         forward = self.forward(f"0=tcp:127.0.0.1:{port}")
         talk = await self.connect(forward)
         data = os.urandom(1 << 20) * 8
@@ -107,7 +92,7 @@ class ForwardTests(TestCase):
         assert await self.is_reset(self.forward(f"0=tcp:127.0.0.1:{port}"))
 
     async def test_only_clients_from_the_networks_given_enter(self) -> None:
-        _, port = self.server()
+        _, port = self.serve()
         forward = self.forward(f"0=tcp:127.0.0.1:{port}")
         self.near.replace([], [parse_network("127.0.0.5")])
         assert await self.is_reset(forward)
@@ -138,7 +123,7 @@ class ForwardTests(TestCase):
         assert not os.path.exists(f"{folder}/near")
 
     async def test_what_is_open_goes_on_after_the_listener_stopped(self) -> None:
-        _, port = self.server()
+        _, port = self.serve()
         forward = self.forward(f"0=tcp:127.0.0.1:{port}")
         talk = await self.connect(forward)
         talk.write(b"x")
@@ -171,7 +156,7 @@ class ForwardTests(TestCase):
             front_end.make_service(reactor, self.tunnel, self.near, specs)
 
     async def test_a_range_is_one_service_with_a_listener_for_each_port(self) -> None:
-        _, port = self.server()
+        _, port = self.serve()
         front_end = ForwardFrontEnd()
         service: Any = front_end.make_service(
             reactor,

@@ -10,21 +10,18 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from tests.frontends.fake_tunnel import FakeTunnel
+from tests.frontends.far_side import FarSideCase
 from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends import http_exchange, http_proxy
-from tunnelkit.frontends.egress import Egress
 from tunnelkit.frontends.http_proxy import HttpProxy, HttpProxyConfig, HttpProxyFrontEnd
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channel import LocalSide
-from tunnelkit.net.poll import Poller
-from tunnelkit.policy.acl import PolicyHolder, parse_network, parse_rule
+from tunnelkit.policy.acl import parse_network, parse_rule
 
 reactor: Any = global_reactor
 
@@ -80,23 +77,13 @@ class Refusing:
         return result
 
 
-class Case(TestCase):
+class Case(FarSideCase):
     timeout = 10
-
-    def setUp(self) -> None:
-        self.near = PolicyHolder()
-        self.far = PolicyHolder()
-        self.tunnel = FakeTunnel(Egress(reactor, Poller.of(reactor), self.far))
 
     def server(self, protocol: Callable[[], Talk] = Origin) -> tuple[Server, str]:
         """An origin, which the rules allow, and its address."""
-        server = Server(protocol)
-        port = reactor.listenTCP(0, server, interface="127.0.0.1")
-        self.addCleanup(lambda: gatherResults([made.closed for made in server.made]))
-        self.addCleanup(port.stopListening)
-        where = f"127.0.0.1:{port.getHost().port}"
-        self.far.replace([parse_rule(f"tcp:{where}")])
-        return server, where
+        server, port = self.serve(protocol)
+        return server, f"127.0.0.1:{port}"
 
     async def client(self, tunnel: Any = None, users: dict[str, str] | None = None) -> Talk:
         proxy = HttpProxy(

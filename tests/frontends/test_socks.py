@@ -8,22 +8,19 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from tests.frontends.fake_tunnel import FakeTunnel
-from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
+from tests.frontends.far_side import FarSideCase
+from tests.frontends.talk import Talk, is_reset, unused_port
 from tunnelkit.core.socks_server import HANDSHAKE_LIMIT
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends import socks
-from tunnelkit.frontends.egress import Egress
 from tunnelkit.frontends.socks import Socks, SocksConfig, SocksFrontEnd, read_users
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channel import LocalSide
-from tunnelkit.net.poll import Poller
-from tunnelkit.policy.acl import PolicyHolder, parse_network, parse_rule
+from tunnelkit.policy.acl import parse_network, parse_rule
 
 reactor: Any = global_reactor
 
@@ -59,22 +56,8 @@ class Answering:
         return result
 
 
-class SocksTests(TestCase):
+class SocksTests(FarSideCase):
     timeout = 5
-
-    def setUp(self) -> None:
-        self.near = PolicyHolder()
-        self.far = PolicyHolder()
-        self.tunnel = FakeTunnel(Egress(reactor, Poller.of(reactor), self.far))
-
-    def server(self) -> int:
-        server = Server(Echo)
-        port = reactor.listenTCP(0, server, interface="127.0.0.1")
-        self.addCleanup(lambda: gatherResults([made.closed for made in server.made]))
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        self.far.replace([parse_rule(f"tcp:127.0.0.1:{number}")])
-        return number
 
     def socks(self, tunnel: Any = None, users: dict[str, str] | None = None) -> Socks:
         config = SocksConfig("127.0.0.1", 0, users)
@@ -98,7 +81,7 @@ class SocksTests(TestCase):
         return said
 
     async def test_socks_5_connects_and_gives_the_far_socket_s_address(self) -> None:
-        port = self.server()
+        _, port = self.serve()
         talk = await self.connect(self.socks())
         talk.write(HELLO)
         assert await talk.received(2) == b"\x05\x00"
@@ -114,7 +97,7 @@ class SocksTests(TestCase):
         assert self.tunnel.opened == [f"tcp:127.0.0.1:{port}"]
 
     async def test_bytes_sent_behind_the_request_belong_to_the_application(self) -> None:
-        port = self.server()
+        _, port = self.serve()
         talk = await self.connect(self.socks())
         talk.write(HELLO + connect5(port) + b"early")
         assert (await talk.received(17))[12:] == b"early"
@@ -123,7 +106,7 @@ class SocksTests(TestCase):
         await talk.close()
 
     async def test_a_request_cut_into_bytes_is_understood(self) -> None:
-        port = self.server()
+        _, port = self.serve()
         talk = await self.connect(self.socks())
         turn: Deferred[None]
         for byte in HELLO + connect5(port):
@@ -135,7 +118,7 @@ class SocksTests(TestCase):
         await talk.close()
 
     async def test_socks_4_and_4a_connect(self) -> None:
-        port = self.server()
+        _, port = self.serve()
         self.far.replace(
             [parse_rule(f"tcp:127.0.0.1:{port}"), parse_rule(f"tcp:localhost:{port}@127.0.0.1")]
         )
@@ -219,7 +202,7 @@ class SocksTests(TestCase):
             assert talk.was_reset
 
     async def test_user_and_password_are_asked_for_where_they_are_set(self) -> None:
-        port = self.server()
+        _, port = self.serve()
         server = self.socks(users={"me": "secret"})
         talk = await self.connect(server)
         talk.write(b"\x05\x02\x00\x02" + b"\x01\x02me\x06secret" + connect5(port) + b"ping")
@@ -247,7 +230,7 @@ class SocksTests(TestCase):
     async def test_too_many_incomplete_requests_cost_the_oldest_its_place(self) -> None:
         case: Any = self
         case.patch(socks, "HANDSHAKES", 2)
-        port = self.server()
+        _, port = self.serve()
         server = self.socks()
         oldest = await self.connect(server)
         oldest.write(b"\x05")
