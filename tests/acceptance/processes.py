@@ -321,3 +321,9 @@ def curl(*options: object, limit: float = 60) -> Fetched:
         said = child.stderr.read().decode(errors="backslashreplace").strip()
     seconds = time.monotonic() - began
     return Fetched(child.returncode, digest.hexdigest(), size, said, seconds)
+
+
+def fetches(end: Role, sha256: str) -> bool:
+    """Whether ``file`` arrives through the end's forward to a `WebServer`."""
+    fetched = curl(f"http://{end.address('forward')}/file")
+    return (fetched.status, fetched.sha256) == (0, sha256)

@@ -13,7 +13,7 @@ from tests.acceptance.processes import (
     Processes,
     Role,
     WebServer,
-    curl,
+    fetches,
     free_port,
     tunnelkit,
 )
@@ -25,12 +25,6 @@ from tests.acceptance.tunnels import (
 )
 
 KIB = 1 << 10
-
-
-def fetches(client: Role, sha256: str) -> bool:
-    """Whether the file arrives through the client end's forward."""
-    fetched = curl(f"http://{client.address('forward')}/file")
-    return (fetched.status, fetched.sha256) == (0, sha256)
 
 
 def test_ends_wait_for_a_middle_and_come_back_to_it(

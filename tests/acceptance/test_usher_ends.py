@@ -12,9 +12,9 @@ import pytest
 from tests.acceptance.processes import (
     Identities,
     Processes,
-    Role,
     WebServer,
     curl,
+    fetches,
     free_port,
     tunnelkit,
 )
@@ -28,12 +28,6 @@ SECRET = "correct horse"
 @pytest.fixture
 def proxies(processes: Processes) -> Proxies:
     return Proxies(processes)
-
-
-def fetches(end: Role, sha256: str) -> bool:
-    """Whether the file arrives through the end's forward."""
-    fetched = curl(f"http://{end.address('forward')}/file")
-    return (fetched.status, fetched.sha256) == (0, sha256)
 
 
 def test_programs_at_the_gate_reach_what_the_portal_allows(
