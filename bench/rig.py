@@ -65,13 +65,15 @@ class Rig:
 
     @contextlib.contextmanager
     def sending(
-        self, seconds: float, streams: int = 1, *, down: bool = False
+        self, seconds: float, streams: int = 1, *, down: bool = False, text: bool = False
     ) -> Iterator[Callable[[], int]]:
         """Bulk streams in the background for at most ``seconds``; gives the count of bytes that
         arrived so far. Begins once data arrives."""
         counter = self._counter
         options = ["--seconds", str(seconds), "--streams", str(streams)]
         load = "send"
+        if text:
+            options.append("--text")
         if down:
             load = "fetch"
             path = Path(self._applications.directory, "fetched")
@@ -106,10 +108,16 @@ class Rig:
             time.sleep(0.1)
 
     def bulk(
-        self, seconds: float, streams: int = 1, *, warm: float = 1.0, down: bool = False
+        self,
+        seconds: float,
+        streams: int = 1,
+        *,
+        warm: float = 1.0,
+        down: bool = False,
+        text: bool = False,
     ) -> Bulk:
         """Bytes per second over ``seconds``, after ``warm`` seconds, and the CPU they cost."""
-        with self.sending(seconds + warm + 2, streams, down=down) as received:
+        with self.sending(seconds + warm + 2, streams, down=down, text=text) as received:
             time.sleep(warm)
             return self.sample(received, lambda: time.sleep(seconds))[0]
 

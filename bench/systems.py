@@ -351,12 +351,14 @@ class Lstp(System):
     name = "lstp"
     legs = "tunnelkit over LSTP: client end, middle, server end; TLS 1.3 end to end"
     programs = ("tunnelkit", "twistd")
+    options: tuple[str, ...] = ()
+    """For both ends."""
 
     def start(self, parties: Parties, layout: Layout, target: int) -> Address:
         """Keys, the middle, the server end, the client end."""
         issue_identities(parties)
         host, port = start_lstp_middle(parties, layout.middle)
-        common = ["--middle", f"{host}:{port}", "--tunnel", "bench"]
+        common = ["--middle", f"{host}:{port}", "--tunnel", "bench", *self.options]
         inside = f"tcp:127.0.0.1:{target}"
         entry = layout.client.free_port()
         server = ["--identity", f"{parties.directory}/keys/server.pem", "--peer", "client"]
@@ -366,6 +368,14 @@ class Lstp(System):
         client += ["--forward", f"127.0.0.1:{entry}={inside}"]
         start_role(parties, layout.client, "lstp-client-end", [*common, *client])
         return "127.0.0.1", entry
+
+
+class CompressedLstp(Lstp):
+    """The same, with what the channels carry compressed."""
+
+    name = "lstp-compress"
+    legs = f"{Lstp.legs}; --compress at both ends"
+    options = ("--compress",)
 
 
 class Usher(System):

@@ -20,6 +20,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 Address = tuple[str, int]
 
@@ -64,11 +65,21 @@ class Counter:
         self._map[:8] = value.to_bytes(8, "little")
 
 
-def _memory_file() -> int:
-    """A descriptor of PIECE random bytes in memory (random: nobody gains by compressing)."""
+def _memory_file(text: bool = False) -> int:
+    """A descriptor of PIECE bytes in memory: random ones, which nobody gains by compressing, or
+    the sources of Python's library."""
     descriptor = os.memfd_create("bulk")
-    os.write(descriptor, os.urandom(PIECE))
+    os.write(descriptor, _text() if text else os.urandom(PIECE))
     return descriptor
+
+
+def _text() -> bytes:
+    data = b""
+    for source in sorted(Path(os.__file__).parent.rglob("*.py")):
+        data += source.read_bytes()
+        if len(data) >= PIECE:
+            break
+    return data[:PIECE]
 
 
 # -- the target ---------------------------------------------------------------
@@ -227,9 +238,9 @@ def open_mode(address: Address, mode: bytes, timeout: float = 10.0) -> socket.so
     return connection
 
 
-def send_bulk(address: Address, seconds: float, streams: int) -> None:
+def send_bulk(address: Address, seconds: float, streams: int, text: bool = False) -> None:
     """Send on ``streams`` connections at once, as fast as they take it, for ``seconds``."""
-    memory = _memory_file()
+    memory = _memory_file(text)
     poll = select.epoll()
     connections = [open_mode(address, SINK) for _ in range(streams)]
     position = {}
@@ -278,6 +289,7 @@ def main() -> None:
     parser.add_argument("--counter", default="", help="file that holds the bytes received")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--streams", type=int, default=1)
+    parser.add_argument("--text", action="store_true", help="send text, not random bytes")
     options = parser.parse_args()
     address = options.host, options.port
     if options.load == "serve":
@@ -285,7 +297,7 @@ def main() -> None:
         print("serving", flush=True)
         target.serve_forever()
     elif options.load == "send":
-        send_bulk(address, options.seconds, options.streams)
+        send_bulk(address, options.seconds, options.streams, options.text)
     else:
         fetch_bulk(address, options.seconds, options.streams, Counter(options.counter))
 

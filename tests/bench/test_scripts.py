@@ -55,6 +55,14 @@ def test_the_interactive_script_prints_idle_and_loaded_round_trips() -> None:
     assert outcome["rate"] > 1e6
 
 
+def test_the_compression_script_measures_the_same_tunnel_twice() -> None:
+    done = run("compression", "--only", "random", "--runs", "2", "--seconds", "0.05", "--json")
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)["runs"]["random"]
+    assert [len(runs[which]) for which in ("without", "with")] == [2, 2]
+    assert min(run["rate"] for which in runs.values() for run in which) > 1e6
+
+
 def test_the_x11_script_prints_rates_and_ratios() -> None:
     options = ("--scenes", "loopback", "--tests", "pointer", "--runs", "1", "--seconds", "0.05")
     done = run("x11", *options, "--only", "ssh -X,usher")
