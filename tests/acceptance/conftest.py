@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import Identities, Processes, WebServer, tunnelkit
+from tests.acceptance.processes import Identities, Processes, Role, WebServer, tunnelkit
 from tests.acceptance.tunnels import STARTERS, Transport
 
 
@@ -41,6 +41,12 @@ def web(tmp_path: Path, processes: Processes) -> WebServer:
     server = WebServer(directory)
     processes.on_end(server.close)
     return server
+
+
+@pytest.fixture
+def middle(processes: Processes) -> Role:
+    """An LSTP middle."""
+    return processes.role("lstp-middle", "--listen", "127.0.0.1:0")
 
 
 @pytest.fixture(params=list(STARTERS))

@@ -6,7 +6,6 @@ What curl does through SOCKS with IPv4 and without a login is in
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import re
@@ -19,8 +18,8 @@ import attrs
 import pytest
 import socks
 
-from tests.acceptance.processes import Processes, WebServer, curl, free_port
-from tests.acceptance.test_tunnel_end_to_end import start_sshd
+from tests.acceptance.processes import Processes, WebServer, curl
+from tests.acceptance.ssh import Sshd
 from tests.acceptance.tunnels import RunningTunnel, Transport
 from tests.acceptance.x11 import program
 
@@ -281,26 +280,11 @@ def test_programs_in_proxychains_reach_what_the_far_side_allows_only(
 def test_ssh_through_a_proxy_command(
     processes: Processes, transport: Transport, front_end: str, kind: str
 ) -> None:
-    port = free_port()
-    host_key, user_key = (processes.directory / name for name in ("host_key", "user_key"))
-    for key in (host_key, user_key):
-        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
-        subprocess.run(make, check=True, timeout=20)
-    start_sshd(processes, port, host_key, user_key)
-    tunnel = transport([f"tcp:127.0.0.1:{port}"], f"--{front_end}", "0")
+    sshd = Sshd(processes)
+    tunnel = transport([f"tcp:127.0.0.1:{sshd.port}"], f"--{front_end}", "0")
     connect = f"{program('nc.openbsd')} -X {kind} -x {tunnel.client.address(front_end)} %h %p"
     sent = os.urandom(MIB)
-    received = subprocess.run(
-        [
-            *("ssh", "-F", "none", "-i", str(user_key), "-o", "StrictHostKeyChecking=no"),
-            *("-o", f"UserKnownHostsFile={processes.directory}/known", "-o", "BatchMode=yes"),
-            *("-o", "LogLevel=ERROR", "-o", f"ProxyCommand={connect}", "-p", str(port)),
-            *(f"{getpass.getuser()}@127.0.0.1", "cat"),
-        ],
-        input=sent,
-        capture_output=True,
-        timeout=30,
-    )
+    received = sshd.cat(sent, "-o", f"ProxyCommand={connect}", "-p", str(sshd.port))
     assert received.stderr == b""
     assert received.returncode == 0
     assert received.stdout == sent

@@ -53,11 +53,6 @@ def echoes() -> Iterator[Application]:
 
 
 @pytest.fixture
-def middle(processes: Processes) -> Role:
-    return processes.role("lstp-middle", "--listen", "127.0.0.1:0")
-
-
-@pytest.fixture
 def server(processes: Processes, identities: Identities, middle: Role, echoes: Application) -> Role:
     return start_server_end(processes, identities, middle, [echoes.destination], "--compress")
 

@@ -36,11 +36,6 @@ def inside() -> Iterator[Application]:
 
 
 @pytest.fixture
-def middle(processes: Processes) -> Role:
-    return processes.role("lstp-middle", "--listen", "127.0.0.1:0")
-
-
-@pytest.fixture
 def dial() -> Iterator[Dial]:
     """Connects to a port of this machine. The connection may be reset already."""
     made: list[socket.socket] = []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +13,7 @@ from tests.acceptance.processes import (
     curl,
     free_port,
 )
+from tests.acceptance.ssh import Sshd
 from tests.acceptance.tunnels import Transport
 
 MIB = 1 << 20
@@ -46,43 +45,14 @@ def test_curl_fetches_through_socks_and_through_a_forward(
 
 
 def test_ssh_through_a_forward(processes: Processes, transport: Transport) -> None:
-    port = free_port()
-    host_key, user_key = (processes.directory / name for name in ("host_key", "user_key"))
-    for key in (host_key, user_key):
-        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
-        subprocess.run(make, check=True, timeout=20)
-    start_sshd(processes, port, host_key, user_key)
-    target = f"tcp:127.0.0.1:{port}"
+    sshd = Sshd(processes)
+    target = f"tcp:127.0.0.1:{sshd.port}"
     tunnel = transport([target], "--forward", f"0={target}")
     sent = os.urandom(MIB)
-    received = subprocess.run(
-        [
-            *("ssh", "-F", "none", "-i", str(user_key), "-o", "StrictHostKeyChecking=no"),
-            *("-o", f"UserKnownHostsFile={processes.directory}/known", "-o", "BatchMode=yes"),
-            *("-o", "LogLevel=ERROR", "-p", str(tunnel.client.port("forward"))),
-            *(f"{getpass.getuser()}@127.0.0.1", "cat"),
-        ],
-        input=sent,
-        capture_output=True,
-        timeout=30,
-    )
+    received = sshd.cat(sent, "-p", str(tunnel.client.port("forward")))
     assert received.stderr == b""
     assert received.returncode == 0
     assert received.stdout == sent
-
-
-def start_sshd(processes: Processes, port: int, host_key: Path, user_key: Path) -> None:
-    """A server for this user and the one key; waits until it listens."""
-    if os.getuid() == 0:
-        # Its home for the part without privileges, which a freshly installed one has not made yet.
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    config = processes.directory / "sshd_config"
-    config.write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\n"
-        f"AuthorizedKeysFile {user_key}.pub\nPidFile none\nUsePAM no\nStrictModes no\n"
-        "PasswordAuthentication no\nPermitRootLogin prohibit-password\n"
-    )
-    processes.start("sshd", "/usr/sbin/sshd", "-D", "-e", "-f", config, ready="Server listening")
 
 
 def test_redis_through_a_forward(processes: Processes, transport: Transport) -> None:
