@@ -113,6 +113,17 @@ class UsherRelayTests(TestCase):
         await talk.closed
         assert talk.was_reset
 
+    async def test_a_hello_in_crumbs_is_refused_at_its_65th_record(self) -> None:
+        self.relay(db=("gate.example", 1))
+        talk = await self.connect()
+        message = hello(b"a-name-of-some-length")[5:]
+        for byte in message[:64]:
+            talk.write(b"\x16\x03\x01\0\1" + bytes([byte]))
+        assert not talk.was_reset
+        talk.write(b"\x16\x03\x01\0\1" + message[64:65])
+        await talk.closed
+        assert talk.was_reset
+
     async def test_an_inside_gate_that_does_not_answer_in_time_is_given_up(self) -> None:
         hole = BlackHole()
         self.addCleanup(hole.close)

@@ -1,16 +1,18 @@
-"""The server name in a ClientHello: real ones, cut anywhere, damaged, too long (U17)."""
+"""What a ClientHello asks for: real ones, cut anywhere, damaged, too long (U17, S1, X24)."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 from OpenSSL import SSL
 
-from tests.fuzz import damaged
-from tunnelkit.errors import ProtocolError, RemoteProtocolError
+from tests.fuzz import damaged, pieces
+from tunnelkit.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from tunnelkit.net.tls_context import USHER_ALPN, TlsContext
 from tunnelkit.testing.authority import throwaway_ca
-from tunnelkit.wire.primitives import Truncated, Writer
-from tunnelkit.wire.tls_peek import MAX_HELLO, server_name
+from tunnelkit.wire.primitives import Writer
+from tunnelkit.wire.tls_peek import MAX_HELLO, MAX_RECORDS, ClientHello, ClientHelloReader
 
 
 def real_hello(name: str) -> bytes:
@@ -51,34 +53,117 @@ def records(body: bytes, size: int) -> bytes:
     return b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
 
 
-def test_the_name_in_a_real_hello(hello: bytes) -> None:
+def read(data: bytes) -> ClientHello | None:
+    """What a reader makes of ``data``, which comes at once."""
+    return ClientHelloReader().feed(data)
+
+
+def asked(data: bytes) -> str:
+    """The server name in a hello that must be complete."""
+    hello = read(data)
+    assert hello is not None
+    return hello.name
+
+
+def protocols(*names: bytes) -> bytes:
+    """An ALPN extension."""
+    listed = Writer()
+    for name in names:
+        listed.block8(name)
+    return extension(16, Writer().block16(listed.done()).done())
+
+
+def test_what_a_real_hello_asks_for(hello: bytes) -> None:
     assert len(hello) > 1000
-    assert server_name(hello) == "inside.example"
-    assert server_name(real_hello("")) == ""
+    assert read(hello) == ClientHello("inside.example", (b"usher/1.1", b"usher/1"))
+    assert asked(real_hello("")) == ""
 
 
 def test_every_beginning_of_a_hello_is_incomplete(hello: bytes) -> None:
     for size in range(len(hello)):
-        with pytest.raises(Truncated):
-            server_name(hello[:size])
+        assert read(hello[:size]) is None
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100, 1000])
+def test_a_hello_that_comes_byte_by_byte(hello: bytes) -> None:
+    reader = ClientHelloReader()
+    for at in range(len(hello) - 1):
+        assert reader.feed(hello[at : at + 1]) is None
+    assert reader.feed(hello[-1:] + b"more") == read(hello)
+    assert reader.seen == hello + b"more"
+    with pytest.raises(LocalProtocolError):
+        reader.feed(b"more")
+
+
+@pytest.mark.parametrize("size", [50, 100, 1000])
 def test_a_hello_in_many_records(hello: bytes, size: int) -> None:
-    assert server_name(records(hello[9:], size)[: MAX_HELLO * 2]) == "inside.example"
+    assert asked(records(hello[9:], size)) == "inside.example"
+
+
+def test_a_hello_of_as_many_records_as_may_be() -> None:
+    body = made(host_name(b"seven.xx"))[9:]
+    assert 4 + len(body) == MAX_RECORDS
+    assert asked(records(body, 1)) == "seven.xx"
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_the_65th_record_is_refused(hello: bytes, size: int) -> None:
+    data = records(hello[9:], size)
+    before = MAX_RECORDS * (5 + size)
+    reader = ClientHelloReader()
+    assert reader.feed(data[:before]) is None
+    assert reader.feed(data[before : before + 4]) is None
+    with pytest.raises(RemoteProtocolError, match="64 records"):
+        reader.feed(data[before + 4 : before + 5])
+
+
+def test_a_hello_in_the_smallest_pieces_costs_next_to_nothing(hello: bytes) -> None:
+    """D-1: 16,200 bytes of one-byte records in 2,700 segments took 19 seconds."""
+    body = hello[9:] + bytes(2696 - len(hello) + 9)
+    data = records(body, 1)
+    segments = [data[at : at + 6] for at in range(0, len(data), 6)]
+    assert (len(data), len(segments)) == (16_200, 2_700)
+    reader = ClientHelloReader()
+    started = time.process_time()
+    for segment in segments[:MAX_RECORDS]:
+        assert reader.feed(segment) is None
+    with pytest.raises(RemoteProtocolError, match="64 records"):
+        reader.feed(segments[MAX_RECORDS])
+    assert time.process_time() - started < 0.01
+
+
+def test_the_largest_hello_byte_by_byte_costs_a_time_that_grows_with_its_size() -> None:
+    padding = MAX_HELLO - len(made(extension(21, b""))) + 5
+    data = made(extension(21, bytes(padding)))
+    assert len(data) == 5 + MAX_HELLO
+    reader = ClientHelloReader()
+    started = time.process_time()
+    found = [reader.feed(data[at : at + 1]) for at in range(len(data))]
+    assert time.process_time() - started < 0.2
+    assert found[-1] == ClientHello("")
+    with pytest.raises(RemoteProtocolError, match="too many"):
+        read(made(extension(21, bytes(padding + 1)))[:9])
 
 
 def test_names_are_told_in_lower_case() -> None:
-    assert server_name(made(host_name(b"InSide.Example"))) == "inside.example"
+    assert asked(made(host_name(b"InSide.Example"))) == "inside.example"
 
 
-@pytest.mark.parametrize("extensions", [None, b"", extension(16, b"x")])
+def test_the_protocols_offered_are_told_in_their_order() -> None:
+    data = made(host_name(b"a") + protocols(b"secure-proxy/1", b"http/1.1"))
+    assert read(data) == ClientHello("a", (b"secure-proxy/1", b"http/1.1"))
+
+
+def test_an_encrypted_hello_inside_changes_nothing() -> None:
+    assert asked(made(extension(0xFE0D, b"\xff" * 200) + host_name(b"outer"))) == "outer"
+
+
+@pytest.mark.parametrize("extensions", [None, b"", extension(10, b"x")])
 def test_a_hello_without_a_name(extensions: bytes | None) -> None:
-    assert server_name(made(extensions)) == ""
+    assert read(made(extensions)) == ClientHello("")
 
 
 def test_what_follows_the_hello_is_not_looked_at(hello: bytes) -> None:
-    assert server_name(hello + b"anything") == "inside.example"
+    assert asked(hello + b"anything") == "inside.example"
 
 
 @pytest.mark.parametrize(
@@ -103,30 +188,42 @@ def test_what_follows_the_hello_is_not_looked_at(hello: bytes) -> None:
         made(b"", session=bytes(33)),
         made(b"", suites=b""),
         made(b"", suites=b"\x13"),
+        made(protocols()),
+        made(protocols(b"")),
+        made(extension(16, b"x")),
+        made(extension(16, b"\0\2\1ax")),
     ],
 )
 def test_what_is_no_hello_is_refused(data: bytes) -> None:
-    with pytest.raises(RemoteProtocolError) as refused:
-        server_name(data)
-    assert not isinstance(refused.value, Truncated)
+    with pytest.raises(RemoteProtocolError):
+        read(data)
 
 
-def test_a_hello_that_never_ends_is_refused_at_the_limit() -> None:
-    begun = records(b"", 1)[:-12] + b"\x16\x03\x01\x00\x01\x30\x16\x03\x01\x00\x01\x00"
-    drip = begun + b"\x16\x03\x01\x00\x01\x00" * MAX_HELLO
-    for size in range(len(begun), MAX_HELLO, 997):
-        with pytest.raises(Truncated):
-            server_name(drip[:size])
-    with pytest.raises(RemoteProtocolError) as refused:
-        server_name(drip[:MAX_HELLO])
-    assert not isinstance(refused.value, Truncated)
+def test_a_hello_ends_its_record() -> None:
+    data = bytearray(made(b""))
+    data[4] += 1
+    for said in (data, data + b"x"):
+        with pytest.raises(RemoteProtocolError, match="more follows"):
+            read(bytes(said))
 
 
-def test_damaged_hellos_give_a_name_or_a_protocol_error(hello: bytes) -> None:
-    for data in damaged([hello, made(host_name(b"a")), records(hello[9:], 50)]):
+def test_damaged_hellos_are_read_or_refused_the_same_way_however_they_come(hello: bytes) -> None:
+    def outcome(parts: list[bytes]) -> object:
+        reader = ClientHelloReader()
+        found = None
         try:
-            name = server_name(data)
-        except ProtocolError:
-            continue
-        assert name == name.lower()
-        assert name.isascii()
+            for part in parts:
+                found = reader.feed(part)
+                if found is not None:
+                    break
+        except ProtocolError as error:
+            return str(error)
+        return found
+
+    seeds = [hello, made(host_name(b"a") + protocols(b"h2")), records(hello[9:], 50)]
+    for number, data in enumerate(damaged(seeds)):
+        found = outcome([data])
+        assert found == outcome(pieces(data, [number, number * 7, number * 31]))
+        if isinstance(found, ClientHello):
+            assert found.name == found.name.lower()
+            assert found.name.isascii()

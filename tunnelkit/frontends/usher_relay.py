@@ -27,8 +27,7 @@ from tunnelkit.net.sockets import connect_tcp, format_address
 from tunnelkit.policy.acl import CONNECT, OwnListeners, PolicyHolder
 from tunnelkit.policy.destination import TCP
 from tunnelkit.policy.printable import printable
-from tunnelkit.wire.primitives import Truncated
-from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME, server_name
+from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME, ClientHelloReader
 
 _log = Logger()
 
@@ -207,7 +206,7 @@ class _Arrival:
         self._relay = relay
         self._carrier = carrier
         self.host = host
-        self._hello = bytearray()
+        self._hello = ClientHelloReader()
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -217,17 +216,16 @@ class _Arrival:
         self._carrier.start(self)
 
     def carrier_received(self, view: memoryview) -> None:
-        self._hello += view
         try:
-            name = server_name(self._hello)
-        except Truncated:
-            return
+            hello = self._hello.feed(view)
         except ProtocolError as error:
             self.drop(str(error))
             return
+        if hello is None:
+            return
         self._carrier.pause_reading()
         self._leave()
-        self._relay.route(self._carrier, self.host, name, bytes(self._hello))
+        self._relay.route(self._carrier, self.host, hello.name, self._hello.seen)
 
     def carrier_writable(self) -> None:
         """Nothing is written here."""
