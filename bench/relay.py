@@ -169,10 +169,10 @@ def serve_ours(entry: int, target: int) -> None:
 
     from twisted.internet import reactor
 
-    from tunnelkit.core.types import Decision
-    from tunnelkit.net.poll import Poller
-    from tunnelkit.net.relay import Relay
-    from tunnelkit.net.sockets import Listener, bind_tcp, connect_tcp
+    from tunnelkit.core.decision import Decision
+    from tunnelkit.net.sockets.poll import Poller
+    from tunnelkit.net.sockets.relay import Relay
+    from tunnelkit.net.sockets.tcp import Listener, bind_tcp, connect_tcp
 
     def decision(action: str, port: int) -> Decision:
         return Decision("", action, "tcp", "127.0.0.1", port, "bench")

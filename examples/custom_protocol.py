@@ -1,7 +1,7 @@
 """A channel protocol of one's own; ``python examples/custom_protocol.py`` shows it at work.
 
 Every frame begins with 9 bytes, big-endian: LENGTH of what follows (4), KIND (1), CHANNEL (4).
-`tunnelkit.core.plain_mux` does what does not depend on that; see docs/howto/library.md.
+`tunnelkit.core.mux.plain` does what does not depend on that; see docs/howto/library.md.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from tunnelkit.core.credit import Budget
-from tunnelkit.core.plain_mux import PlainMux
+from tunnelkit.core.mux.credit import Budget
+from tunnelkit.core.mux.plain import PlainMux
 from tunnelkit.errors import Code, RemoteProtocolError
-from tunnelkit.net.carrier import Carrier
-from tunnelkit.net.end import End, TunnelSession
-from tunnelkit.net.securing import secure
-from tunnelkit.net.session import Request
-from tunnelkit.net.shared import Shared
-from tunnelkit.net.tls_context import TlsContext
-from tunnelkit.net.tunnel import Tunnel
-from tunnelkit.net.usher_end import UsherGateFactory, UsherMeeting, UsherRendezvous
+from tunnelkit.net.channels.connection import Request
+from tunnelkit.net.channels.end import End, TunnelSession
+from tunnelkit.net.channels.establish import secure
+from tunnelkit.net.channels.tunnel import Tunnel
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.socket_carrier import Carrier
+from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.net.usher.end import UsherGateFactory, UsherMeeting, UsherRendezvous
 from tunnelkit.testing import ThrowawayCA, throwaway_ca
 
 ALPN = b"example/1"

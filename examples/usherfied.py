@@ -17,11 +17,11 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from tunnelkit.errors import Code
-from tunnelkit.net.session import Request
-from tunnelkit.net.shared import Shared
-from tunnelkit.net.tls_context import USHER_ALPN, TlsContext
-from tunnelkit.net.tunnel import Tunnel
-from tunnelkit.net.usher_end import UsherPortal, UsherRendezvous, UsherSettings
+from tunnelkit.net.channels.connection import Request
+from tunnelkit.net.channels.tunnel import Tunnel
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
+from tunnelkit.net.usher.end import UsherPortal, UsherRendezvous, UsherSettings
 from tunnelkit.policy.identity import load_identity
 
 

@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tunnelkit"
 
-LAYERS = ("wire", "core", "net", "policy", "frontends", "roles", "services", "cli")
+LAYERS = (
+    "wire",
+    "core",
+    "net",
+    "policy",
+    "local",
+    "egress",
+    "frontends",
+    "roles",
+    "services",
+    "cli",
+)
 """Each may import those before it."""
 TOP = {"cli", "admin"}
 """The two that stand side by side at the top, and do not import each other."""

@@ -53,7 +53,7 @@ class IRendezvous(Interface):
 class IMeeting(Interface):
     """One byte stream to the other end, before anything on it is secured."""
 
-    carrier = Attribute("The connection, see `tunnelkit.net.carrier.Carrier`.")
+    carrier = Attribute("The connection, see `tunnelkit.net.sockets.socket_carrier.Carrier`.")
     tls_client = Attribute("True if this end starts the TLS handshake.")
     announced = Attribute("What the other end says its name is; nothing may rely on it.")
     hops = Attribute("The parties on the path as announced, own end first.")
@@ -66,8 +66,8 @@ class IChannelProtocol(Interface):
     alpn = Attribute("Bytes by which TLS agrees on it, e.g. ``b'lstp/1'``.")
 
     def make_mux(master: bool, now: float) -> object:
-        """A new sans-IO mux (`tunnelkit.core.types.Mux`); ``master``: of this end's two, the one
-        that starts TLS. `tunnelkit.testing.conformance` checks what it must do."""
+        """A new sans-IO mux (`tunnelkit.core.mux.contract.Mux`); ``master``: of the two
+        ends, the one that starts TLS. `tunnelkit.testing.conformance` checks what it must do."""
 
 
 class IDialer(Interface):

@@ -16,8 +16,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import react
 
 from tunnelkit.errors import TunnelkitError
-from tunnelkit.net.dialers import make_dialer
-from tunnelkit.net.via import read_password_file
+from tunnelkit.net.dial.dialers import make_dialer
+from tunnelkit.net.dial.via import read_password_file
 
 
 class Ping(Protocol):

@@ -8,13 +8,13 @@ from typing import cast
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from tunnelkit.egress.dial import ChannelRequest
 from tunnelkit.errors import ChannelRefused, Code
-from tunnelkit.frontends.egress import ChannelRequest
-from tunnelkit.net.channel import END, Channel, LocalSide
-from tunnelkit.net.flow import DatagramSink, Flow, Remote
-from tunnelkit.net.poll import Poller
-from tunnelkit.net.protocol_side import ChannelEndpoint
-from tunnelkit.net.session import Session
+from tunnelkit.net.channels.channel import END, Channel, LocalSide
+from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.channels.protocol_side import ChannelEndpoint
+from tunnelkit.net.channels.udp_flow import DatagramSink, Flow, Remote
+from tunnelkit.net.sockets.poll import Poller
 
 _BUFFER = memoryview(bytearray(65536))
 

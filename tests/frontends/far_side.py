@@ -11,8 +11,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.frontends.fake_tunnel import FakeTunnel
 from tests.frontends.talk import Echo, Server, Talk
-from tunnelkit.frontends.egress import Egress
-from tunnelkit.net.poll import Poller
+from tunnelkit.egress.dial import Egress
+from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 
 reactor: Any = global_reactor

@@ -25,9 +25,10 @@ from twisted.trial.unittest import TestCase
 from tests.frontends.matrix import OVER_LSTP, OVER_USHER, WAYS, Targets, Ways, dials
 from tests.frontends.talk import unused_port
 from tests.frontends.test_x11 import free_display
-from tunnelkit.core.types import Decision
-from tunnelkit.frontends import publish, reverse
-from tunnelkit.frontends.publish import parse_publish
+from tunnelkit.core.decision import Decision
+from tunnelkit.egress import publish
+from tunnelkit.egress.publish import parse_publish
+from tunnelkit.frontends.forward import reverse
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 from tunnelkit.policy.destination import X11_BASE_PORT
 from tunnelkit.policy.key_directory import KeyDirectory

@@ -31,15 +31,17 @@ from tests.frontends.resolver import (
     question,
 )
 from tests.frontends.talk import Talk, is_reset, refused
+from tunnelkit.egress import dns as dns_egress
+from tunnelkit.egress import dns_lookup
+from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.dns import DnsEgress
+from tunnelkit.egress.dns_lookup import SystemServers, parse_server
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
-from tunnelkit.frontends import dns_egress, dns_link, dns_lookup
-from tunnelkit.frontends.dns import Dns, DnsConfig, DnsFrontEnd
-from tunnelkit.frontends.dns_egress import DnsEgress
-from tunnelkit.frontends.dns_lookup import SystemServers, parse_server
-from tunnelkit.frontends.egress import ChannelRequest, Egress
+from tunnelkit.frontends.dns import link as dns_link
+from tunnelkit.frontends.dns.server import Dns, DnsConfig, DnsFrontEnd
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.poll import Poller
-from tunnelkit.net.protocol_side import ChannelTransport
+from tunnelkit.net.channels.protocol_side import ChannelTransport
+from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_network, parse_rule
 
 reactor: Any = global_reactor

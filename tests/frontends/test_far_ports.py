@@ -14,16 +14,16 @@ from zope.interface.verify import verifyObject
 
 from tests.frontends.fake_tunnel import FakeRequest
 from tests.frontends.talk import is_reset, refused
+from tunnelkit.egress import listen as egress_listen
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.listen import ListenEgress
 from tunnelkit.errors import Code, ConfigError
-from tunnelkit.frontends import egress_listen
-from tunnelkit.frontends.egress import Egress
-from tunnelkit.frontends.egress_listen import ListenEgress
-from tunnelkit.frontends.reverse import ReverseFrontEnd
-from tunnelkit.frontends.socks_bind import address_for, is_other
+from tunnelkit.frontends.forward.reverse import ReverseFrontEnd
+from tunnelkit.frontends.socks.bind import address_for, is_other
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channel import Channel, LocalSide
-from tunnelkit.net.poll import Poller
-from tunnelkit.net.session import Session
+from tunnelkit.net.channels.channel import Channel, LocalSide
+from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 
 reactor: Any = global_reactor

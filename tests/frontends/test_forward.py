@@ -21,12 +21,12 @@ from zope.interface.verify import verifyObject
 from tests.frontends.fake_tunnel import FakeTunnel
 from tests.frontends.far_side import FarSideCase
 from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
+from tunnelkit.egress.dial import Egress
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
-from tunnelkit.frontends.egress import Egress
-from tunnelkit.frontends.forward import Forward, ForwardFrontEnd
+from tunnelkit.frontends.forward.tcp import Forward, ForwardFrontEnd
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channel import LocalSide
-from tunnelkit.net.poll import Poller
+from tunnelkit.net.channels.channel import LocalSide
+from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import parse_network, parse_rule
 from tunnelkit.policy.destination import parse_forward
 

@@ -11,13 +11,13 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.frontends.fake_tunnel import FakeTunnel
-from tunnelkit.frontends import forward_udp
-from tunnelkit.frontends.egress import Egress
-from tunnelkit.frontends.egress_udp import UdpEgress
-from tunnelkit.frontends.forward_udp import UdpForward
-from tunnelkit.frontends.socks import Socks, SocksConfig
-from tunnelkit.frontends.udp_peer import REST, UdpPeer
-from tunnelkit.net.poll import Poller
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.udp import UdpEgress
+from tunnelkit.frontends.forward import udp as forward_udp
+from tunnelkit.frontends.forward.udp import UdpForward
+from tunnelkit.frontends.socks.server import Socks, SocksConfig
+from tunnelkit.local.udp_peer import REST, UdpPeer
+from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_network, parse_rule
 from tunnelkit.policy.destination import parse_forward
 

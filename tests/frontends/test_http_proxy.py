@@ -17,10 +17,11 @@ from zope.interface.verify import verifyObject
 from tests.frontends.far_side import FarSideCase
 from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
-from tunnelkit.frontends import http_exchange, http_proxy
-from tunnelkit.frontends.http_proxy import HttpProxy, HttpProxyConfig, HttpProxyFrontEnd
+from tunnelkit.frontends.http import exchange as http_exchange
+from tunnelkit.frontends.http import proxy as http_proxy
+from tunnelkit.frontends.http.proxy import HttpProxy, HttpProxyConfig, HttpProxyFrontEnd
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channel import LocalSide
+from tunnelkit.net.channels.channel import LocalSide
 from tunnelkit.policy.acl import parse_network, parse_rule
 
 reactor: Any = global_reactor

@@ -14,12 +14,12 @@ from zope.interface.verify import verifyObject
 
 from tests.frontends.far_side import FarSideCase
 from tests.frontends.talk import Talk, is_reset, unused_port
-from tunnelkit.core.socks_server import HANDSHAKE_LIMIT
+from tunnelkit.core.proxies.socks_server import HANDSHAKE_LIMIT
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
-from tunnelkit.frontends import socks
-from tunnelkit.frontends.socks import Socks, SocksConfig, SocksFrontEnd, read_users
+from tunnelkit.frontends.socks import server as socks
+from tunnelkit.frontends.socks.server import Socks, SocksConfig, SocksFrontEnd, read_users
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channel import LocalSide
+from tunnelkit.net.channels.channel import LocalSide
 from tunnelkit.policy.acl import parse_network, parse_rule
 
 reactor: Any = global_reactor

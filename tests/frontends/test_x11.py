@@ -24,14 +24,14 @@ from twisted.trial.unittest import TestCase
 
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
 from tests.frontends.talk import Server, Talk, refused
+from tunnelkit.egress import x11 as x11_connect
+from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import Code, ConfigError
-from tunnelkit.frontends import x11_connect
-from tunnelkit.frontends.egress import ChannelRequest, Egress
-from tunnelkit.frontends.x11_connect import X11Connect
-from tunnelkit.frontends.x11_display import DisplayClaim
-from tunnelkit.frontends.x11_listen import X11Config, X11Display, X11FrontEnd
-from tunnelkit.net.channel import Channel
-from tunnelkit.net.poll import Poller
+from tunnelkit.frontends.x11.display import DisplayClaim
+from tunnelkit.frontends.x11.listen import X11Config, X11Display, X11FrontEnd
+from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 from tunnelkit.policy.destination import parse_destination
 from tunnelkit.policy.xauthority import AuthorityFile, local_places

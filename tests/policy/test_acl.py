@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunnelkit.core.types import Decision
+from tunnelkit.core.decision import Decision
 from tunnelkit.errors import ConfigError, NotAuthorized
 from tunnelkit.policy.acl import OwnListeners, Policy, PolicyHolder, parse_network, parse_rule
 from tunnelkit.policy.destination import parse_destination

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.net.tls import certificate_name, spki_pin
+from tunnelkit.net.tls.engine import certificate_name, spki_pin
 from tunnelkit.policy.identity import identity_pem, load_identity
 from tunnelkit.policy.key_directory import KeyDirectory
 from tunnelkit.policy.keys import Authority, check_name, is_dns_name

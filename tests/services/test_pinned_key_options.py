@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.test_options import Refusal
-from tunnelkit.net.tls_context import spki_pin
+from tunnelkit.net.tls.context import spki_pin
 from tunnelkit.policy.identity import identity_pem
 from tunnelkit.policy.keys import Authority, self_signed
 from tunnelkit.services.end_options import UsherGateOptions, UsherPortalOptions

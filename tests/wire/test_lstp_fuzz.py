@@ -10,8 +10,8 @@ import pytest
 from tests.fuzz import CASES
 from tests.wire.fuzzing import cases, pieces
 from tests.wire.test_lstp_vectors import VECTORS
-from tunnelkit.core.lstp_middle import Command, Lobby, MiddleConnection
-from tunnelkit.core.lstp_setup import Event, Partner, Setup, Verification, Verified
+from tunnelkit.core.lstp.middle import Command, Lobby, MiddleConnection
+from tunnelkit.core.lstp.setup import Event, Partner, Setup, Verification, Verified
 from tunnelkit.errors import RemoteProtocolError
 from tunnelkit.wire.buffer import Frame, FrameReader
 from tunnelkit.wire.lstp import HEADER_SIZE, Hop, decode, derive_common, encode

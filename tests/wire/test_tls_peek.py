@@ -9,7 +9,7 @@ from OpenSSL import SSL
 
 from tests.fuzz import damaged, pieces
 from tunnelkit.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from tunnelkit.net.tls_context import USHER_ALPN, TlsContext
+from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
 from tunnelkit.testing.authority import throwaway_ca
 from tunnelkit.wire.primitives import Writer
 from tunnelkit.wire.tls_peek import MAX_HELLO, MAX_RECORDS, ClientHello, ClientHelloReader

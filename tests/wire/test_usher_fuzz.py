@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from tests.core.usher_talk import FAR, Got, Talk, kept
+from tests.core.usher.talk import FAR, Got, Talk, kept
 from tests.fuzz import CASES, damaged, pieces
 from tests.wire.test_usher import VECTORS
-from tunnelkit.core import types as t
+from tunnelkit.core.mux import contract as t
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.wire.usher import (
     HEADER,

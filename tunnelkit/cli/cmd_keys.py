@@ -150,7 +150,7 @@ def show(path: str) -> list[str]:
 
 
 def _certificate(certificate: x509.Certificate) -> list[str]:
-    from tunnelkit.net.tls import moment
+    from tunnelkit.net.tls.engine import moment
     from tunnelkit.policy.identity import fingerprint
 
     end = certificate.not_valid_after_utc

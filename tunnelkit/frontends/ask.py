@@ -13,10 +13,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelkit.errors import ChannelClosed, Code, ConfigError, RemoteProtocolError
-from tunnelkit.frontends.listening import ChannelOpener, ListeningService, reset_socket
-from tunnelkit.frontends.socket_stream import SocketStream
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.socket_side import SocketSide
+from tunnelkit.local.listening import ChannelOpener, ListeningService, reset_socket
+from tunnelkit.local.stream import SocketStream
+from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import (
     SERVICE,

@@ -14,14 +14,14 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelkit.core.sockettable import TrustedSocket
+from tunnelkit.core.lstp.socket_table import TrustedSocket
 from tunnelkit.errors import ChannelClosed, Code, ConfigError, NotAuthorized
-from tunnelkit.frontends.listening import reset_socket
-from tunnelkit.net.channel import Channel
-from tunnelkit.net.poll import Poller
-from tunnelkit.net.session import Session
-from tunnelkit.net.socket_side import SocketSide
-from tunnelkit.net.sockets import Listener, bind_tcp, format_address
+from tunnelkit.local.listening import reset_socket
+from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.tcp import Listener, bind_tcp, format_address
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import SERVICE, TCP
 from tunnelkit.policy.printable import printable

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from tunnelkit.net.channel import ChannelRecord
+from tunnelkit.net.channels.channel import ChannelRecord
 from tunnelkit.policy.printable import SHOWN_BYTES, printable
 
 _log = Logger()

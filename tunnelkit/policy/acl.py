@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from tunnelkit.core.types import Decision
+from tunnelkit.core.decision import Decision
 from tunnelkit.errors import NotAuthorized
 from tunnelkit.policy.destination import (
     LISTEN,

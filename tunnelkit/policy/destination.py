@@ -14,6 +14,10 @@ from tunnelkit.policy.printable import printable
 
 TCP, UDP, UNIX, X11, SERVICE, LISTEN = "tcp", "udp", "unix", "x11", "service", "listen"
 KINDS = (TCP, UDP, UNIX, X11, SERVICE, LISTEN)
+DNS_SERVICE = "service:@dns"
+"""The far side's resolver."""
+DEFAULT_DISPLAY = "service:@x11"
+"""The display of the far side's user."""
 
 MAX_TEXT = 400
 """Characters of a whole destination; longer texts are not looked at."""

@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tunnelkit.errors import ConfigError, PeerNotTrusted
-from tunnelkit.net.tls import Credentials, PrivateKey, certificate_name, moment, spki_pin
+from tunnelkit.net.tls.engine import Credentials, PrivateKey, certificate_name, moment, spki_pin
 from tunnelkit.policy.printable import printable
 
 PIN_PREFIX = "sha256:"

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.net.tls import NAME_SCHEME, Credentials, PrivateKey, moment
+from tunnelkit.net.tls.engine import NAME_SCHEME, Credentials, PrivateKey, moment
 from tunnelkit.policy.identity import SECRET_BYTES, Identity
 
 AUTHORITY_DAYS = 3650

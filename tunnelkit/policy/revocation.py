@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.net.tls import Credentials, moment
+from tunnelkit.net.tls.engine import Credentials, moment
 from tunnelkit.policy.identity import read_file
 from tunnelkit.policy.printable import printable
 

@@ -13,9 +13,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from tunnelkit.errors import Code, ConfigError
-from tunnelkit.net.session import Session
-from tunnelkit.net.shared import Shared
-from tunnelkit.net.tls_context import Credentials, TlsContext
+from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.tls.context import Credentials, TlsContext
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, load_revocations

@@ -17,21 +17,21 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.dns import DnsEgress
+from tunnelkit.egress.dns_lookup import Server
+from tunnelkit.egress.listen import ListenEgress
+from tunnelkit.egress.udp import UdpEgress
+from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError, DialError
-from tunnelkit.frontends.dns_egress import DnsEgress
-from tunnelkit.frontends.dns_lookup import Server
-from tunnelkit.frontends.egress import Egress
-from tunnelkit.frontends.egress_listen import ListenEgress
-from tunnelkit.frontends.egress_udp import UdpEgress
-from tunnelkit.frontends.x11_connect import X11Connect
 from tunnelkit.interfaces import IDialer
-from tunnelkit.net.dialers import ProxyDialer, make_dialer
-from tunnelkit.net.end import DiallingEnd, End
-from tunnelkit.net.shared import Shared
-from tunnelkit.net.sockets import format_address
-from tunnelkit.net.tls_context import Credentials, TlsContext
-from tunnelkit.net.tunnel import Tunnel
-from tunnelkit.net.via import Hop
+from tunnelkit.net.channels.end import DiallingEnd, End
+from tunnelkit.net.channels.tunnel import Tunnel
+from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
+from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.tls.context import Credentials, TlsContext
 from tunnelkit.policy.access_log import log_channel
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.identity import Identity

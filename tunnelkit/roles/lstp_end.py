@@ -9,13 +9,13 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 
 from tunnelkit import __version__
-from tunnelkit.core.compression import AVAILABLE, NONE
-from tunnelkit.core.lstp_mux import MuxConfig
-from tunnelkit.frontends.publish import Publisher, PublishSpec
+from tunnelkit.core.lstp.compression import AVAILABLE, NONE
+from tunnelkit.core.lstp.mux import MuxConfig
+from tunnelkit.egress.publish import Publisher, PublishSpec
 from tunnelkit.frontends.published_ports import PublishedPorts
-from tunnelkit.net.lstp_end import EndSettings, LstpEnd
-from tunnelkit.net.lstp_meeting import InHouseRendezvous, LstpParty, LstpRendezvous
-from tunnelkit.net.via import Hop
+from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.lstp.end import EndSettings, LstpEnd
+from tunnelkit.net.lstp.meeting import InHouseRendezvous, LstpParty, LstpRendezvous
 from tunnelkit.policy.identity import Identity
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig, LstpMiddleService

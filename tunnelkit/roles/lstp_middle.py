@@ -13,12 +13,12 @@ from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from tunnelkit.core.lstp_middle import Lobby
+from tunnelkit.core.lstp.middle import Lobby
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IProxyRole
-from tunnelkit.net.lstp_middle import LstpMiddleFactory
-from tunnelkit.net.sockets import Listener, format_address
-from tunnelkit.net.via import Hop
+from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.lstp.middle import LstpMiddleFactory
+from tunnelkit.net.sockets.tcp import Listener, format_address
 from tunnelkit.policy.acl import Policy
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.end import WayOut

@@ -13,12 +13,12 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from tunnelkit import __version__
-from tunnelkit.core.usher_receiver import UsherConfig
-from tunnelkit.frontends.listening import ListeningService
-from tunnelkit.frontends.usher_relay import UsherRelay
+from tunnelkit.core.usher.receiver import UsherConfig
+from tunnelkit.egress.tls_relay import UsherRelay
 from tunnelkit.interfaces import IProxyRole
-from tunnelkit.net.tls_context import USHER_ALPN, TlsContext
-from tunnelkit.net.usher_end import UsherGate, UsherSettings
+from tunnelkit.local.listening import ListeningService
+from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
+from tunnelkit.net.usher.end import UsherGate, UsherSettings
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.destination import TCP
 from tunnelkit.policy.special import Network

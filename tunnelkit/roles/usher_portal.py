@@ -11,11 +11,11 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from tunnelkit import __version__
-from tunnelkit.core.usher_receiver import UsherConfig
+from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.interfaces import IProxyRole
-from tunnelkit.net.tls_context import USHER_ALPN, TlsContext
-from tunnelkit.net.usher_end import UsherPortal, UsherRendezvous, UsherSettings
-from tunnelkit.net.via import Hop
+from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
+from tunnelkit.net.usher.end import UsherPortal, UsherRendezvous, UsherSettings
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
 
 TUNNEL = "usher"

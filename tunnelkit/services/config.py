@@ -14,18 +14,18 @@ from typing import Any
 
 import attrs
 
+from tunnelkit.egress.dns_lookup import parse_server
+from tunnelkit.egress.publish import PublishSpec, check_publications, parse_publish
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.ask import AskFrontEnd
-from tunnelkit.frontends.dns import DnsFrontEnd
-from tunnelkit.frontends.dns_lookup import parse_server
-from tunnelkit.frontends.forward import ForwardFrontEnd
-from tunnelkit.frontends.http_proxy import HttpProxyFrontEnd
-from tunnelkit.frontends.publish import PublishSpec, check_publications, parse_publish
-from tunnelkit.frontends.reverse import ReverseFrontEnd
-from tunnelkit.frontends.socks import SocksFrontEnd, read_users
-from tunnelkit.frontends.x11_listen import X11FrontEnd
-from tunnelkit.net.tls_context import spki_pin
-from tunnelkit.net.via import Hop, parse_hop, parse_via, read_password_file
+from tunnelkit.frontends.dns.server import DnsFrontEnd
+from tunnelkit.frontends.forward.reverse import ReverseFrontEnd
+from tunnelkit.frontends.forward.tcp import ForwardFrontEnd
+from tunnelkit.frontends.http.proxy import HttpProxyFrontEnd
+from tunnelkit.frontends.socks.server import SocksFrontEnd, read_users
+from tunnelkit.frontends.x11.listen import X11FrontEnd
+from tunnelkit.net.dial.via import Hop, parse_hop, parse_via, read_password_file
+from tunnelkit.net.tls.context import spki_pin
 from tunnelkit.policy.destination import parse_host_port, parse_listen
 from tunnelkit.policy.identity import Identity, load_identity, parse_pin, read_private_file
 from tunnelkit.policy.printable import printable

@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from tunnelkit.net.poll import Poller
-from tunnelkit.net.sockets import Listener, bind_unix
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.tcp import Listener, bind_unix
 from tunnelkit.policy.acl import Policy
 
 Commands = Mapping[str, Callable[[], Mapping[str, object]]]

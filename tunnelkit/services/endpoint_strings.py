@@ -30,7 +30,7 @@ from zope.interface import implementer
 from tunnelkit.errors import Code, ConfigError, DialTimeout
 
 if TYPE_CHECKING:
-    from tunnelkit.net.tunnel import Tunnel
+    from tunnelkit.net.channels.tunnel import Tunnel
     from tunnelkit.roles.end import EndService
     from tunnelkit.services.given import Given
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from tunnelkit.net.tls import Credentials
+from tunnelkit.net.tls.engine import Credentials
 from tunnelkit.policy.identity import Identity, identity_pem
 from tunnelkit.policy.keys import Authority
 

@@ -1,4 +1,4 @@
-"""Does a channel protocol keep the contract of `tunnelkit.core.types.Mux`? Checks to inherit.
+"""Checks to inherit: does a protocol keep the contract of `tunnelkit.core.mux.contract.Mux`?
 
 ```python
 class TestMyProtocol(ChannelProtocolChecks):
@@ -16,8 +16,8 @@ from itertools import cycle
 from random import Random
 from typing import Protocol
 
-from tunnelkit.core import types as t
-from tunnelkit.core.credit import MAX_WINDOW, Budget
+from tunnelkit.core.mux import contract as t
+from tunnelkit.core.mux.credit import MAX_WINDOW, Budget
 from tunnelkit.errors import Code, LocalProtocolError
 from tunnelkit.testing.conversation import Conversation, MuxEnd, Split
 

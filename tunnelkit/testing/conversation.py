@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from tunnelkit.core import types as t
-from tunnelkit.core.credit import Budget
+from tunnelkit.core.mux import contract as t
+from tunnelkit.core.mux.credit import Budget
 
 Happened = TypeVar("Happened")
 Split = Callable[[], int]

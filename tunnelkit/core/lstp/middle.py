@@ -1,0 +1,410 @@
+"""The LSTP middle: who waits, who is paired with whom, who has to go (rows L1, L8, L12; X7).
+
+A `Lobby` knows every connection of one middle. It is told what happens and
+answers with commands for whoever owns the sockets:
+
+    connected -> receive ... -> `Send` (keepalives) ... -> `Send`, `Pair` -> flowing -> lost
+                              \\-> `Send` (ERROR), `Close`
+
+It reads the setup and nothing else: from `Pair` on the owner of the sockets
+copies bytes, and tells only when the first ones pass and when the pair ends.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+
+from tunnelkit.core.lstp.cascade import REDIAL_DELAY, Beyond, Dial
+from tunnelkit.core.lstp.middle_connection import (
+    TABLE,
+    Close,
+    MiddleConnection,
+    Pair,
+    Send,
+    State,
+)
+from tunnelkit.core.lstp.middle_queues import DeadlineQueue, Suspects
+from tunnelkit.core.lstp.setup import SILENCE_LIMIT, check_hops, complementary, new_nonce
+from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
+from tunnelkit.wire.lstp import (
+    MAX_HOPS,
+    MIDDLE,
+    CommonUniqueInfo,
+    Error,
+    Hop,
+    PropertyExchange,
+    TopologyExchange,
+    encode,
+)
+
+__all__ = [
+    "TABLE",
+    "Beyond",
+    "Close",
+    "Command",
+    "Dial",
+    "Lobby",
+    "MiddleConnection",
+    "Pair",
+    "Send",
+    "State",
+]
+
+Command = Send | Close | Pair | Dial
+
+SETUP_LIMIT = 10.0
+"""Seconds from the connection to its complete setup, absolute."""
+KEEPALIVE_INTERVAL = 15.0
+"""Seconds between the empty PROPERTY_EXCHANGE messages to an end that waits."""
+FIRST_BYTES_LIMIT = 10.0
+"""Seconds from a pairing to its first bytes; a pairing that ends sooner is suspect."""
+MAX_WAITING = 10_000
+MAX_WAITING_PER_ROLE = 4
+"""Waiting ends of one ``common`` and role."""
+MAX_IN_SETUP = 1000
+"""Connections that have not sent their setup yet; a crowd that comes back at once must fit."""
+
+KEEPALIVE = encode(PropertyExchange())
+
+
+class Lobby:
+    """Everybody at one middle, from accept to the end of the pairing.
+
+    ``name`` and ``address`` make the middle's own hop; ``admission`` is the token
+    that an end must show, or None; with ``cascades`` there is a next middle to
+    ask for partners (`tunnelkit.core.lstp.cascade`). Every verb returns the commands it caused,
+    in the order in which they are to be done; nothing that a peer sends makes one raise. Times are
+    seconds of one clock that never goes back.
+
+    When a limit for all is reached, whoever shares an address with most others
+    gives way, so that no single address can keep the rest of the world out.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        *,
+        admission: str | None = None,
+        cascades: bool = False,
+        max_waiting: int = MAX_WAITING,
+        max_waiting_per_address: int = MAX_WAITING,
+        max_in_setup: int = MAX_IN_SETUP,
+        make_nonce: Callable[[], str] = new_nonce,
+    ) -> None:
+        self._name = name
+        self._address = address
+        self.admission = admission
+        """It may be replaced at any time; who is in stays in."""
+        self._cascades = cascades
+        self._max_waiting = max_waiting
+        self._max_waiting_per_address = max_waiting_per_address
+        self._max_in_setup = max_in_setup
+        self._make_nonce = make_nonce
+        self._in_setup = DeadlineQueue(SETUP_LIMIT)
+        self._waiting = DeadlineQueue(KEEPALIVE_INTERVAL)
+        self._fresh = DeadlineQueue(FIRST_BYTES_LIMIT)
+        """Paired less than FIRST_BYTES_LIMIT ago."""
+        self._asking = DeadlineQueue(SILENCE_LIMIT)
+        """Connections to the next middle that wait there."""
+        self._to_redial = DeadlineQueue(REDIAL_DELAY)
+        """Waiting ends whose connection to the next middle was lost."""
+        self._flowing: set[MiddleConnection] = set()
+        """Those of the fresh ones whose pairing has seen bytes."""
+        self._queues = (
+            self._in_setup,
+            self._waiting,
+            self._fresh,
+            self._asking,
+            self._to_redial,
+        )
+        self._paired = 0
+        self._meetings: dict[str, list[MiddleConnection]] = {}
+        """The waiting ends by ``common``, in order of arrival."""
+        self._suspects = Suspects()
+
+    # -- for status -------------------------------------------------------
+
+    @property
+    def in_setup(self) -> int:
+        """Connections whose setup is not complete."""
+        return len(self._in_setup)
+
+    @property
+    def waiting(self) -> int:
+        """Ends that wait for a partner."""
+        return len(self._waiting)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of ends that are connected."""
+        return self._paired
+
+    # -- verbs ------------------------------------------------------------
+
+    def connected(self, connection: MiddleConnection, now: float) -> list[Command]:
+        """A connection has been accepted. May close another one to make room."""
+        self._in_setup.add(connection, now)
+        if len(self._in_setup) <= self._max_in_setup:
+            return []
+        busiest = self._in_setup.busiest()
+        oldest = next(other for other in self._in_setup if other.address == busiest)
+        return self._refuse(oldest, Code.LIMIT, "too many connections in setup")
+
+    def receive(
+        self, connection: MiddleConnection, data: bytes | bytearray | memoryview, now: float
+    ) -> list[Command]:
+        """Bytes came from a connection that is not paired."""
+        if connection.state is State.ENDED:
+            return []
+        if connection.state is State.PAIRED:
+            raise LocalProtocolError("the bytes of a pair are not for the lobby")
+        try:
+            arrived = connection.receive(data)
+            if arrived is None:
+                return []
+            if isinstance(arrived, Error):
+                self._forget(connection)
+                return [Close(connection, arrived.code, "the end gave up")]
+            info, topology = arrived
+            self._check_topology(topology)
+        except RemoteProtocolError as error:
+            return self._refuse(connection, error.code, str(error))
+        return self._admit(connection, info, now)
+
+    def flowing(self, connection: MiddleConnection) -> None:
+        """The first bytes have passed between ``connection`` and its partner, either way."""
+        partner = connection.partner
+        if partner is not None and connection in self._fresh:
+            self._flowing.update((connection, partner))
+
+    def lost(self, connection: MiddleConnection, now: float) -> list[Command]:
+        """A connection is gone, for whatever reason; a pair ends with its first one.
+
+        The owner of the sockets closes the other one of a pair.
+        """
+        if connection.state is State.PAIRED:
+            self._end_pair(connection, now)
+        else:
+            self._forget(connection)
+        return []
+
+    def shut_down(self) -> list[Command]:
+        """Send everybody away who is not paired (ERROR ``shutdown``)."""
+        commands: list[Command] = []
+        for connection in [*self._in_setup, *self._waiting]:
+            commands += self._refuse(connection, Code.SHUTDOWN, "the middle is shutting down")
+        return commands
+
+    def next_deadline(self) -> float | None:
+        """When `deadline_passed` wants to be called; None: not before something happens."""
+        deadlines = [
+            deadline for queue in self._queues if (deadline := queue.next_deadline()) is not None
+        ]
+        return min(deadlines, default=None)
+
+    def deadline_passed(self, now: float) -> list[Command]:
+        """Keepalives that are due, and the end of those who let a time limit pass."""
+        commands: list[Command] = []
+        for connection in self._in_setup.due(now):
+            commands += self._refuse(
+                connection, Code.TIMED_OUT, f"no setup within {SETUP_LIMIT:.0f} seconds"
+            )
+        for connection in self._waiting.due(now):
+            self._waiting.again(connection, now)
+            commands.append(Send(connection, KEEPALIVE))
+        for connection in self._fresh.due(now):
+            if connection in self._flowing:
+                self._flowing.discard(connection)
+                self._fresh.remove(connection)
+            elif connection.state is State.PAIRED:
+                commands += self._give_up_pair(connection, now)
+        for connection in self._asking.due(now):
+            assert isinstance(connection, Beyond)
+            commands += self._give_up_asking(connection, "nothing came from it", now)
+        for connection in self._to_redial.due(now):
+            self._to_redial.remove(connection)
+            commands.append(Dial(connection))
+        return commands
+
+    # -- cascades ---------------------------------------------------------
+
+    def reached(self, waiting: MiddleConnection, owner: object, now: float) -> list[Send]:
+        """The next middle has been dialled for ``waiting``; ``owner`` holds the socket.
+
+        Without a command the connection is not wanted any more: close it.
+        """
+        if waiting.state is not State.WAITING or waiting.beyond is not None:
+            return []
+        hop = Hop(self._name, MIDDLE, self._address, self._make_nonce())
+        beyond = Beyond(waiting, hop, owner)
+        beyond.state = State.WAITING
+        waiting.beyond = beyond
+        self._asking.add(beyond, now)
+        return [Send(beyond, waiting.setup_with(hop))]
+
+    def missed(self, waiting: MiddleConnection, now: float) -> list[Command]:
+        """The next middle could not be reached, or the connection to it is gone."""
+        if waiting.beyond is not None:
+            self._asking.remove(waiting.beyond)
+            waiting.beyond.state = State.ENDED
+            waiting.beyond = None
+        if waiting.state is State.WAITING and waiting not in self._to_redial:
+            self._to_redial.add(waiting, now)
+        return []
+
+    def answered(
+        self, beyond: Beyond, data: bytes | bytearray | memoryview, now: float
+    ) -> list[Command]:
+        """Bytes came from the next middle."""
+        waiting = beyond.waiting
+        if beyond.state is not State.WAITING:
+            return []
+        try:
+            partner = beyond.answer(data)
+        except RemoteProtocolError as error:
+            return self._give_up_asking(beyond, str(error), now)
+        if partner is None:
+            self._asking.again(beyond, now)
+            return []
+        if isinstance(partner, Error):
+            if partner.code in (Code.SHUTDOWN, Code.RESET):
+                return self._give_up_asking(beyond, partner.reason, now)
+            # A ring, or a path too long: waiting would not help.
+            return [
+                Close(beyond, partner.code, partner.reason),
+                *self._refuse(waiting, partner.code, partner.reason),
+            ]
+        commands: list[Command] = [
+            Send(waiting, beyond.setup_with(beyond.hop) + beyond.leftover),
+            Pair(waiting, beyond),
+        ]
+        self._make_pair(waiting, beyond, now)
+        return commands
+
+    def _give_up_asking(self, beyond: Beyond, reason: str, now: float) -> list[Command]:
+        self.missed(beyond.waiting, now)
+        return [Close(beyond, Code.UNREACHABLE, reason)]
+
+    # -- setup ------------------------------------------------------------
+
+    def _check_topology(self, message: TopologyExchange) -> None:
+        """Refuse a wrong token, and a path that cannot be or goes round in a ring."""
+        if self.admission is not None and not hmac.compare_digest(
+            (message.admission or "").encode("utf-8"), self.admission.encode("utf-8")
+        ):
+            raise RemoteProtocolError("no valid admission token", code=Code.NOT_ALLOWED)
+        check_hops(message.hops, MAX_HOPS - 1)
+        if any(hop.name == self._name for hop in message.hops[1:]):
+            raise RemoteProtocolError("this middle is on the path already: the middles form a ring")
+
+    def _admit(
+        self, connection: MiddleConnection, info: CommonUniqueInfo, now: float
+    ) -> list[Command]:
+        """The setup is complete: pair it, or let it wait."""
+        commands: list[Command] = []
+        queue = self._meetings.get(info.common, [])
+        same = [other for other in queue if other.setup_info().role == info.role]
+        older = [other for other in same if other.setup_info().unique == info.unique]
+        for other in older:
+            commands += self._refuse(other, Code.RESET, "replaced by a newer connection")
+        candidates = [
+            other
+            for other in queue
+            if other not in older and complementary(other.setup_info().role, info.role)
+        ]
+        if candidates:
+            # min() takes the first of equals: the one that has waited longest.
+            partner = min(candidates, key=lambda other: self._suspects.count(other.address, now))
+            return commands + self._pair(partner, connection, now)
+        if len(same) - len(older) >= MAX_WAITING_PER_ROLE:
+            return self._refuse(connection, Code.LIMIT, "too many ends wait in this role")
+        return commands + self._let_wait(connection, info.common, now)
+
+    def _let_wait(self, connection: MiddleConnection, common: str, now: float) -> list[Command]:
+        commands: list[Command] = []
+        held = self._waiting.addresses.get(connection.address, 0)
+        if held >= self._max_waiting_per_address:
+            return self._refuse(connection, Code.LIMIT, "too many ends wait from this address")
+        if len(self._waiting) >= self._max_waiting:
+            busiest = self._waiting.busiest()
+            if self._waiting.addresses[busiest] <= held + 1:
+                return self._refuse(connection, Code.LIMIT, "too many ends wait")
+            crowd = [other for other in self._waiting if other.address == busiest]
+            commands = self._refuse(crowd[-1], Code.LIMIT, "too many ends wait from this address")
+        self._in_setup.remove(connection)
+        self._waiting.add(connection, now)
+        self._meetings.setdefault(common, []).append(connection)
+        if self._cascades:
+            commands.append(Dial(connection))
+        return commands
+
+    def _refuse(self, connection: MiddleConnection, code: Code, reason: str) -> list[Command]:
+        """ERROR, then close."""
+        self._forget(connection)
+        return [
+            Send(connection, encode(Error(code, reason, fatal=True))),
+            Close(connection, code, reason),
+        ]
+
+    def _forget(self, connection: MiddleConnection) -> None:
+        """Drop everything about a connection that is not paired."""
+        self._in_setup.remove(connection)
+        if self._waiting.remove(connection):
+            common = connection.setup_info().common
+            queue = self._meetings[common]
+            queue.remove(connection)
+            if not queue:
+                del self._meetings[common]
+        self._to_redial.remove(connection)
+        if connection.beyond is not None:
+            # Whoever owns its socket closes it with this one, or copies its bytes from now on.
+            self._asking.remove(connection.beyond)
+            connection.beyond.state = State.ENDED
+            connection.beyond = None
+        connection.state = State.ENDED
+        connection.strip()
+
+    # -- pairs ------------------------------------------------------------
+
+    def _pair(self, first: MiddleConnection, second: MiddleConnection, now: float) -> list[Command]:
+        """``first`` was waiting, ``second`` has just come. One hop, the same towards both."""
+        hop = Hop(self._name, MIDDLE, self._address, self._make_nonce())
+        commands: list[Command] = [
+            Send(first, second.setup_with(hop)),
+            Send(second, first.setup_with(hop)),
+            Pair(first, second),
+        ]
+        self._make_pair(first, second, now)
+        return commands
+
+    def _make_pair(self, first: MiddleConnection, second: MiddleConnection, now: float) -> None:
+        for connection in (first, second):
+            self._forget(connection)
+        for connection, partner in ((first, second), (second, first)):
+            connection.state = State.PAIRED
+            connection.partner = partner
+            self._fresh.add(connection, now)
+        self._paired += 1
+
+    def _end_pair(self, connection: MiddleConnection, now: float) -> None:
+        partner = connection.partner
+        assert partner is not None
+        self._paired -= 1
+        for one in (connection, partner):
+            if self._fresh.remove(one):
+                self._suspects.add(one.address, now)
+            self._flowing.discard(one)
+            one.state = State.ENDED
+            one.partner = None
+
+    def _give_up_pair(self, connection: MiddleConnection, now: float) -> list[Command]:
+        partner = connection.partner
+        assert partner is not None
+        self._end_pair(connection, now)
+        reason = f"nothing passed within {FIRST_BYTES_LIMIT:.0f} seconds"
+        return [
+            Close(connection, Code.TIMED_OUT, reason),
+            Close(partner, Code.TIMED_OUT, reason),
+        ]

@@ -1,0 +1,297 @@
+"""What a mux is to the layers above it: its verbs and its events.
+
+`Mux` is the sans-IO contract that every channel protocol (LSTP messages, Usher
+records) meets, so that `tunnelkit.net` drives them all with the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import attrs
+
+from tunnelkit.core.lstp.socket_table import TrustedSocket
+from tunnelkit.core.mux.path import Path
+from tunnelkit.errors import Code, LocalProtocolError
+
+
+class LimitReached(LocalProtocolError):
+    """No channel can be opened now; ``code`` says why."""
+
+    def __init__(self, message: str, code: Code) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# -- events ---------------------------------------------------------------
+
+
+class Data(NamedTuple):
+    """Bytes of a channel, in order. ``data`` is valid only until the next ``receive``.
+
+    On a datagram channel one event is one datagram.
+    """
+
+    channel: int
+    data: memoryview
+
+
+class Writable(NamedTuple):
+    """``sendable(channel)`` has become more than 0."""
+
+    channel: int
+
+
+class Datagram(NamedTuple):
+    """A UDP datagram came through the tunnel; ``data`` is valid only until the next ``receive``.
+
+    ``source`` sent it, ``destination`` is to get it: (host, port), host an IP
+    address without brackets or a name. See `DatagramMux` for ``flow``.
+    """
+
+    flow: int
+    source: tuple[str, int]
+    destination: tuple[str, int]
+    data: memoryview
+
+
+class Finished(NamedTuple):
+    """The far application has ended this direction cleanly; no Data follows."""
+
+    channel: int
+
+
+@attrs.frozen
+class TunnelUp:
+    """The far side's properties have arrived: channels may be opened."""
+
+    software: str = ""
+
+
+@attrs.frozen
+class ChannelRequested:
+    """The far side asks for a channel to ``destination``; answer with ``opened`` or ``refuse``.
+
+    With ``listener`` it is no wish to connect anywhere: the far side has
+    accepted a connection of ``origin`` on the listener that this side opened
+    as channel ``listener``; ``destination`` is empty then.
+    """
+
+    channel: int
+    destination: str
+    datagrams: bool = False
+    listener: int = 0
+    origin: str = ""
+
+
+@attrs.frozen
+class ChannelOpened:
+    """A channel this side asked for is connected; ``bound`` is the far socket's own address."""
+
+    channel: int
+    bound: str = ""
+
+
+@attrs.frozen
+class ChannelEnded:
+    """A channel is over, whoever ended it; its id may be used again.
+
+    ``code`` None: both directions ended cleanly. Otherwise it was refused
+    (``refused`` True: it was never open), reset or lost.
+    """
+
+    channel: int
+    code: Code | None = None
+    reason: str = ""
+    refused: bool = False
+
+
+@attrs.frozen
+class ConnectionRequested:
+    """The far side asks for a further tunnel connection that meets under ``join`` (LSTP)."""
+
+    channel: int
+    join: str
+
+
+@attrs.frozen
+class ServicesChanged:
+    """The far side's table of published services, in full (LSTP trusted sockets)."""
+
+    services: tuple[TrustedSocket, ...]
+
+
+@attrs.frozen
+class Draining:
+    """The far side is shutting down: no new channels; it ends after ``grace`` seconds at most."""
+
+    grace: float
+    reason: str = ""
+
+
+@attrs.frozen
+class TunnelEnded:
+    """The mux is finished; ``code`` None: cleanly, after a shutdown.
+
+    Every channel that was open has had its ChannelEnded before this event.
+    The connection is to be closed once ``data_to_send`` has gone out.
+    """
+
+    code: Code | None = None
+    reason: str = ""
+
+
+Event = (
+    Data
+    | Writable
+    | Datagram
+    | Finished
+    | TunnelUp
+    | ChannelRequested
+    | ChannelOpened
+    | ChannelEnded
+    | ConnectionRequested
+    | ServicesChanged
+    | Draining
+    | TunnelEnded
+)
+
+NO_EVENTS: Sequence[Event] = ()
+
+
+# -- the contract ---------------------------------------------------------
+
+
+class Mux(Protocol):
+    """Many channels on one byte stream, sans-IO.
+
+    Times are seconds of one monotonic clock. Every verb returns the events it
+    caused, which the caller treats like those of `receive`. Remote input
+    raises nothing: a broken rule ends the channel or, with `TunnelEnded`, the
+    tunnel. Misuse raises `LocalProtocolError`.
+    """
+
+    header_size: int
+    """Bytes before each frame's payload."""
+    max_frame: int
+    """Largest payload of one frame."""
+
+    @property
+    def path(self) -> Path:
+        """What is known of the way to the other end."""
+
+    def receive(self, data: memoryview, now: float) -> Sequence[Event]:
+        """Take bytes as they come, cut anywhere."""
+
+    def data_to_send(self) -> bytes:
+        """Frames other than payload that are due now; empties their queue."""
+
+    def next_deadline(self) -> float | None:
+        """When `deadline_passed` wants to be called at the latest."""
+
+    def deadline_passed(self, now: float) -> Sequence[Event]:
+        """Do what is due: keepalive, acknowledgements, expiry."""
+
+    def open(self, destination: str, now: float) -> int:
+        """Ask for a channel; its id. Data may be sent at once (it travels with the request)."""
+
+    def opened(self, channel: int, bound: str) -> Sequence[Event]:
+        """Answer `ChannelRequested`: the destination is connected."""
+
+    def refuse(self, channel: int, code: Code, reason: str) -> Sequence[Event]:
+        """Answer `ChannelRequested`: it is not."""
+
+    def sendable(self, channel: int) -> int:
+        """Payload bytes that may be sent on this channel now; 0: see `waits_for_path`."""
+
+    def waits_for_path(self, channel: int) -> bool:
+        """True if ``sendable`` is 0 only because enough is in flight: no `Writable` will come,
+        it is worth asking again after the next ``receive``."""
+
+    def frame_into(
+        self, buffer: bytearray | memoryview, offset: int, channel: int, size: int, now: float
+    ) -> int:
+        """Account for ``size`` payload bytes, at most ``sendable``, that stand in ``buffer`` at
+        ``offset + header_size``, and write the frame's header at ``offset``.
+
+        The result is how many bytes of payload the frame has; fewer than ``size`` where it has
+        been compressed, in place.
+        """
+
+    def send(self, channel: int, data: bytes, now: float) -> None:
+        """Queue one frame of at most ``sendable`` bytes, for callers off the hot path."""
+
+    def finish(self, channel: int, now: float) -> Sequence[Event]:
+        """This side has no more data for the channel (half-close)."""
+
+    def consumed(self, channel: int, size: int, now: float) -> Sequence[Event]:
+        """The near application has taken ``size`` bytes of `Data`: grants credit."""
+
+    def abort(self, channel: int, code: Code, reason: str, now: float) -> Sequence[Event]:
+        """End the channel at once, as a reset."""
+
+    def shutdown(self, grace: float, reason: str, now: float) -> Sequence[Event]:
+        """No new channels from now on; `TunnelEnded` once the open ones are over or ``grace``
+        seconds have passed."""
+
+    def connection_lost(self, clean: bool, now: float) -> Sequence[Event]:
+        """The connection under the mux has ended; ``clean``: with close_notify."""
+
+    def channels(self) -> Iterable[int]:
+        """Ids of the channels that are not over."""
+
+
+class DatagramMux(Mux, Protocol):
+    """A mux that carries UDP too (`spec/usher.md` and `spec/lstp.md`, 'UDP').
+
+    A *flow* is what one local UDP peer (a SOCKS association, a client of a
+    forward) sends and is answered:
+
+    - where datagrams have a channel of their own (LSTP ``udp:*`` and
+      ``udp:HOST:PORT``), it is that channel. The far side sees
+      `ChannelRequested` with ``datagrams``; it ends as any channel does. The
+      address of the side that opened it does not travel: it is ``("", 0)``;
+    - where every datagram carries both addresses (Usher), it is 0 for all of
+      them. The pair of addresses tells them apart, and nothing begins or ends
+      but in the tables of the layer above: a `Datagram` from A to B is an
+      answer if there is a live mapping from B to A, otherwise a new flow that
+      has to be authorized. While that flow lives, its answers go back with
+      ``source`` B and ``destination`` A.
+    """
+
+    addressed_datagrams: bool
+    """Every datagram carries both addresses, and the flow of each is 0."""
+
+    def open_datagrams(self, now: float, destination: str = "udp:*") -> int:
+        """A flow for one local peer's datagrams; raises like `open`.
+
+        ``udp:*``: each goes where it says. ``udp:HOST:PORT``: all of them go there.
+        """
+
+    def send_datagram(
+        self,
+        flow: int,
+        source: tuple[str, int],
+        destination: tuple[str, int],
+        data: bytes | memoryview,
+        now: float,
+    ) -> bool:
+        """Send one datagram. False: it was dropped, as UDP may, because the far side is behind.
+
+        Raises `LocalProtocolError` for an address or size that this mux cannot carry.
+        """
+
+
+class ListeningMux(Mux, Protocol):
+    """A mux over which the far side can be asked to listen (``open("listen:tcp:HOST:PORT")``)."""
+
+    def open_accepted(self, listener: int, origin: str, now: float) -> int:
+        """Hand a connection of ``origin`` that this side accepted to the far side.
+
+        ``listener`` is the channel over which the far side asked to listen. Otherwise as `open`.
+        """
+
+
+class TunnelMux(DatagramMux, ListeningMux, Protocol):
+    """What `tunnelkit.net` drives."""

@@ -1,0 +1,160 @@
+"""Flow control of all channels on one connection: credit, the path, and when to report.
+
+Shared by the muxes, whatever their wire looks like. `ChannelFlow` is one
+channel's part, `Flow` the connection's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from tunnelkit.core.mux.credit import Budget, Inbound, Outbound
+from tunnelkit.core.mux.path import Mark, Path
+
+FREE_PASS = 16 * 1024
+"""A channel with less than this in flight, in bytes, may send even while the path is full."""
+REPORT_DELAY = 0.020
+"""Latest report of what the application took, seconds after it did."""
+BULK_REPORT_DELAY = 0.004
+"""The same where data flows in quantity: the sender's estimate of the path lives on reports."""
+_STALL = 0.25
+"""Seconds without a report, beyond two round trips, that make a channel a stalled one."""
+
+
+class ChannelFlow:
+    """Offsets of one channel in both directions, and its standing with the path."""
+
+    __slots__ = ("inbound", "mark", "outbound", "progress", "report_at", "stalled")
+
+    def __init__(self, near_window: int, far_window: int, budget: Budget) -> None:
+        self.inbound = Inbound(near_window, budget)
+        self.outbound = Outbound(far_window)
+        self.report_at = 0.0
+        """When the sender must be told of what was taken; 0: nothing to tell."""
+        self.mark: Mark | None = None
+        self.progress = 0.0
+        """When a report last came, or sending began."""
+        self.stalled = False
+        """Its application does not take data, so its bytes in flight are not the path's."""
+
+
+class Flow:
+    """One per connection."""
+
+    __slots__ = ("_bulk_reports", "_look_at", "_reports", "budget", "path")
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.path = Path()
+        self._look_at = 0.0
+        """When to look for stalled channels; 0: the path has not been full since the last look."""
+        # In the order in which they are due; an entry counts only while it is its channel's latest.
+        self._reports: deque[tuple[float, ChannelFlow]] = deque()
+        self._bulk_reports: deque[tuple[float, ChannelFlow]] = deque()
+
+    # -- sending ----------------------------------------------------------
+
+    def sendable(self, channel: ChannelFlow) -> int:
+        """Bytes that credit and path let the channel send now."""
+        out = channel.outbound
+        credit = out.limit - out.sent
+        path = self.path
+        room = path.target - path.in_flight
+        if room < credit:
+            room = max(room, FREE_PASS - (out.sent - out.taken))
+            return max(0, min(room, credit))
+        return credit
+
+    def sent(self, channel: ChannelFlow, size: int, now: float) -> None:
+        """``size`` bytes of the channel are on their way."""
+        out = channel.outbound
+        if out.sent == out.taken:
+            channel.progress = now
+        out.sent += size
+        if not channel.stalled:
+            self.path.in_flight += size
+        if channel.mark is None:
+            channel.mark = self.path.mark(out.sent, now)
+
+    def reported(self, channel: ChannelFlow, size: int, now: float) -> None:
+        """The far application has taken ``size`` bytes more; ``outbound`` says so already."""
+        path = self.path
+        out = channel.outbound
+        channel.progress = now
+        path.took(size)
+        if channel.stalled:
+            channel.stalled = False
+            path.in_flight += out.in_flight
+        else:
+            path.in_flight -= size
+        mark = channel.mark
+        if mark is not None and out.taken >= mark.offset:
+            channel.mark = None
+            path.acknowledged(mark, now)
+
+    # -- receiving --------------------------------------------------------
+
+    def consumed(self, channel: ChannelFlow, size: int, now: float) -> bool:
+        """The application took ``size`` bytes; True if that must be reported at once."""
+        if channel.inbound.consumed(size):
+            return True
+        if channel.inbound.unreported >= FREE_PASS:
+            due = now + BULK_REPORT_DELAY
+            if not channel.report_at or channel.report_at > due:
+                channel.report_at = due
+                self._bulk_reports.append((due, channel))
+        elif not channel.report_at:
+            due = now + REPORT_DELAY
+            channel.report_at = due
+            self._reports.append((due, channel))
+        return False
+
+    def due_reports(self, now: float) -> Iterable[ChannelFlow]:
+        """The channels whose reports are due; each is told of once."""
+        for reports in (self._reports, self._bulk_reports):
+            while reports and reports[0][0] <= now:
+                due, channel = reports.popleft()
+                if channel.report_at == due:
+                    channel.report_at = 0.0
+                    yield channel
+
+    # -- life -------------------------------------------------------------
+
+    def ended(self, channel: ChannelFlow) -> None:
+        """The channel counts no more."""
+        if not channel.stalled:
+            channel.stalled = True
+            self.path.in_flight -= channel.outbound.in_flight
+        channel.mark = None
+        channel.report_at = 0.0
+        channel.inbound.discard()
+
+    def next_deadline(self, now: float) -> float | None:
+        """When `due_reports` or `find_stalled` have something to do."""
+        if not self._look_at and self.path.room <= 0:
+            self._look_at = now + _STALL
+        due = self._look_at or None
+        for reports in (self._reports, self._bulk_reports):
+            while reports and reports[0][1].report_at != reports[0][0]:
+                reports.popleft()
+            if reports and (due is None or reports[0][0] < due):
+                due = reports[0][0]
+        return due
+
+    def find_stalled(self, channels: Iterable[ChannelFlow], now: float) -> None:
+        """Take channels whose applications do not read out of the path's account.
+
+        Only if it has been full: the bytes of a stalled channel then keep
+        others from sending, even if these still get through by turns.
+        """
+        if not self._look_at or now < self._look_at:
+            return
+        self._look_at = 0.0
+        patience = _STALL + 2 * self.path.round_trip
+        for channel in channels:
+            in_flight = channel.outbound.in_flight
+            if in_flight and not channel.stalled and now - channel.progress > patience:
+                channel.stalled = True
+                channel.mark = None
+                self.path.in_flight -= in_flight

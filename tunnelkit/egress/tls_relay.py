@@ -1,0 +1,246 @@
+"""A bastion in front of gates: portals are passed on by server name, unopened (U17).
+
+The name that a portal asks for is in the first message of its TLS, in clear.
+A name that is listed leads to the gate configured for it, and from then on
+bytes are only copied; no name at all means the gate of this process. Who the
+portal is, the gate further inside finds out: only it has the key to.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from tunnelkit.egress.resolve import Resolver, SystemResolver
+from tunnelkit.errors import Code, DialError, ProtocolError
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.relay import Relay
+from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
+from tunnelkit.net.sockets.tcp import connect_tcp, format_address
+from tunnelkit.policy.acl import CONNECT, OwnListeners, PolicyHolder
+from tunnelkit.policy.destination import TCP
+from tunnelkit.policy.printable import printable
+from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME, ClientHelloReader
+
+_log = Logger()
+
+LIMIT = 10.0
+"""Seconds for the whole ClientHello to come (X7), and for the inside gate to be reached."""
+MAX_NAMELESS = 200
+"""Connections that have not said where to yet (X16); the oldest goes first."""
+MAX_NAMELESS_PER_ADDRESS = 16
+MAX_RELAYED = 1000
+"""Connections passed on at once."""
+
+Otherwise = Callable[[Carrier, str, bytes], object]
+"""``(carrier, host, early)`` takes a connection that asks for no name; ``early`` was read."""
+
+
+class UsherRelay(Service):
+    """``relays``: server name -> host and port of a gate. Stops within ``grace`` seconds."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        policy: PolicyHolder,
+        relays: Mapping[str, tuple[str, int]],
+        otherwise: Otherwise,
+        grace: float,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self.shared = shared
+        self.relays = dict(relays)
+        self.entrances = OwnListeners()
+        """Where its connections come from: never dialled. A forward of this gate may be, since
+        a portal may be the only way to the gate further inside."""
+        self._policy = policy
+        self._otherwise = otherwise
+        self._grace = grace
+        self._resolver: Resolver = SystemResolver(shared.reactor) if resolver is None else resolver
+        self._nameless: dict[_Arrival, None] = {}
+        self._dialling: set[Deferred[None]] = set()
+        self._joined: set[Relay] = set()
+        self._drained: Deferred[None] | None = None
+
+    def accept(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """A connection from a listener."""
+        self._make_room(address[0])
+        arrival = _Arrival(self, SocketCarrier(self.shared.poller, sock), address[0])
+        self._nameless[arrival] = None
+        arrival.start()
+
+    def stopService(self) -> Deferred[None] | None:
+        """Fires when what is passed on has ended; what has no way yet is dropped."""
+        Service.stopService(self)
+        for arrival in list(self._nameless):
+            arrival.drop("this relay is stopping")
+        for dial in list(self._dialling):
+            dial.cancel()
+        if not self._joined:
+            return None
+        timer: IDelayedCall = self.shared.reactor.callLater(self._grace, self._abort)
+        self._drained = Deferred()
+
+        def done(result: None) -> None:
+            if timer.active():
+                timer.cancel()
+
+        return self._drained.addCallback(done)
+
+    def forget(self, arrival: _Arrival) -> None:
+        """It is over, or somebody else's."""
+        self._nameless.pop(arrival, None)
+
+    def route(self, carrier: SocketCarrier, host: str, name: str, hello: bytes) -> None:
+        """``name`` is what the connection asks for; nothing of it is read meanwhile."""
+        if not name:
+            self._otherwise(carrier, host, hello)
+            return
+        target = self.relays.get(name)
+        if target is None:
+            _log.warn(
+                "Refused {address}: no relay to {name}",
+                address=carrier.far_address,
+                name=printable(name),
+            )
+            carrier.write(UNRECOGNIZED_NAME)
+            carrier.close()
+        elif len(self._joined) + len(self._dialling) >= MAX_RELAYED:
+            _log.warn("Refused {address}: too many are relayed", address=carrier.far_address)
+            carrier.abort()
+        else:
+            dial = Deferred.fromCoroutine(self._relay(carrier, name, target, hello))
+            dial.addTimeout(LIMIT, self.shared.reactor)
+            self._dialling.add(dial)
+            dial.addBoth(self._dialled, dial, carrier, name, target)
+
+    def _make_room(self, host: str) -> None:
+        same = [arrival for arrival in self._nameless if arrival.host == host]
+        if len(same) >= MAX_NAMELESS_PER_ADDRESS:
+            same[0].drop("too many from this address have not said where to")
+        elif len(self._nameless) >= MAX_NAMELESS:
+            next(iter(self._nameless)).drop("too many have not said where to")
+
+    async def _relay(
+        self, carrier: SocketCarrier, name: str, target: tuple[str, int], hello: bytes
+    ) -> None:
+        sock = await self._connect(*target)
+        if not carrier.lendable:
+            sock.close()
+            raise DialError("the portal has gone")
+        _log.info(
+            "Relaying {address} to {name} at {target}",
+            address=carrier.far_address,
+            name=name,
+            target=format_address(sock.getpeername()),
+        )
+        relay = Relay(self.shared.poller, carrier, sock, self._ended, to_b=hello)
+        self._joined.add(relay)
+        relay.start()
+
+    async def _connect(self, host: str, port: int) -> socket.socket:
+        problem = DialError(f"{host}: no addresses", code=Code.NO_SUCH_HOST)
+        for address in await self._resolve(host):
+            if self.entrances.covers(TCP, ip_address(address), port):
+                problem = DialError(f"{format_address((address, port))} is this gate itself")
+                continue
+            decision = self._policy.own(address, port, TCP, CONNECT)
+            try:
+                return await connect_tcp(self.shared.poller, decision, LIMIT)
+            except DialError as error:
+                problem = error
+        raise problem
+
+    async def _resolve(self, host: str) -> tuple[str, ...]:
+        try:
+            return (str(ip_address(host)),)
+        except ValueError:
+            return tuple(await self._resolver(host))
+
+    def _dialled(
+        self,
+        result: Any,
+        dial: Deferred[None],
+        carrier: SocketCarrier,
+        name: str,
+        target: tuple[str, int],
+    ) -> None:
+        self._dialling.discard(dial)
+        if result is not None:
+            carrier.abort()
+            _log.warn(
+                "Cannot relay to {name} at {target}: {why}",
+                name=name,
+                target=format_address(target),
+                why=result.getErrorMessage() or "no answer in time",
+            )
+
+    def _ended(self, relay: Any, sent: int, received: int, outcome: str) -> None:
+        self._joined.discard(relay)
+        _log.info(
+            "A relayed connection has ended: {outcome}, {sent} bytes in, {received} out",
+            outcome=outcome,
+            sent=sent,
+            received=received,
+        )
+        if not self._joined and self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def _abort(self) -> None:
+        for relay in list(self._joined):
+            relay.abort("this relay has stopped")
+
+
+class _Arrival:
+    """A connection until its ClientHello is complete (`CarrierSink`)."""
+
+    def __init__(self, relay: UsherRelay, carrier: SocketCarrier, host: str) -> None:
+        self._relay = relay
+        self._carrier = carrier
+        self.host = host
+        self._hello = ClientHelloReader()
+        self._timer: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Begin to read."""
+        reactor = self._relay.shared.reactor
+        self._timer = reactor.callLater(LIMIT, self.drop, "it has not said where to in time")
+        self._carrier.start(self)
+
+    def carrier_received(self, view: memoryview) -> None:
+        try:
+            hello = self._hello.feed(view)
+        except ProtocolError as error:
+            self.drop(str(error))
+            return
+        if hello is None:
+            return
+        self._carrier.pause_reading()
+        self._leave()
+        self._relay.route(self._carrier, self.host, hello.name, self._hello.seen)
+
+    def carrier_writable(self) -> None:
+        """Nothing is written here."""
+
+    def carrier_lost(self, reason: str, clean: bool) -> None:
+        self._leave()
+
+    def drop(self, why: str) -> None:
+        """End the connection."""
+        self._leave()
+        _log.warn("Dropped {address}: {why}", address=self._carrier.far_address, why=why)
+        self._carrier.abort()
+
+    def _leave(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        self._relay.forget(self)

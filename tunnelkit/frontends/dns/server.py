@@ -1,0 +1,331 @@
+"""DNS: a port here whose questions the far side's resolver answers (row F4).
+
+    UDP, TCP -> cache -> the same question already under way? -> channel to ``service:@dns``
+
+Ordinary questions are cached for as long as the records of the answer allow;
+everything else (updates, signed messages) passes as it is.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.application.service import IService, MultiService, Service
+from twisted.logger import Logger
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from tunnelkit.core.dns_cache import DnsCache
+from tunnelkit.errors import RemoteProtocolError
+from tunnelkit.frontends.dns.link import DnsLink, OffersChannels
+from tunnelkit.interfaces import IFrontEnd
+from tunnelkit.local.listening import ListeningService
+from tunnelkit.local.stream import SocketStream
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.tcp import BindError, format_address
+from tunnelkit.net.sockets.udp import bind_udp
+from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.destination import TCP, UDP, parse_listen
+from tunnelkit.wire import dns
+
+_log = Logger()
+
+LARGEST_UDP = 4096
+"""Bytes of an answer over UDP, whatever the client says it takes."""
+DATAGRAMS_PER_EVENT = 64
+CLIENTS = 256
+"""TCP clients at once; the one that has been there for longest has to go."""
+IDLE = 10.0
+"""Seconds after which a TCP client that asks nothing is sent away."""
+ASKED_AT_ONCE = 64
+"""Questions of one TCP client that are being answered at a time."""
+_ANY_PORT_TRIES = 16
+
+Reply = Callable[[bytes], object]
+
+
+@attrs.frozen
+class DnsConfig:
+    """Where to listen, for UDP and TCP."""
+
+    address: str
+    port: int
+
+
+class Questions:
+    """What UDP and TCP have in common: from a query to its answer."""
+
+    def __init__(self, reactor: Any, tunnel: OffersChannels) -> None:
+        self._reactor = reactor
+        self._tunnel = tunnel
+        self._peer = ""
+        self._link = DnsLink(reactor, tunnel)
+        self._cache = DnsCache()
+        self._asked: dict[bytes, list[tuple[bytes, dns.Question, Reply]]] = {}
+
+    def ask(self, query: bytes, question: dns.Question, reply: Reply) -> None:
+        """Give ``reply`` the answer to ``query``, which reads as ``question``."""
+        if question.is_transfer:
+            reply(dns.failure(query, dns.REFUSED))
+            return
+        if not question.plain:
+            self._link.ask(query, partial(self._pass_on, query, reply))
+            return
+        if self._tunnel.peer and self._tunnel.peer != self._peer:
+            # Another network: what the last one said of its names is not true there.
+            self._peer = self._tunnel.peer
+            self._cache.clear()
+        key = question.key
+        known = self._cache.get(key, self._reactor.seconds())
+        if known is not None:
+            reply(_made_for(known, query, question))
+            return
+        waiting = self._asked.setdefault(key, [])
+        waiting.append((query, question, reply))
+        if len(waiting) == 1:
+            self._link.ask(dns.make_query(question, 0), partial(self._answered, key))
+
+    def close(self) -> None:
+        """Give up what has not been answered."""
+        self._link.close()
+
+    def _answered(self, key: bytes, answer: bytes | None) -> None:
+        if answer is not None:
+            self._cache.put(key, answer, self._reactor.seconds())
+        for query, question, reply in self._asked.pop(key):
+            if answer is None:
+                reply(dns.failure(query, dns.SERVFAIL))
+            else:
+                reply(_made_for(answer, query, question))
+
+    def _pass_on(self, query: bytes, reply: Reply, answer: bytes | None) -> None:
+        if answer is None:
+            reply(dns.failure(query, dns.SERVFAIL))
+        else:
+            reply(dns.with_id(answer, dns.id_of(query)))
+
+
+def _made_for(answer: bytes, query: bytes, question: dns.Question) -> bytes:
+    return dns.with_id(dns.with_question(answer, question.section), dns.id_of(query))
+
+
+class Dns(MultiService):
+    """One DNS port: TCP and UDP of the same number."""
+
+    def __init__(
+        self, reactor: Any, tunnel: OffersChannels, policy: PolicyHolder, config: DnsConfig
+    ) -> None:
+        MultiService.__init__(self)
+        self._questions = Questions(reactor, tunnel)
+        tries = 1 if config.port else _ANY_PORT_TRIES
+        while True:
+            tcp = _TcpPort(reactor, self._questions, policy, config)
+            port = int(tcp.address.rpartition(":")[2])
+            try:
+                udp = _UdpPort(reactor, self._questions, policy, config.address, port)
+                break
+            except BindError:
+                tcp.stopService()
+                tries -= 1
+                if not tries:
+                    raise
+        self.description = f"dns {tcp.address}"
+        """For the role's ready line."""
+        IService(tcp).setServiceParent(self)
+        IService(udp).setServiceParent(self)
+
+    def stopService(self) -> Any:
+        """Close the ports, and the channel."""
+        self._questions.close()
+        return MultiService.stopService(self)
+
+
+class _UdpPort(Service):
+    """The UDP half of a port; bound at once, like a `ListeningService`."""
+
+    def __init__(
+        self, reactor: Any, questions: Questions, policy: PolicyHolder, address: str, port: int
+    ) -> None:
+        self._poller = Poller.of(reactor)
+        self._questions = questions
+        self._policy = policy
+        self._socket = bind_udp(policy.own(address, port, UDP))
+        self._own = (UDP, address, port)
+        policy.listeners.add(*self._own)
+
+    def startService(self) -> None:
+        """Take datagrams."""
+        Service.startService(self)
+        self._poller.add(self._socket.fileno(), self, True, False)
+
+    def stopService(self) -> None:
+        """Close the port."""
+        if self.running:
+            self._poller.remove(self._socket.fileno())
+        Service.stopService(self)
+        self._socket.close()
+        self._policy.listeners.discard(*self._own)
+
+    def readable(self) -> None:
+        """Queries, or an error that an answer to somebody has caused."""
+        for _ in range(DATAGRAMS_PER_EVENT):
+            try:
+                query, client = self._socket.recvfrom(dns.MAX_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            if not self._policy.admits(client[0]):
+                _log.debug("DNS: not admitted: {client} (--from)", client=format_address(client))
+                continue
+            try:
+                question = dns.parse_question(query)
+            except RemoteProtocolError:
+                continue  # an answer to it might start a quarrel between two servers
+            self._questions.ask(query, question, partial(self._send, client, query, question))
+
+    def writable(self) -> None:
+        """Never asked for."""
+
+    def _send(self, client: Any, query: bytes, question: dns.Question, answer: bytes) -> None:
+        if len(answer) > min(question.udp_size, LARGEST_UDP):
+            answer = dns.truncated(answer, query)
+        try:
+            self._socket.sendto(answer, client)
+        except OSError:
+            pass  # the port is closed, or the client's network gone: it asks again
+
+
+class _TcpPort(ListeningService):
+    """The TCP half of a port."""
+
+    def __init__(
+        self, reactor: Any, questions: Questions, policy: PolicyHolder, config: DnsConfig
+    ) -> None:
+        ListeningService.__init__(
+            self, reactor, policy, TCP, config.address, config.port, self._enter
+        )
+        self.reactor = reactor
+        self.questions = questions
+        self._clients: dict[_Client, None] = {}
+
+    def stopService(self) -> None:
+        """Close the port, and send everybody away."""
+        ListeningService.stopService(self)
+        for client in list(self._clients):
+            client.leave()
+
+    def _enter(self, sock: socket.socket) -> None:
+        if len(self._clients) >= CLIENTS:
+            next(iter(self._clients)).leave()
+        self._clients[_Client(self, sock)] = None
+
+    def forget(self, client: _Client) -> None:
+        """The client has gone."""
+        self._clients.pop(client, None)
+
+
+class _Client:
+    """One TCP client."""
+
+    def __init__(self, port: _TcpPort, sock: socket.socket) -> None:
+        self._port = port
+        self._messages = dns.Messages()
+        self._waiting: deque[bytes] = deque()
+        self._asked = 0
+        self._ended = False
+        self._idle = port.reactor.callLater(IDLE, self.leave)
+        self._stream = SocketStream(port.poller, sock, self)
+
+    def leave(self) -> None:
+        """Close; what has not been answered will not be."""
+        self._forget()
+        self._stream.close()
+
+    # -- SocketStream -----------------------------------------------------
+
+    def stream_received(self, data: bytes) -> None:
+        """Queries, whole or in pieces."""
+        try:
+            self._waiting.extend(self._messages.receive(data))
+        except RemoteProtocolError:
+            self.leave()
+            return
+        self._ask()
+
+    def stream_ended(self) -> None:
+        """No more queries; the answers are still wanted."""
+        self._ended = True
+        self._finish_if_done()
+
+    def stream_lost(self) -> None:
+        """The client has gone."""
+        self._forget()
+
+    def stream_drained(self) -> None:
+        """The client takes answers again."""
+        self._ask()
+
+    # -- questions --------------------------------------------------------
+
+    def _ask(self) -> None:
+        while (
+            self._waiting
+            and self._asked < ASKED_AT_ONCE
+            and not self._stream.full
+            and not self._stream.closed
+        ):
+            query = self._waiting.popleft()
+            try:
+                question = dns.parse_question(query)
+            except RemoteProtocolError:
+                self.leave()
+                return
+            self._asked += 1
+            self._port.questions.ask(query, question, self._answer)
+        if not self._stream.closed:
+            if self._waiting:
+                self._stream.pause()
+            else:
+                self._stream.resume()
+
+    def _answer(self, answer: bytes) -> None:
+        self._asked -= 1
+        if self._stream.closed:
+            return
+        self._idle.reset(IDLE)
+        self._stream.write(dns.framed(answer))
+        if self._waiting:
+            self._port.poller.after_batch(self._ask)
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if self._ended and not self._asked and not self._waiting:
+            self._forget()
+            self._stream.finish()
+
+    def _forget(self) -> None:
+        if self._idle.active():
+            self._idle.cancel()
+        self._port.forget(self)
+
+
+@implementer(IPlugin, IFrontEnd)
+class DnsFrontEnd:
+    """``--dns [HOST:]PORT``."""
+
+    name = "dns"
+
+    def parse(self, description: str) -> DnsConfig:
+        """Where to listen; raises `ConfigError`."""
+        return DnsConfig(*parse_listen(description))
+
+    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
+        """The port that a `DnsConfig` describes; raises `ConfigError` if it is taken."""
+        service: IService = Dns(reactor, tunnel, policy, config)
+        return service

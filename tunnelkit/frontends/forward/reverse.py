@@ -1,0 +1,208 @@
+"""Reverse forwards: a port at the far side that leads to one destination here (rows F2, U12).
+
+    far side: a client connects -> channel back -> connected to the destination here
+
+The far side opens the port only if it has ``--allow listen:ADDRESS:PORTS``.
+The destination needs no rule here: the option that names it is the permission.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.plugin import IPlugin
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelkit.core.decision import Decision
+from tunnelkit.egress.dial import Egress
+from tunnelkit.errors import ChannelClosed, Code, ConfigError
+from tunnelkit.interfaces import IFrontEnd
+from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.channels.far_listener import FarListener
+from tunnelkit.net.channels.request import Request
+from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.channels.tunnel import Tunnel
+from tunnelkit.net.dial.backoff import Backoff
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.destination import (
+    LISTEN,
+    TCP,
+    UNIX,
+    Destination,
+    ForwardSpec,
+    parse_forward,
+)
+from tunnelkit.policy.printable import printable
+
+_log = Logger()
+
+
+class _ByOption(PolicyHolder):
+    """What the option itself permits: its destination, and every address of its name."""
+
+    def authorize(
+        self,
+        peer: str,
+        action: str,
+        protocol: str,
+        address: str,
+        port: int,
+        host: str | None = None,
+    ) -> Decision:
+        """See `Policy.authorize`; asked only for the option's destination."""
+        decision = self.own(address, port, protocol, action)
+        return attrs.evolve(decision, peer=peer, rule="--reverse")
+
+
+class Reverse(Service):
+    """One port at the far side, at each peer that is connected; opened anew with each tunnel."""
+
+    def __init__(
+        self, reactor: Any, tunnel: Tunnel, policy: PolicyHolder, spec: ForwardSpec
+    ) -> None:
+        self.reactor = reactor
+        self.poller = Poller.of(reactor)
+        self.listen = str(Destination(LISTEN, spec.address, spec.port))
+        self.destination = spec.destination
+        self.description = (
+            f"reverse {self.listen.removeprefix('listen:tcp:')} to {spec.destination}"
+        )
+        """For the role's ready line. The address is the far side's."""
+        self.tunnel = tunnel
+        self._egress = Egress(reactor, self.poller, _ByOption(policy.current))
+        self._make_side = partial(SocketSide, self.poller)
+        self._ports: dict[str, _FarPort] = {}
+
+    def startService(self) -> None:
+        """Open the port wherever a tunnel leads, now and later."""
+        Service.startService(self)
+        self.tunnel.watch(self._came)
+
+    def stopService(self) -> None:
+        """Close the port; connections that came in over it go on."""
+        Service.stopService(self)
+        self.tunnel.unwatch(self._came)
+        for port in list(self._ports.values()):
+            port.close_port()
+        self._ports.clear()
+        self._egress.close()
+
+    def connect(self, request: Request) -> None:
+        """Connect what the far side has accepted."""
+        self._egress.dial(request, self.destination, self._make_side)
+
+    def _came(self, session: Session) -> None:
+        port = self._ports.get(session.peer)
+        if port is None:
+            port = self._ports[session.peer] = _FarPort(self, session.peer)
+        port.open()
+
+
+class _FarPort:
+    """The port at one peer, on whichever of its connections."""
+
+    def __init__(self, reverse: Reverse, peer: str) -> None:
+        self._reverse = reverse
+        self._peer = peer
+        self._side: FarListener | None = None
+        self._timer: IDelayedCall | None = None
+        self._backoff = Backoff()
+        self._told = ""
+
+    def open(self) -> None:
+        """Have the port opened, unless it is open."""
+        self._stop_timer()
+        if self._side is not None:
+            return
+        sessions = [session for session in self._reverse.tunnel.sessions if session.up]
+        for session in sessions:
+            if session.peer == self._peer and not session.draining:
+                side = self._side = FarListener(self._reverse.connect, self.over)
+                opening = session.open(self._reverse.listen, side)
+                opening.addCallbacks(partial(self._opened, side), self._refused)
+                return
+
+    def close_port(self) -> None:
+        """Close it, and leave it closed."""
+        self._stop_timer()
+        side, self._side = self._side, None
+        if side is not None:
+            side.end()
+
+    def over(self, side: FarListener, code: Code | None, reason: str) -> None:
+        """The port is closed there: try again, soon if it was open for long."""
+        if side is not self._side:
+            return
+        self._side = None
+        why = f"{code}: {reason}" if code is not None else reason
+        if why != self._told:
+            self._told = why
+            _log.warn(
+                "{what} at {peer}: no port: {why}",
+                what=self._reverse.description,
+                peer=printable(self._peer),
+                why=printable(why),
+            )
+        delay = self._backoff.next_delay()
+        self._timer = self._reverse.reactor.callLater(delay, self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        self.open()
+
+    def _opened(self, side: FarListener, bound: str) -> None:
+        if side is not self._side:
+            return
+        self._backoff.reset()
+        self._told = ""
+        _log.info(
+            "{what}: {peer} listens on {bound}",
+            what=self._reverse.description,
+            peer=printable(self._peer),
+            bound=printable(bound.removeprefix(f"{TCP}:")),
+        )
+
+    def _refused(self, failure: Failure) -> None:
+        # The side has been told.
+        failure.trap(ChannelClosed)
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+
+@implementer(IPlugin, IFrontEnd)
+class ReverseFrontEnd:
+    """``--reverse [HOST:]PORT=DESTINATION``."""
+
+    name = "reverse"
+
+    def parse(self, description: str) -> tuple[ForwardSpec, ...]:
+        """One spec for each port; raises `ConfigError`."""
+        try:
+            specs = parse_forward(description)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("forward ", "reverse ", 1)) from None
+        spec = specs[0]
+        if spec.protocol != TCP or spec.destination.kind not in (TCP, UNIX):
+            raise ConfigError(
+                f"reverse '{printable(description, 80)}': only TCP ports can be opened at the far "
+                "side; expected [ADDRESS:]PORT=tcp:HOST:PORT or [ADDRESS:]PORT=unix:PATH"
+            )
+        return specs
+
+    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
+        """One service for what `parse` gave."""
+        service = MultiService()
+        for spec in config:
+            reverse: IService = Reverse(reactor, tunnel, policy, spec)
+            reverse.setServiceParent(service)
+        return service

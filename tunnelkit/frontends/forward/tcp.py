@@ -1,0 +1,81 @@
+"""Forwards: a port or unix socket here that leads to one destination there (row F2).
+
+`tunnelkit.frontends.forward.udp` has those of UDP.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.logger import Logger
+from twisted.plugin import IPlugin
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelkit.errors import ChannelClosed, ConfigError
+from tunnelkit.frontends.forward.udp import UdpForward
+from tunnelkit.interfaces import IFrontEnd
+from tunnelkit.local.listening import ChannelOpener, ListeningService
+from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.destination import UDP, ForwardSpec, parse_forward
+from tunnelkit.policy.printable import printable
+
+_log = Logger()
+
+
+class Forward(ListeningService):
+    """One listening socket; each connection to it is a channel to the destination.
+
+    What a client sends before the far side has answered travels with the
+    request. When the far side refuses, the client's connection is reset.
+    """
+
+    def __init__(
+        self, reactor: Any, tunnel: ChannelOpener, policy: PolicyHolder, spec: ForwardSpec
+    ) -> None:
+        ListeningService.__init__(
+            self, reactor, policy, spec.protocol, spec.address, spec.port, self._enter
+        )
+        self._tunnel = tunnel
+        self._destination = str(spec.destination)
+        self.description = f"forward {self.address} to {self._destination}"
+        """For the role's ready line."""
+
+    def _enter(self, sock: socket.socket) -> None:
+        side = SocketSide(self.poller, sock)
+        self._tunnel.open(self._destination, side).addErrback(self._refused)
+
+    def _refused(self, failure: Failure) -> None:
+        failure.trap(ChannelClosed)
+        _log.info(
+            "{what}: {why}",
+            what=self.description,
+            why=printable(str(failure.value)),
+        )
+
+
+@implementer(IPlugin, IFrontEnd)
+class ForwardFrontEnd:
+    """``--forward [HOST:]PORT=DESTINATION``."""
+
+    name = "forward"
+
+    def parse(self, description: str) -> tuple[ForwardSpec, ...]:
+        """One spec for each port; raises `ConfigError`."""
+        return parse_forward(description)
+
+    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
+        """One service for what `parse` gave; raises `ConfigError` if a port is taken."""
+        service = MultiService()
+        try:
+            for spec in config:
+                make = UdpForward if spec.protocol == UDP else Forward
+                forward: IService = make(reactor, tunnel, policy, spec)
+                forward.setServiceParent(service)
+        except ConfigError:
+            service.stopService()
+            raise
+        return service

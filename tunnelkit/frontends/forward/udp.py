@@ -1,0 +1,178 @@
+"""Forwards of UDP: a port here, whose datagrams go to one destination there (rows F2, U8)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from tunnelkit.local.udp_peer import FlowOpener, UdpPeer
+from tunnelkit.net.channels.addressed_flows import IDLE
+from tunnelkit.net.channels.udp_flow import Remote
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.sockets.udp import bind_udp
+from tunnelkit.policy.acl import Policy, PolicyHolder
+from tunnelkit.policy.destination import UDP, ForwardSpec
+
+_log = Logger()
+
+CLIENTS = 256
+"""Addresses that are answered at a time; the one idle for longest goes."""
+DATAGRAMS_PER_EVENT = 64
+MAX_DATAGRAM = 65_535
+
+
+class UdpForward(Service):
+    """One UDP port. Each client's address has a flow of its own through the tunnel.
+
+    It ends ``idle`` seconds after the client's last packet.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        tunnel: FlowOpener,
+        policy: PolicyHolder,
+        spec: ForwardSpec,
+        idle: float = IDLE,
+    ) -> None:
+        self._reactor = reactor
+        self._poller = Poller.of(reactor)
+        self._tunnel = tunnel
+        self._policy = policy
+        self._idle = idle
+        self._remote = (spec.destination.host, spec.destination.port)
+        self._destination = str(spec.destination)
+        self._socket = bind_udp(policy.own(spec.address, spec.port, UDP))
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM))
+        name = self._socket.getsockname()
+        self._own = (UDP, spec.address, int(name[1]))
+        policy.listeners.add(*self._own)
+        self._clients: OrderedDict[Remote, _Client] = OrderedDict()
+        """In the order of their last packet."""
+        self._timer: IDelayedCall | None = None
+        self._registered = False
+        self.address = format_address(name)
+        """``HOST:PORT`` with the real port."""
+        self.description = f"forward {self.address} to {self._destination}"
+        """For the role's ready line."""
+
+    def startService(self) -> None:
+        """Take datagrams."""
+        Service.startService(self)
+        self._registered = True
+        self._poller.add(self._socket.fileno(), self, True, False)
+
+    def stopService(self) -> None:
+        """Close the port and end all flows."""
+        Service.stopService(self)
+        if self._registered:
+            self._registered = False
+            self._poller.remove(self._socket.fileno())
+        self._socket.close()
+        self._policy.listeners.discard(*self._own)
+        for address in list(self._clients):
+            self._forget(address)
+
+    # -- poller -----------------------------------------------------------
+
+    def readable(self) -> None:
+        """Datagrams of clients."""
+        buffer = self._buffer
+        for _ in range(DATAGRAMS_PER_EVENT):
+            try:
+                size, source = self._socket.recvfrom_into(buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # what became of an earlier answer
+            client = self._client_at(source[:2])
+            if client is not None:
+                client.peer.send(self._remote, buffer[:size])
+
+    def writable(self) -> None:
+        """Never asked for."""
+
+    # -- clients ----------------------------------------------------------
+
+    def _client_at(self, address: Remote) -> _Client | None:
+        """The client, new or known; None if it may not enter."""
+        client = self._clients.get(address)
+        policy = self._policy.current
+        if client is None or client.admitted_by is not policy:
+            if not policy.admits(address[0]):
+                _log.warn(
+                    "Not admitted to {address}: {client} (--from)",
+                    address=self.address,
+                    client=format_address(address),
+                )
+                return None
+            if client is not None:
+                client.admitted_by = policy
+        if client is None:
+            client = self._begin(address, policy)
+        client.last = self._reactor.seconds()
+        self._clients.move_to_end(address)
+        return client
+
+    def _begin(self, address: Remote, policy: Policy) -> _Client:
+        if len(self._clients) >= CLIENTS:
+            self._forget(next(iter(self._clients)))
+        peer = UdpPeer(
+            self._reactor,
+            self._tunnel,
+            self.description,
+            self._destination,
+            address,
+            partial(self._answer, address),
+        )
+        client = self._clients[address] = _Client(peer, policy)
+        if self._timer is None:
+            self._timer = self._reactor.callLater(self._idle, self._sweep)
+        return client
+
+    def _answer(self, address: Remote, remote: Remote, data: memoryview) -> None:
+        client = self._clients.get(address)
+        if client is None:
+            return
+        client.last = self._reactor.seconds()
+        self._clients.move_to_end(address)
+        try:
+            self._socket.sendto(data, address)
+        except OSError:
+            pass  # dropped, as UDP may
+
+    def _forget(self, address: Remote) -> None:
+        client = self._clients.pop(address)
+        client.peer.close()
+        if not self._clients and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._reactor.seconds()
+        while self._clients:
+            address, client = next(iter(self._clients.items()))
+            left = client.last + self._idle - now
+            if left > 0:
+                self._timer = self._reactor.callLater(left, self._sweep)
+                return
+            self._forget(address)
+
+
+class _Client:
+    """One address that sends to the port."""
+
+    __slots__ = ("admitted_by", "last", "peer")
+
+    def __init__(self, peer: UdpPeer, admitted_by: Policy) -> None:
+        self.peer = peer
+        self.admitted_by: Policy = admitted_by
+        """The policy that lets it in: a new one is asked again."""
+        self.last = 0.0

@@ -1,0 +1,318 @@
+"""The SOCKS server: 4, 4a and 5 with or without user and password (row F1).
+
+`tunnelkit.frontends.socks.bind` serves BIND, `tunnelkit.frontends.socks.udp` UDP ASSOCIATE.
+
+A client is answered once the far side has really connected, with the code
+that says how it went; from then on its socket is one side of the channel.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.application.service import IService
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.plugin import IPlugin
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelkit.core.proxies.socks_server import (
+    HANDSHAKE_LIMIT,
+    Check,
+    Ended,
+    Request,
+    SocksServer,
+    check_against,
+)
+from tunnelkit.errors import ChannelClosed, Code, ConfigError
+from tunnelkit.frontends.socks.bind import Binding, address_of
+from tunnelkit.frontends.socks.control import Control, SocksTunnel
+from tunnelkit.frontends.socks.udp import Association
+from tunnelkit.interfaces import IFrontEnd
+from tunnelkit.local.listening import ListeningService, reset_socket
+from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.destination import TCP, destination_to, parse_listen
+from tunnelkit.policy.printable import printable
+from tunnelkit.wire.socks import Command
+
+_log = Logger()
+
+HANDSHAKES = 1024
+"""Clients that have not completed their request, at once; the oldest has to go."""
+SERVED = 256
+"""Clients with a BIND that waits, or with an association; the oldest has to go."""
+READ_SIZE = 4096
+
+
+@attrs.frozen
+class SocksConfig:
+    """Where to listen, and who may log in."""
+
+    address: str
+    port: int
+    users: Mapping[str, str] | None = attrs.field(default=None, repr=False)
+    """Passwords by user name; None: nobody needs to log in."""
+
+
+class Socks(ListeningService):
+    """One SOCKS port."""
+
+    def __init__(
+        self, reactor: Any, tunnel: SocksTunnel, policy: PolicyHolder, config: SocksConfig
+    ) -> None:
+        ListeningService.__init__(
+            self, reactor, policy, TCP, config.address, config.port, self._enter
+        )
+        self.tunnel = tunnel
+        self.description = f"socks {self.address}"
+        """For the role's ready line."""
+        self.reactor = reactor
+        self._serving: dict[Control, None] = {}
+        self._check: Check | None = None
+        if config.users is not None:
+            self._check = check_against(config.users)
+        # In order of their deadlines, since all have the same time.
+        self._waiting: dict[_Client, float] = {}
+        self._timer: IDelayedCall | None = None
+
+    def stopService(self) -> None:
+        """Stop listening and drop whoever has not been served."""
+        ListeningService.stopService(self)
+        for client in list(self._waiting):
+            client.drop()
+        for control in list(self._serving):
+            control.drop()
+
+    def began(self, control: Control) -> None:
+        """A client waits for BIND, or has an association; of too many the oldest has to go."""
+        if len(self._serving) >= SERVED:
+            next(iter(self._serving)).drop()
+        self._serving[control] = None
+
+    def ended(self, control: Control) -> None:
+        """It is over."""
+        self._serving.pop(control, None)
+
+    def _enter(self, sock: socket.socket) -> None:
+        if len(self._waiting) >= HANDSHAKES:
+            next(iter(self._waiting)).drop()
+        now = self.reactor.seconds()
+        client = _Client(self, self.poller, sock, SocksServer(now, self._check))
+        self.watch(client)
+
+    def watch(self, client: _Client) -> None:
+        """Drop ``client`` if it is not forgotten within the time for a handshake."""
+        self._waiting[client] = self.reactor.seconds() + HANDSHAKE_LIMIT
+        if self._timer is None:
+            self._timer = self.reactor.callLater(HANDSHAKE_LIMIT, self._sweep)
+
+    def forget(self, client: _Client) -> None:
+        """The client is no longer being waited for."""
+        self._waiting.pop(client, None)
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def now(self) -> float:
+        """The reactor's clock."""
+        now: float = self.reactor.seconds()
+        return now
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self.now()
+        for client, deadline in list(self._waiting.items()):
+            if deadline > now:
+                self._timer = self.reactor.callLater(deadline - now, self._sweep)
+                return
+            client.drop()
+
+
+class _Client:
+    """One client until it is served or turned away."""
+
+    __slots__ = ("_fd", "_leaving", "_poller", "_server", "_side", "_sock", "_socks")
+
+    def __init__(
+        self, socks: Socks, poller: Poller, sock: socket.socket, server: SocksServer
+    ) -> None:
+        self._socks = socks
+        self._poller = poller
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._server = server
+        self._side: SocketSide | None = None
+        self._leaving = False
+        poller.add(self._fd, self, True, False)
+
+    # -- poller -----------------------------------------------------------
+
+    def readable(self) -> None:
+        """A piece of the handshake, or of what comes after we said no."""
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.drop()
+        elif not self._leaving:
+            events = self._server.receive(data, self._socks.now())
+            self._act(events)
+
+    def writable(self) -> None:
+        """Never asked for."""
+
+    def drop(self) -> None:
+        """Close, without another word."""
+        self._socks.forget(self)
+        self._poller.remove(self._fd)
+        self._sock.close()
+
+    # -- the request ------------------------------------------------------
+
+    def _act(self, events: Sequence[Request | Ended]) -> None:
+        event = events[0] if events else None
+        if event is None:
+            self._answer()
+        elif isinstance(event, Ended):
+            _log.info(
+                "{what}: {code}: {why}",
+                what=self._socks.description,
+                code=event.code,
+                why=printable(event.reason),
+            )
+            self._turn_away()
+        elif event.command is Command.CONNECT:
+            self._connect(event)
+        elif self._answer():
+            self._socks.forget(self)
+            self._poller.remove(self._fd)
+            serve = Binding if event.command is Command.BIND else Association
+            serve(self._socks, self._sock, self._server, self._say_no, event)
+
+    def _connect(self, request: Request) -> None:
+        try:
+            destination = str(destination_to(TCP, request.host, request.port))
+        except ConfigError as error:
+            _log.info("{what}: {why}", what=self._socks.description, why=str(error))
+            self._server.refused(Code.NO_SUCH_HOST)
+            self._turn_away()
+            return
+        if not self._answer():
+            return
+        self._socks.forget(self)
+        self._poller.remove(self._fd)
+        self._side = SocketSide(self._poller, self._sock, leftover=self._server.leftover, hold=True)
+        opening = self._socks.tunnel.open(destination, self._side)
+        opening.addCallbacks(
+            self._opened, self._refused, callbackArgs=(self._side,), errbackArgs=(destination,)
+        )
+
+    def _opened(self, bound: str, side: SocketSide) -> None:
+        self._server.granted(*address_of(bound))
+        try:
+            # A few bytes into an empty buffer: it takes all or the client is gone.
+            self._sock.send(self._server.data_to_send())
+        except OSError:
+            pass  # the channel finds out as soon as it uses the socket
+        side.release()
+
+    def _refused(self, failure: Failure, destination: str) -> None:
+        failure.trap(ChannelClosed)
+        assert self._side is not None
+        self._side.detach()
+        error = failure.value
+        assert isinstance(error, ChannelClosed)
+        _log.info(
+            "{what}: {destination}: {why}",
+            what=self._socks.description,
+            destination=destination,
+            why=printable(str(error)),
+        )
+        self._say_no(error.code)
+
+    def _say_no(self, code: Code) -> None:
+        """The request comes to nothing: the client is told, with its socket in our hands again."""
+        self._server.refused(code)
+        if self._socks.running:
+            self._poller.add(self._fd, self, True, False)
+            self._socks.watch(self)
+            self._turn_away()
+        else:
+            reset_socket(self._sock)
+
+    def _answer(self) -> bool:
+        """Send what the handshake has to say; False if the client is gone."""
+        data = self._server.data_to_send()
+        try:
+            sent = self._sock.send(data) if data else 0
+        except OSError:
+            sent = -1
+        if sent == len(data):
+            return True
+        self.drop()
+        return False
+
+    def _turn_away(self) -> None:
+        """Say the last word, then wait for the client to close: closing first could take the
+        word away with a reset."""
+        if self._answer():
+            self._leaving = True
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.drop()
+
+
+@implementer(IPlugin, IFrontEnd)
+class SocksFrontEnd:
+    """``--socks [HOST:]PORT``; who configures it adds the users of `read_users`."""
+
+    name = "socks"
+
+    def parse(self, description: str) -> SocksConfig:
+        """Where to listen; raises `ConfigError`."""
+        return SocksConfig(*parse_listen(description))
+
+    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
+        """The server that a `SocksConfig` describes; raises `ConfigError` if the port is taken."""
+        return Socks(reactor, tunnel, policy, config)
+
+
+def read_users(path: str) -> Mapping[str, str]:
+    """Passwords by user name from a file with a line ``USER:PASSWORD`` for each.
+
+    Only its owner may be able to read it. Raises `ConfigError`.
+    """
+    shown = printable(path, 80)
+    try:
+        with open(path, encoding="utf-8") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise ConfigError(f"users file {shown} can be read by others; expected mode 0600")
+            lines = file.read(1 << 20).splitlines()
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise ConfigError(f"users file {shown}: {why}; expected lines USER:PASSWORD") from None
+    users: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        user, _, password = line.partition(":")
+        if not user or not password or max(len(user.encode()), len(password.encode())) > 255:
+            raise ConfigError(
+                f"users file {shown}, line {number}: expected USER:PASSWORD, 1 to 255 bytes each"
+            )
+        users[user] = password
+    if not users:
+        raise ConfigError(f"users file {shown} names nobody; expected lines USER:PASSWORD")
+    return users

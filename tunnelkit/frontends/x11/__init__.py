@@ -1,0 +1,3 @@
+"""A display here whose windows the far side shows (row F3)."""
+
+__all__: list[str] = []

@@ -1,0 +1,114 @@
+"""What front ends that accept sockets have in common: the port, who may enter, and refusing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from tunnelkit.net.channels.channel import LocalSide
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, format_address
+from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.destination import TCP, UNIX
+
+_log = Logger()
+
+_LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+class ChannelOpener(Protocol):
+    """What front ends need of a tunnel."""
+
+    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
+        """Open a channel and join ``side`` to it.
+
+        Gives the far socket's own address; fails with `ChannelRefused`, and
+        then the side has been reset, unless it is held.
+        """
+
+
+def reset_socket(sock: socket.socket) -> None:
+    """Close so that the application sees 'connection reset', never a clean end (X11)."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+    except OSError:
+        pass  # unix sockets have no such thing on some systems
+    sock.close()
+
+
+class ListeningService(Service):
+    """A port or unix socket of this end's own.
+
+    It is bound at once, so that whoever configures it learns of a taken port
+    (`BindError`), and accepts from ``startService`` on. While it is bound the
+    far side cannot have this end connect to it.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        policy: PolicyHolder,
+        protocol: str,
+        address: str,
+        port: int,
+        on_accept: Callable[[socket.socket], object],
+        *,
+        admits: Callable[[str], bool] | None = None,
+        option: str = "--from",
+    ) -> None:
+        """``admits`` says which addresses may enter, as ``option`` has it (default: the policy)."""
+        self.poller = Poller.of(reactor)
+        self.policy = policy
+        self._protocol = protocol
+        self._on_accept = on_accept
+        self._admits = admits or policy.admits
+        self._option = option
+        self._listener: Listener | None = None
+        decision = policy.own(address, port, protocol)
+        self._socket = bind_unix(decision) if protocol == UNIX else bind_tcp(decision)
+        name = self._socket.getsockname()
+        self.address = format_address(name)
+        """``HOST:PORT`` with the real port, or the path."""
+        self._own = () if protocol == UNIX else (TCP, address, int(name[1]))
+        if self._own:
+            policy.listeners.add(*self._own)
+
+    def startService(self) -> None:
+        """Accept."""
+        Service.startService(self)
+        if self._listener is None:
+            self._listener = Listener(self.poller, self._socket, self._accepted)
+
+    def stopService(self) -> None:
+        """Stop listening; what has been accepted goes on."""
+        Service.stopService(self)
+        if self._listener is not None:
+            self._listener.close()
+        elif self._socket.fileno() >= 0:
+            self._socket.close()
+            if self._protocol == UNIX:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.address)
+        if self._own:
+            self.policy.listeners.discard(*self._own)
+            self._own = ()
+
+    def _accepted(self, sock: socket.socket, client: tuple[str, int]) -> None:
+        if self._protocol != UNIX and not self._admits(client[0]):
+            _log.warn(
+                "Not admitted to {address}: {client} ({option})",
+                address=self.address,
+                client=format_address(client),
+                option=self._option,
+            )
+            reset_socket(sock)
+        else:
+            self._on_accept(sock)

@@ -1,0 +1,234 @@
+"""The flows of one tunnel connection, and which of them a datagram is for.
+
+Where the mux gives each flow a channel, that channel says it. Where each
+datagram carries both addresses (Usher), the pair says it: a datagram from B to
+A is an answer if a live flow here has sent one from A to B; otherwise it is
+the far side's, and belongs to the flow of whoever sends from B.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from twisted.python.failure import Failure
+
+from tunnelkit.core.mux.contract import Datagram
+from tunnelkit.errors import ChannelClosed, Code, ProtocolError
+from tunnelkit.net.channels.channel import ChannelRecord
+from tunnelkit.net.channels.request import Request
+from tunnelkit.net.channels.udp_flow import ChannelFlow, DatagramSink, Flow, Remote
+
+if TYPE_CHECKING:
+    from tunnelkit.net.channels.connection import Session
+
+ANYWHERE = "udp:*"
+IDLE = 60.0
+"""Seconds after the last packet between two addresses in which an answer is taken."""
+REMOTES = 256
+"""Addresses that one flow exchanges datagrams with at a time; the one idle for longest goes."""
+
+
+class PairFlow(Flow):
+    """A flow that is told from others by its local peer's address, ``near``."""
+
+    __slots__ = (
+        "_datagrams",
+        "_received",
+        "_remotes",
+        "_sent",
+        "_started",
+        "destination",
+        "inbound",
+        "near",
+    )
+
+    keeps_names = True
+
+    def __init__(
+        self,
+        datagrams: Datagrams,
+        sink: DatagramSink,
+        near: Remote,
+        destination: str,
+        inbound: bool,
+    ) -> None:
+        super().__init__(sink)
+        self.near = near
+        self.destination = destination
+        self.inbound = inbound
+        """The far side began it."""
+        self._datagrams = datagrams
+        self._remotes: OrderedDict[Remote, float] = OrderedDict()
+        """When a packet was last exchanged with each; only for flows that began here."""
+        self._started = datagrams.now()
+        self._sent = 0
+        self._received = 0
+
+    def send(self, remote: Remote, data: bytes | memoryview) -> bool:
+        """See `Flow`."""
+        if self.over:
+            return False
+        session = self._datagrams.session
+        try:
+            if self.inbound:
+                sent = session.send_datagram(0, remote, self.near, data)
+            else:
+                self._expect(remote)
+                sent = session.send_datagram(0, self.near, remote, data)
+        except ProtocolError as error:
+            self.abort(getattr(error, "code", Code.UNREACHABLE), str(error))
+            return False
+        if sent:
+            self._sent += len(data)
+        return sent
+
+    def _expect(self, remote: Remote) -> None:
+        """Answers of ``remote`` are for this flow from now on."""
+        if remote not in self._remotes and len(self._remotes) >= REMOTES:
+            oldest, _ = self._remotes.popitem(last=False)
+            self._datagrams.unexpect(self, (oldest,))
+        self._datagrams.expect(self, remote)
+        self._remotes[remote] = self._datagrams.now()
+        self._remotes.move_to_end(remote)
+
+    def answered(self, remote: Remote, data: memoryview) -> bool:
+        """A datagram of ``remote`` for this flow's peer; False if it comes too late."""
+        now = self._datagrams.now()
+        if now - self._remotes[remote] > IDLE:
+            del self._remotes[remote]
+            self._datagrams.unexpect(self, (remote,))
+            return False
+        self._remotes[remote] = now
+        self._remotes.move_to_end(remote)
+        self.received(remote, data)
+        return True
+
+    def received(self, remote: Remote, data: memoryview) -> None:
+        """A datagram for the sink."""
+        self._received += len(data)
+        self.sink.datagram_received(remote, data)
+
+    def end(self) -> None:
+        """See `Flow`."""
+        self._over(None, "")
+
+    def abort(self, code: Code, reason: str) -> None:
+        """See `Flow`: there is nothing by which the far side could be told."""
+        self._over(code, reason)
+
+    def _over(self, code: Code | None, reason: str) -> None:
+        if self.over:
+            return
+        datagrams = self._datagrams
+        datagrams.unexpect(self, self._remotes)
+        datagrams.forget(self)
+        self.ended(code, reason)
+        datagrams.session.record(
+            ChannelRecord(
+                datagrams.session.peer,
+                self.destination,
+                self.inbound,
+                self._sent,
+                self._received,
+                datagrams.now() - self._started,
+                code,
+                reason,
+                refused=False,
+            )
+        )
+
+
+class Datagrams:
+    """The flows of ``session``."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.now = session.clock
+        self._near: set[PairFlow] = set()
+        self._expected: dict[tuple[Remote, Remote], PairFlow] = {}
+        """Flows that began here, by (their peer's address, the far address)."""
+        self._far: dict[Remote, PairFlow] = {}
+        """Flows of the far side, by the address of its peer."""
+
+    def open(self, destination: str, near: Remote, sink: DatagramSink) -> Flow:
+        """A flow of the local peer at ``near`` to ``udp:HOST:PORT`` or ``udp:*``.
+
+        It may be over when this returns; its sink knows why.
+        """
+        if self.session.mux.addressed_datagrams:
+            pair = PairFlow(self, sink, near, destination, False)
+            self._near.add(pair)
+            sink.flow_opened()
+            return pair
+        flow = ChannelFlow(sink)
+        opening = self.session.open(destination, flow)
+        opening.addCallbacks(lambda bound: sink.flow_opened(), _refused)
+        return flow
+
+    def received(self, event: Datagram) -> None:
+        """A datagram that carries both addresses came."""
+        expected = self._expected.get((event.destination, event.source))
+        if expected is not None and expected.answered(event.source, event.data):
+            return
+        flow = self._far.get(event.source)
+        if flow is None:
+            request = PairRequest(self, event.source)
+            self.session.request(request)
+            flow = self._far.get(event.source)
+        if flow is not None:
+            flow.received(event.destination, event.data)
+
+    def over(self, code: Code, reason: str) -> None:
+        """The connection has ended."""
+        for flow in [*self._near, *self._far.values()]:
+            flow.abort(code, reason)
+
+    # -- for the flows ----------------------------------------------------
+
+    def begin_far(self, near: Remote, sink: DatagramSink) -> PairFlow:
+        """A flow of the far side's peer at ``near`` has been accepted."""
+        flow = self._far[near] = PairFlow(self, sink, near, ANYWHERE, True)
+        return flow
+
+    def expect(self, flow: PairFlow, remote: Remote) -> None:
+        """What comes from ``remote`` to the flow's peer is for the flow."""
+        self._expected[flow.near, remote] = flow
+
+    def unexpect(self, flow: PairFlow, remotes: Iterable[Remote]) -> None:
+        """The contrary."""
+        for remote in remotes:
+            if self._expected.get((flow.near, remote)) is flow:
+                del self._expected[flow.near, remote]
+
+    def forget(self, flow: PairFlow) -> None:
+        """The flow is over."""
+        self._near.discard(flow)
+        if self._far.get(flow.near) is flow:
+            del self._far[flow.near]
+
+
+class PairRequest(Request):
+    """A flow that the far side begins with its first datagram. Who refuses it drops that one."""
+
+    __slots__ = ("_datagrams", "_near")
+
+    def __init__(self, datagrams: Datagrams, near: Remote) -> None:
+        super().__init__(datagrams.session, 0, ANYWHERE)
+        self._datagrams = datagrams
+        self._near = near
+
+    def attach_flow(self, sink: DatagramSink) -> Flow:
+        """See `Request`."""
+        self._session = None
+        return self._datagrams.begin_far(self._near, sink)
+
+    def refuse(self, code: Code, reason: str) -> None:
+        """See `Request`: nothing can be said."""
+        self._session = None
+
+
+def _refused(failure: Failure) -> None:
+    # The sink has been told already.
+    failure.trap(ChannelClosed)

@@ -1,0 +1,441 @@
+"""One tunnel connection that is up: a mux and its channels on a `SecureLink`.
+
+`Session` opens and answers channels, and brings what the mux reports to their
+sides. What goes out is the affair of its `tunnelkit.net.channels.scheduler.Pump`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from tunnelkit.core.mux import contract as t
+from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
+from tunnelkit.net.channels.addressed_flows import Datagrams
+from tunnelkit.net.channels.channel import AcceptingSide, Channel, ChannelRecord, LocalSide
+from tunnelkit.net.channels.request import Request as Request
+from tunnelkit.net.channels.scheduler import Pump
+from tunnelkit.net.channels.udp_flow import ChannelFlow
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.tls.stream import SecureLink
+
+_EARLY_DATAGRAMS = 64
+"""Datagrams that are kept for a flow that has not been answered yet."""
+
+_log = Logger()
+
+
+class SessionOwner(Protocol):
+    """Who is told what happens to a session as a whole."""
+
+    def session_up(self, session: Session) -> None:
+        """Channels may be opened."""
+
+    def session_ended(self, session: Session, code: Code | None, reason: str) -> None:
+        """Every channel is over and the connection is closing; ``code`` None: cleanly."""
+
+    def channel_requested(self, request: Request) -> None:
+        """The far side wants a channel: `Request.attach` or `Request.refuse`, now or later."""
+
+    def channel_ended(self, record: ChannelRecord) -> None:
+        """For the access log."""
+
+
+class Session:
+    """Channels of one tunnel connection.
+
+    ``peer`` is the verified name of the other end. The link's handshake is
+    over; `start` takes it over from whoever drove it so far.
+    """
+
+    def __init__(
+        self, shared: Shared, link: SecureLink, mux: t.TunnelMux, peer: str, owner: SessionOwner
+    ) -> None:
+        self.link = link
+        self.mux = mux
+        self.peer = peer
+        self.up = False
+        self.draining = False
+        self.started = shared.reactor.seconds()
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._shared = shared
+        self.clock: Callable[[], float] = shared.reactor.seconds
+        self.datagrams = Datagrams(self)
+        self._owner = owner
+        self._channels: dict[int, Channel] = {}
+        self._openings: dict[int, Deferred[str]] = {}
+        self._requests: dict[int, Request] = {}
+        self._unasked: list[Request] = []
+        self._pump = Pump(self, shared)
+        self._loss = ""
+        self._over = False
+        self._ended: t.TunnelEnded | None = None
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            t.Writable: self._on_writable,
+            t.Finished: self._on_finished,
+            t.TunnelUp: self._on_up,
+            t.ChannelRequested: self._on_requested,
+            t.ChannelOpened: self.channel_opened,
+            t.ChannelEnded: self.channel_ended,
+            t.Draining: self._on_draining,
+            t.Datagram: self._on_datagram,
+            t.TunnelEnded: self._on_tunnel_ended,
+        }
+
+    def start(self, leftover: bytes = b"") -> None:
+        """Begin; ``leftover`` is plaintext that arrived behind what was spoken before."""
+        self._shared.holders.add(self)
+        self.link.replace_sink(self)
+        if leftover:
+            self.link_received(memoryview(leftover))
+        self._pump.run()
+
+    def handle(self, event: type, handler: Callable[[Any], None]) -> None:
+        """Let ``handler`` have the events of a type that only one channel protocol has."""
+        self._handlers[event] = handler
+
+    # -- verbs ------------------------------------------------------------
+
+    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
+        """Open a channel to ``destination`` for ``side``.
+
+        The result is the far socket's own address. Fails with `ChannelRefused`;
+        the side has been reset then. What the application sends before travels
+        with the request.
+        """
+        return self._open(destination, side, lambda now: self.mux.open(destination, now))
+
+    def open_accepted(self, listener: Channel, origin: str, side: LocalSide) -> Deferred[str]:
+        """Hand a connection to the far side that was accepted for it here, otherwise as `open`.
+
+        ``listener`` is the channel by which it has this end listen, ``origin`` the client.
+        """
+        number = listener.id
+        return self._open(
+            listener.destination, side, lambda now: self.mux.open_accepted(number, origin, now)
+        )
+
+    def _open(
+        self, destination: str, side: LocalSide, ask: Callable[[float], int]
+    ) -> Deferred[str]:
+        opening: Deferred[str] = Deferred()
+        try:
+            number = ask(self.clock())
+        except ProtocolError as error:
+            code = getattr(error, "code", Code.INTERNAL)
+            side.reset(code, str(error))
+            opening.errback(ChannelRefused(code, str(error)))
+            return opening
+        channel = Channel(self, number, side, destination, False, self.clock())
+        self._channels[number] = channel
+        self._openings[number] = opening
+        side.attach(channel)
+        self._pump.want()
+        return opening
+
+    def accept(self, request: Request, side: LocalSide, bound: str) -> Channel:
+        """`Request.attach` ends here."""
+        del self._requests[request.channel]
+        now = self.clock()
+        channel = Channel(self, request.channel, side, request.destination, True, now)
+        self._channels[request.channel] = channel
+        for piece in request.early:
+            channel.queue.append(piece)
+            channel.queued += len(piece)
+        channel.bytes_received = channel.queued
+        channel.far_finished = request.finished
+        events = self.mux.opened(request.channel, bound)
+        side.attach(channel)
+        self.flush(channel)
+        self.dispatch(events)
+        self._pump.want()
+        if isinstance(side, ChannelFlow) and request.early_datagrams:
+            early, request.early_datagrams = request.early_datagrams, []
+            self._shared.poller.after_batch(partial(_deliver_early, side, early))
+        return channel
+
+    def send_datagram(
+        self,
+        flow: int,
+        source: tuple[str, int],
+        destination: tuple[str, int],
+        data: bytes | memoryview,
+    ) -> bool:
+        """Send one datagram, see `DatagramMux.send_datagram`."""
+        sent = self.mux.send_datagram(flow, source, destination, data, self.clock())
+        if sent:
+            self.bytes_sent += len(data)
+            self._pump.want()
+        return sent
+
+    def refuse(self, request: Request, code: Code, reason: str) -> None:
+        """`Request.refuse` ends here."""
+        del self._requests[request.channel]
+        self.dispatch(self.mux.refuse(request.channel, code, reason))
+        record = ChannelRecord(
+            self.peer, request.destination, True, 0, 0, 0.0, code, reason, refused=True
+        )
+        self._owner.channel_ended(record)
+        self._pump.want()
+
+    def request(self, request: Request) -> None:
+        """The far side wants something; somebody answers."""
+        self._owner.channel_requested(request)
+
+    def record(self, record: ChannelRecord) -> None:
+        """A flow without a channel is over."""
+        self._owner.channel_ended(record)
+
+    def abort(self, channel: Channel, code: Code, reason: str) -> None:
+        """Reset one channel on both sides."""
+        self.dispatch(self.mux.abort(channel.id, code, reason, self.clock()))
+        self._pump.want()
+
+    def shutdown(self, grace: float, reason: str) -> None:
+        """Drain, see `Mux.shutdown`."""
+        self.draining = True
+        self.dispatch(self.mux.shutdown(grace, reason, self.clock()))
+        self._pump.want()
+
+    def end(self, code: Code, reason: str) -> None:
+        """End the session at once; its channels are reset."""
+        self.dispatch(self.mux.connection_lost(False, self.clock()))
+
+    @property
+    def channel_count(self) -> int:
+        """Channels open now."""
+        return len(self._channels)
+
+    # -- scheduling -------------------------------------------------------
+
+    def schedule(self, channel: Channel) -> None:
+        """The channel has something to send; its ``scheduled`` is set."""
+        self._pump.schedule(channel)
+
+    def pump(self) -> None:
+        """Send what can be sent."""
+        self._pump.run()
+
+    # -- the link ---------------------------------------------------------
+
+    def link_ready(self) -> None:
+        """Over before a session begins."""
+
+    def link_writable(self) -> None:
+        """See `LinkSink`."""
+        self.pump()
+
+    def link_received(self, view: memoryview) -> None:
+        """See `LinkSink`: the way of everything that comes in."""
+        now = self.clock()
+        mux = self.mux
+        channels = self._channels
+        for event in mux.receive(view, now):
+            if type(event) is t.Data:
+                channel = channels.get(event.channel)
+                if channel is not None:
+                    self._deliver(channel, event.data, now)
+                elif event.channel in self._requests:
+                    self._requests[event.channel].early.append(bytes(event.data))
+            else:
+                self._handlers[type(event)](event)
+        if self._unasked:
+            self._ask()
+        self._pump.want()
+
+    def _deliver(self, channel: Channel, data: memoryview, now: float) -> None:
+        size = len(data)
+        self.bytes_received += size
+        channel.bytes_received += size
+        taken = 0
+        if not channel.queue:
+            try:
+                taken = channel.side.push(data)
+            except OSError as error:
+                self.abort(channel, Code.RESET, error.strerror or "the application is gone")
+                return
+            if taken:
+                events = self.mux.consumed(channel.id, taken, now)
+                if events:
+                    self.dispatch(events)
+        if taken < size and channel.session is not None:
+            channel.queue.append(bytes(data[taken:]))
+            channel.queued += size - taken
+            if self._shared.budget.exceeded:
+                self._shared.relieve()
+
+    def flush(self, channel: Channel) -> None:
+        """The side of ``channel`` takes data again."""
+        queue = channel.queue
+        taken = 0
+        try:
+            while queue:
+                piece = queue[0]
+                size = channel.side.push(memoryview(piece))
+                taken += size
+                if size < len(piece):
+                    queue[0] = memoryview(piece)[size:]
+                    break
+                queue.popleft()
+        except OSError as error:
+            self.abort(channel, Code.RESET, error.strerror or "the application is gone")
+            return
+        channel.queued -= taken
+        if channel.far_finished and not queue:
+            channel.side.finish()
+        if taken:
+            self.dispatch(self.mux.consumed(channel.id, taken, self.clock()))
+            self._pump.want()
+
+    def link_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
+        """See `LinkSink`."""
+        self._loss = str(reason)
+        self.dispatch(self.mux.connection_lost(clean, self.clock()))
+
+    # -- events -----------------------------------------------------------
+
+    def dispatch(self, events: Iterable[t.Event]) -> None:
+        """Do what has happened, as any verb of the mux says."""
+        for event in events:
+            self._handlers[type(event)](event)
+
+    def _on_up(self, event: t.TunnelUp) -> None:
+        self.up = True
+        self._owner.session_up(self)
+
+    def _on_writable(self, event: t.Writable) -> None:
+        channel = self._channels.get(event.channel)
+        if channel is not None:
+            channel.ready()
+
+    def _on_finished(self, event: t.Finished) -> None:
+        channel = self._channels.get(event.channel)
+        if channel is None:
+            if event.channel in self._requests:
+                self._requests[event.channel].finished = True
+            return
+        channel.far_finished = True
+        if not channel.queue:
+            channel.side.finish()
+
+    def _on_requested(self, event: t.ChannelRequested) -> None:
+        listener = self._channels.get(event.listener) if event.listener else None
+        destination = event.destination if listener is None else listener.destination
+        request = Request(self, event.channel, destination, listener, event.origin)
+        self._requests[event.channel] = request
+        if event.listener and (listener is None or not isinstance(listener.side, AcceptingSide)):
+            request.refuse(Code.NO_SUCH_SERVICE, "nobody listens any more")
+        else:
+            self._unasked.append(request)
+
+    def _on_datagram(self, event: t.Datagram) -> None:
+        self.bytes_received += len(event.data)
+        if not event.flow:
+            self.datagrams.received(event)
+            return
+        channel = self._channels.get(event.flow)
+        if channel is None:
+            request = self._requests.get(event.flow)
+            if request is not None and len(request.early_datagrams) < _EARLY_DATAGRAMS:
+                # Of a request the far address is where it is to go.
+                request.early_datagrams.append((event.destination, bytes(event.data)))
+        elif isinstance(channel.side, ChannelFlow):
+            remote = event.destination if channel.inbound else event.source
+            channel.side.received(remote, event.data)
+
+    def _ask(self) -> None:
+        # The mux is ahead of the events it has reported: what it received behind a request may
+        # have ended it already, so nobody is asked before all of them are known.
+        unasked, self._unasked = self._unasked, []
+        for request in unasked:
+            listener = request.listener
+            if request.gone:
+                continue
+            if listener is None:
+                self._owner.channel_requested(request)
+            elif isinstance(listener.side, AcceptingSide):
+                listener.side.accepted(request)
+
+    def channel_opened(self, event: t.ChannelOpened) -> None:
+        """A channel asked for here is connected."""
+        opening = self._openings.pop(event.channel, None)
+        if opening is not None:
+            opening.callback(event.bound)
+
+    def channel_ended(self, event: t.ChannelEnded) -> None:
+        """A channel is over."""
+        request = self._requests.pop(event.channel, None)
+        if request is not None:
+            request.abandoned()
+            return
+        channel = self._channels.pop(event.channel, None)
+        if channel is None:
+            return
+        channel.session = None
+        channel.queue.clear()
+        channel.queued = 0
+        code = event.code
+        if code is None:
+            channel.side.close()
+        else:
+            channel.side.reset(code, event.reason)
+        self._owner.channel_ended(
+            ChannelRecord(
+                self.peer,
+                channel.destination,
+                channel.inbound,
+                channel.bytes_sent,
+                channel.bytes_received,
+                self.clock() - channel.started,
+                code,
+                event.reason,
+                event.refused,
+            )
+        )
+        opening = self._openings.pop(event.channel, None)
+        if opening is not None:
+            opening.errback(ChannelRefused(code or Code.RESET, event.reason))
+
+    def _on_draining(self, event: t.Draining) -> None:
+        self.draining = True
+
+    def _on_tunnel_ended(self, event: t.TunnelEnded) -> None:
+        # Not here: this may have been caused from within the pump.
+        self.up = False
+        self._ended = event
+        self.datagrams.over(event.code or Code.SHUTDOWN, event.reason)
+        self._shared.poller.after_batch(self._finish)
+
+    def _finish(self) -> None:
+        event = self._ended
+        if self._over or event is None:
+            return
+        self._pump.run()
+        self._over = True
+        self._pump.stop()
+        self._shared.holders.discard(self)
+        self.link.close()
+        self._owner.session_ended(self, event.code, self._loss or event.reason)
+
+    # -- memory -----------------------------------------------------------
+
+    def biggest_queue(self) -> int:
+        """See `Holder`."""
+        return max((channel.queued for channel in self._channels.values()), default=0)
+
+    def drop_biggest_queue(self) -> None:
+        """See `Holder`."""
+        channel = max(self._channels.values(), key=lambda channel: channel.queued, default=None)
+        if channel is not None:
+            _log.warn("Closing a channel to {to}: too much data waits", to=channel.destination)
+            self.abort(channel, Code.LIMIT, "too much data is waiting for applications")
+
+
+def _deliver_early(flow: ChannelFlow, early: list[tuple[tuple[str, int], bytes]]) -> None:
+    for remote, data in early:
+        flow.received(remote, memoryview(data))

@@ -1,0 +1,191 @@
+"""From a meeting to a session: TLS between the two ends, their prologue inside it, then the mux.
+
+This is the same for every rendezvous: what differs is in the meeting
+(`tls_client`, and the prologue that is spoken inside TLS before anything else).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from tunnelkit.core.lstp.setup import Refused, Verified
+from tunnelkit.core.mux.contract import TunnelMux
+from tunnelkit.errors import (
+    AuthError,
+    Code,
+    PeerNotTrusted,
+    RemoteProtocolError,
+    TunnelkitError,
+)
+from tunnelkit.net.channels.connection import Session, SessionOwner
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.socket_carrier import Carrier
+from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.net.tls.engine import TlsEngine
+from tunnelkit.net.tls.stream import SecureLink
+
+
+class Prologue(Protocol):
+    """Sans-IO dialogue inside TLS that proves what the rendezvous announced."""
+
+    def receive(self, data: memoryview, now: float) -> Iterable[object]:
+        """Take bytes; `Verified` or `Refused` ends it."""
+
+    def data_to_send(self) -> bytes:
+        """What has to go out now."""
+
+    def next_deadline(self) -> float | None:
+        """When `deadline_passed` wants to be called."""
+
+    def deadline_passed(self, now: float) -> Iterable[object]:
+        """The other end took too long."""
+
+
+class Meeting(Protocol):
+    """An `IMeeting`, typed."""
+
+    carrier: Carrier
+    tls_client: bool
+    leftover: bytes
+
+    def prologue(
+        self, certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
+    ) -> Prologue | None:
+        """The dialogue to speak once the certificate is known; None: the certificate is enough."""
+
+
+MakeMux = Callable[[bool, bytes, float], TunnelMux]
+"""``(master, alpn, now)`` -> mux; ``alpn`` is what TLS agreed on, empty if nothing."""
+
+
+def secure(
+    shared: Shared,
+    meeting: Meeting,
+    context: TlsContext,
+    peers: Iterable[str],
+    make_mux: MakeMux,
+    owner: SessionOwner,
+) -> Deferred[Session]:
+    """Authenticate the other end of ``meeting``, which must be one of ``peers``.
+
+    No ``peers``, where ``context`` trusts pinned keys: whoever has one of the
+    keys, under the name in its certificate (K3).
+
+    The session is started when the Deferred fires; ``owner.session_up`` is
+    told once channels can be opened. Fails with `AuthError`, `ProtocolError`
+    or `DialError`; the connection is closed then.
+    """
+    return _Securing(shared, meeting, context, frozenset(peers), make_mux, owner).done
+
+
+class _Securing:
+    """The sink of the link until the prologue is over."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        meeting: Meeting,
+        context: TlsContext,
+        peers: frozenset[str],
+        make_mux: MakeMux,
+        owner: SessionOwner,
+    ) -> None:
+        self._shared = shared
+        self._meeting = meeting
+        self._peers = peers
+        self._by_key = not peers and bool(context.credentials.pins)
+        self._make_mux = make_mux
+        self._owner = owner
+        self._prologue: Prologue | None = None
+        self._timer: IDelayedCall | None = None
+        self.done: Deferred[Session] = Deferred(self._cancel)
+        engine = TlsEngine(context, meeting.tls_client)
+        self._link = SecureLink(shared, meeting.carrier, engine, self)
+        self._link.start(meeting.leftover)
+
+    def link_ready(self) -> None:
+        engine = self._link.engine
+        now = self._shared.reactor.seconds()
+        if self._by_key:
+            self._peers = frozenset({engine.peer_name})
+        self._prologue = self._meeting.prologue(
+            engine.peer_name, self._peers, engine.peer_has_own_key, now
+        )
+        if self._prologue is None:
+            name = engine.require_peer(self._peers)
+            if engine.peer_has_own_key:
+                raise PeerNotTrusted("the other end has this end's own key")
+            self._begin(name, b"")
+            return
+        self._link.send(memoryview(self._prologue.data_to_send()))
+        due = self._prologue.next_deadline()
+        if due is not None and not self.done.called:
+            self._timer = self._shared.reactor.callLater(due - now, self._deadline)
+
+    def link_received(self, view: memoryview) -> None:
+        assert self._prologue is not None
+        if self.done.called:
+            return
+        try:
+            self._handle(self._prologue.receive(view, self._shared.reactor.seconds()))
+        except RemoteProtocolError as error:
+            answer = self._prologue.data_to_send()
+            if answer and self._link.writable:
+                self._link.send(memoryview(answer))
+            self._fail(error)
+
+    def link_writable(self) -> None:
+        """The prologue is one short message each way: nothing waits."""
+
+    def link_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
+        if isinstance(reason, TunnelkitError):
+            self._fail(reason)
+        else:
+            self._fail(AuthError(f"the other end closed the connection unproved: {reason}"))
+
+    def _deadline(self) -> None:
+        self._timer = None
+        if self._prologue is not None:
+            self._handle(self._prologue.deadline_passed(self._shared.reactor.seconds()))
+
+    def _handle(self, events: Iterable[object]) -> None:
+        for event in events:
+            if isinstance(event, Refused):
+                self._fail(_refusal(event.code, event.reason))
+            elif isinstance(event, Verified):
+                self._begin(event.peer, event.leftover)
+
+    def _begin(self, peer: str, leftover: bytes) -> None:
+        """The other end is ``peer``, beyond doubt."""
+        self._stop_timer()
+        now = self._shared.reactor.seconds()
+        mux = self._make_mux(self._meeting.tls_client, self._link.engine.alpn, now)
+        session = Session(self._shared, self._link, mux, peer, self._owner)
+        self.done.callback(session)
+        session.start(leftover)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _cancel(self, _done: Any) -> None:
+        self._stop_timer()
+        self._link.abort()
+
+    def _fail(self, error: TunnelkitError) -> None:
+        self._stop_timer()
+        self._link.close()
+        if not self.done.called:
+            self.done.errback(error)
+
+
+def _refusal(code: Code, reason: str) -> TunnelkitError:
+    text = f"the other end says {code}: {reason}"
+    if code is Code.TIMED_OUT:
+        return AuthError(reason)
+    return RemoteProtocolError(text, code=code)

@@ -1,0 +1,93 @@
+"""What the far side asks for, until it has been answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tunnelkit.errors import Code
+from tunnelkit.net.channels.channel import Channel, LocalSide
+from tunnelkit.net.channels.udp_flow import ChannelFlow, DatagramSink, Flow
+
+if TYPE_CHECKING:
+    from tunnelkit.net.channels.connection import Session
+
+
+class Request:
+    """A channel that the far side wants.
+
+    With ``listener`` it is a connection of ``origin`` that the far side has accepted on the
+    listener that this end opened with that channel.
+    """
+
+    __slots__ = (
+        "_session",
+        "channel",
+        "destination",
+        "early",
+        "early_datagrams",
+        "finished",
+        "listener",
+        "on_gone",
+        "origin",
+        "peer",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        channel: int,
+        destination: str,
+        listener: Channel | None = None,
+        origin: str = "",
+    ) -> None:
+        self._session: Session | None = session
+        self.channel = channel
+        self.peer = session.peer
+        """Verified name of the end that asks."""
+        self.destination = destination
+        self.listener = listener
+        self.origin = origin
+        """The client's address in text, as the far side tells it."""
+        self.early: list[bytes] = []
+        """What the far application has sent already; bounded by the channel's credit."""
+        self.early_datagrams: list[tuple[tuple[str, int], bytes]] = []
+        self.finished = False
+        """That is all it sends."""
+        self.on_gone: Callable[[], None] | None = None
+        """Called if the far side gives up before the answer; a dial in flight can be ended."""
+
+    @property
+    def gone(self) -> bool:
+        """Nobody waits for an answer any more."""
+        return self._session is None
+
+    def attach(self, side: LocalSide, bound: str) -> Channel | None:
+        """The destination is connected: it is ``side``. None, and the side reset, if gone."""
+        session, self._session = self._session, None
+        if session is None:
+            side.reset(Code.RESET, "the far side gave up")
+            return None
+        return session.accept(self, side, bound)
+
+    def attach_flow(self, sink: DatagramSink) -> Flow:
+        """Answer a request for ``udp``: ``sink`` takes the datagrams.
+
+        Those that are here already come once the caller has returned.
+        """
+        flow = ChannelFlow(sink)
+        self.attach(flow, "")
+        return flow
+
+    def refuse(self, code: Code, reason: str) -> None:
+        """The destination cannot be had."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.refuse(self, code, reason)
+
+    def abandoned(self) -> None:
+        """The far side gave up, or the session ended."""
+        if self._session is not None:
+            self._session = None
+            if self.on_gone is not None:
+                self.on_gone()

@@ -1,0 +1,297 @@
+"""A tunnel as front ends see it: open channels, accept channels, whatever carries them.
+
+A `Tunnel` outlives its connections. While it is down, `Tunnel.open` waits a
+moment for it to come back; further connections to the same peer share its
+channels among them (row L5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from zope.interface import implementer
+
+from tunnelkit.core.lstp.socket_table import SocketTable, TrustedSocket, is_trusted_socket
+from tunnelkit.errors import ChannelRefused, Code, LocalProtocolError
+from tunnelkit.interfaces import ITunnel
+from tunnelkit.net.channels.channel import ChannelRecord, LocalSide
+from tunnelkit.net.channels.connection import Request, Session
+from tunnelkit.net.channels.protocol_side import ChannelEndpoint, ChannelTransport, TunnelAddress
+from tunnelkit.net.channels.udp_flow import DatagramSink, Flow, Remote
+from tunnelkit.net.sockets.context import Shared
+
+OPEN_PATIENCE = 5.0
+"""Seconds that an open waits for a tunnel that is down."""
+_MOST_WAITING = 1000
+
+
+@attrs.frozen
+class TunnelStatus:
+    """A snapshot for status pages and logs."""
+
+    name: str
+    up: bool
+    peers: tuple[str, ...]
+    topology: tuple[str, ...]
+    """The parties on the path of the newest connection, own end first."""
+    connections: int
+    channels: int
+    bytes_sent: int
+    """Over the connections that are up."""
+    bytes_received: int
+
+
+@implementer(ITunnel)
+class Tunnel:
+    """``acceptor`` is given each `Request` that is not for a service accepted here."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        name: str,
+        acceptor: Callable[[Request], None],
+        on_record: Callable[[ChannelRecord], None],
+    ) -> None:
+        self.name = name
+        self.topology: tuple[str, ...] = ()
+        self._shared = shared
+        self._acceptor = acceptor
+        self._on_record = on_record
+        self._sessions: list[Session] = []
+        self.published = SocketTable()
+        """What this end publishes over protocols that have trusted sockets (row T1)."""
+        self.on_published: Callable[[], None] = lambda: None
+        """To be called when ``published`` has changed: tells the far sides."""
+        self.services: dict[str, IProtocolFactory] = {}
+        """Who answers channels to a service here; `ServiceEndpoint` puts them in."""
+        self._waiting: list[_Waiting] = []
+        self._up: list[Deferred[Tunnel]] = []
+        self._watching: list[Callable[[Session], None]] = []
+
+    # -- ITunnel ----------------------------------------------------------
+
+    @property
+    def peer(self) -> str:
+        """Verified name of the other end; empty while the tunnel is down."""
+        return self._sessions[-1].peer if self._sessions else ""
+
+    def channel_to(self, destination: str) -> ChannelEndpoint:
+        """A client endpoint; each connect opens one channel to ``destination``."""
+        return ChannelEndpoint(self, destination)
+
+    def accept(self, service: str) -> ServiceEndpoint:
+        """A server endpoint for channels that the far side opens to ``service:NAME``.
+
+        While somebody listens on it the service is published.
+        """
+        return ServiceEndpoint(self, service)
+
+    def when_up(self) -> Deferred[Tunnel]:
+        """Fires once channels can be opened."""
+        done: Deferred[Tunnel] = Deferred()
+        if self._sessions:
+            done.callback(self)
+        else:
+            self._up.append(done)
+        return done
+
+    def status(self) -> TunnelStatus:
+        """A snapshot of now."""
+        sessions = self._sessions
+        return TunnelStatus(
+            self.name,
+            bool(sessions),
+            tuple(dict.fromkeys(session.peer for session in sessions)),
+            self.topology,
+            len(sessions),
+            sum(session.channel_count for session in sessions),
+            sum(session.bytes_sent for session in sessions),
+            sum(session.bytes_received for session in sessions),
+        )
+
+    # -- opening ----------------------------------------------------------
+
+    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
+        """Open a channel to ``destination`` for ``side``, see `Session.open`.
+
+        Waits up to `OPEN_PATIENCE` seconds for a tunnel that is down.
+        """
+        session = self._pick()
+        if session is not None:
+            return session.open(destination, side)
+        waiting = _Waiting(self, destination, side)
+        if len(self._waiting) >= _MOST_WAITING:
+            waiting.give_up()
+        else:
+            self._waiting.append(waiting)
+            waiting.timer = self._shared.reactor.callLater(OPEN_PATIENCE, waiting.give_up)
+        return waiting.done
+
+    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> Flow | None:
+        """A flow of datagrams of the local peer at ``near``, see `Datagrams.open`; None while
+        the tunnel is down."""
+        session = self._pick()
+        return None if session is None else session.datagrams.open(destination, near, sink)
+
+    def _pick(self) -> Session | None:
+        """The session to open the next channel on: the newest peer's least busy one."""
+        # One that is over stays here until the end of the reactor's turn.
+        sessions = [session for session in self._sessions if session.up]
+        if len(sessions) < 2:
+            return sessions[0] if sessions else None
+        peer = sessions[-1].peer
+        return min(
+            (session for session in sessions if session.peer == peer),
+            key=lambda session: session.channel_count,
+        )
+
+    def forget(self, waiting: _Waiting) -> None:
+        """``waiting`` waits no more."""
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+
+    # -- for the end that runs it -----------------------------------------
+
+    def add(self, session: Session, topology: tuple[str, ...] = ()) -> None:
+        """A session is up."""
+        self._sessions.append(session)
+        if topology:
+            self.topology = topology
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.go(session)
+        up, self._up = self._up, []
+        for done in up:
+            done.callback(self)
+        for came in list(self._watching):
+            came(session)
+
+    def watch(self, came: Callable[[Session], None]) -> None:
+        """Call ``came`` with each session, those that are up and each one to come."""
+        self._watching.append(came)
+        for session in self.sessions:
+            came(session)
+
+    def unwatch(self, came: Callable[[Session], None]) -> None:
+        """Call it no more."""
+        if came in self._watching:
+            self._watching.remove(came)
+
+    def remove(self, session: Session) -> None:
+        """A session takes no more channels: it drains, or is over."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """Those that take channels."""
+        return tuple(self._sessions)
+
+    def channel_requested(self, request: Request) -> None:
+        """The far side wants a channel: to a service accepted here, or through the acceptor."""
+        kind, _, service = request.destination.partition(":")
+        factory = self.services.get(service) if kind == "service" else None
+        if factory is None:
+            self._acceptor(request)
+            return
+        near = TunnelAddress("", request.destination)
+        far = TunnelAddress(request.peer, "")
+        protocol = factory.buildProtocol(far)
+        if protocol is None:
+            request.refuse(Code.REFUSED, "the service takes no more connections")
+            return
+        transport = ChannelTransport(protocol, near, far)
+        # The protocol first: what the far side has sent already is pushed by attaching.
+        transport.begin()
+        request.attach(transport, "")
+
+    def channel_ended(self, record: ChannelRecord) -> None:
+        """For the access log."""
+        self._on_record(record)
+
+
+class _Waiting:
+    """An open that waits for the tunnel."""
+
+    def __init__(self, tunnel: Tunnel, destination: str, side: LocalSide) -> None:
+        self._tunnel = tunnel
+        self._destination = destination
+        self._side = side
+        self.timer: IDelayedCall | None = None
+        self.done: Deferred[str] = Deferred()
+
+    def go(self, session: Session) -> None:
+        """The tunnel is up."""
+        if self.timer is not None:
+            self.timer.cancel()
+        session.open(self._destination, self._side).chainDeferred(self.done)
+
+    def give_up(self) -> None:
+        """It did not come up in time."""
+        self._tunnel.forget(self)
+        reason = "the tunnel is down"
+        self._side.reset(Code.UNREACHABLE, reason)
+        self.done.errback(ChannelRefused(Code.UNREACHABLE, reason))
+
+
+@implementer(IStreamServerEndpoint)
+class ServiceEndpoint:
+    """Listening on it accepts channels that the far side opens to ``service:NAME``."""
+
+    def __init__(self, tunnel: Tunnel, name: str) -> None:
+        self._tunnel = tunnel
+        self._name = name
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Fails with ValueError if the service is accepted or published already, and with
+        `LocalProtocolError` if too much is published."""
+        tunnel, name = self._tunnel, self._name
+        done: Deferred[IListeningPort] = Deferred()
+        if name in tunnel.services or any(entry.name == name for entry in tunnel.published):
+            done.errback(ValueError(f"service:{name} is accepted already"))
+            return done
+        try:
+            if is_trusted_socket(name):
+                tunnel.published.add(TrustedSocket(name))
+        except LocalProtocolError as error:
+            done.errback(error)
+            return done
+        tunnel.services[name] = protocolFactory
+        tunnel.on_published()
+        done.callback(_ServicePort(tunnel, name, protocolFactory))
+        return done
+
+
+@implementer(IListeningPort)
+class _ServicePort:
+    """What stops a `ServiceEndpoint` from listening."""
+
+    def __init__(self, tunnel: Tunnel, name: str, factory: Any) -> None:
+        self._tunnel = tunnel
+        self._name = name
+        self._factory = factory
+        factory.doStart()
+
+    def startListening(self) -> None:
+        """It does already."""
+
+    def stopListening(self) -> None:
+        """Refuse the service from now on; open channels stay."""
+        if self._tunnel.services.pop(self._name, None) is not None:
+            self._tunnel.published.withdraw(self._name)
+            self._tunnel.on_published()
+            self._factory.doStop()
+
+    def getHost(self) -> IAddress:
+        """The service's name as an address."""
+        return TunnelAddress("", f"service:{self._name}")

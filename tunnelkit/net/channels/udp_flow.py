@@ -1,0 +1,150 @@
+"""What one local UDP peer sends through a tunnel and is answered, whatever carries it.
+
+A `Flow` has a far address for each datagram: where it goes on its way out,
+where it came from on its way back. Which of the two ends opened it makes no
+difference to its use: `Flow.send` brings a datagram to the other end, and
+what comes from there is given to the `DatagramSink`.
+
+`ChannelFlow` is for muxes where each flow has a channel (LSTP);
+`tunnelkit.net.channels.addressed_flows` has the one for muxes where each datagram carries
+both addresses (Usher).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tunnelkit.errors import Code, ProtocolError
+from tunnelkit.net.channels.channel import END, Channel
+
+Remote = tuple[str, int]
+"""A host, name or address without brackets, and a port."""
+
+
+class DatagramSink(Protocol):
+    """Who takes what comes out of the tunnel on a flow. May be called from within the verbs."""
+
+    def flow_opened(self) -> None:
+        """The far side takes datagrams. Only told to who opened the flow; it need not wait."""
+
+    def datagram_received(self, remote: Remote, data: memoryview) -> None:
+        """One datagram; ``data`` is valid only during the call."""
+
+    def flow_ended(self, code: Code | None, reason: str) -> None:
+        """Nothing comes any more. ``code`` None: it was closed."""
+
+
+class Flow:
+    """See the module's docstring."""
+
+    __slots__ = ("over", "sink")
+
+    keeps_names = False
+    """Answers have to come from the address as it was written when the datagram was sent."""
+
+    def __init__(self, sink: DatagramSink) -> None:
+        self.sink = sink
+        self.over = False
+        """It has ended, and the sink has been told."""
+
+    def send(self, remote: Remote, data: bytes | memoryview) -> bool:
+        """Send one datagram. False: it was dropped, as UDP may.
+
+        If the tunnel cannot carry such an address at all, the flow ends with the reason.
+        """
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """No more datagrams in either direction."""
+        raise NotImplementedError
+
+    def abort(self, code: Code, reason: str) -> None:
+        """The same, and the far side is told why, if it can be."""
+        raise NotImplementedError
+
+    def ended(self, code: Code | None, reason: str) -> None:
+        """Tell the sink, once."""
+        if not self.over:
+            self.over = True
+            self.sink.flow_ended(code, reason)
+
+
+class FlowRequest(Protocol):
+    """The far side begins a flow."""
+
+    @property
+    def peer(self) -> str:
+        """Verified name of who asks."""
+
+    def attach_flow(self, sink: DatagramSink) -> Flow:
+        """Accept it: ``sink`` takes the datagrams. Those that are here already come after this."""
+
+
+class ChannelFlow(Flow):
+    """A flow that has a channel of its own; the `LocalSide` of that channel."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, sink: DatagramSink) -> None:
+        super().__init__(sink)
+        self._channel: Channel | None = None
+
+    def send(self, remote: Remote, data: bytes | memoryview) -> bool:
+        """See `Flow`."""
+        channel = self._channel
+        if self.over or channel is None or channel.session is None:
+            return False
+        near, far = (remote, ("", 0)) if channel.inbound else (("", 0), remote)
+        try:
+            sent = channel.session.send_datagram(channel.id, near, far, data)
+        except ProtocolError as error:
+            self.abort(getattr(error, "code", Code.UNREACHABLE), str(error))
+            return False
+        if sent:
+            channel.bytes_sent += len(data)
+        return sent
+
+    def received(self, remote: Remote, data: memoryview) -> None:
+        """A datagram came on the channel."""
+        if self._channel is not None:
+            self._channel.bytes_received += len(data)
+        if not self.over:
+            self.sink.datagram_received(remote, data)
+
+    def end(self) -> None:
+        """See `Flow`: the channel ends in order, as a stream does."""
+        self.ended(None, "")
+        if self._channel is not None:
+            self._channel.ready()
+
+    def abort(self, code: Code, reason: str) -> None:
+        """See `Flow`."""
+        self.ended(code, reason)
+        if self._channel is not None:
+            self._channel.abort(code, reason)
+
+    # -- LocalSide --------------------------------------------------------
+
+    def attach(self, channel: Channel) -> None:
+        """See `LocalSide`."""
+        self._channel = channel
+
+    def pull_into(self, view: memoryview) -> int:
+        """See `LocalSide`: datagrams do not wait to be pulled, only the end does."""
+        return END if self.over else 0
+
+    def push(self, view: memoryview) -> int:
+        """See `LocalSide`: what comes on such a channel is never a stream."""
+        return len(view)
+
+    def finish(self) -> None:
+        """See `LocalSide`: the other end has ended the flow."""
+        self.end()
+
+    def close(self) -> None:
+        """See `LocalSide`."""
+        self.ended(None, "")
+
+    def reset(self, code: Code, reason: str) -> None:
+        """See `LocalSide`."""
+        self.ended(code, reason)

@@ -1,0 +1,434 @@
+"""Endpoints that connect through a SOCKS or HTTP proxy, for any Twisted factory (N1).
+
+They take the place, and have the shape, of txsocksx, which does not run on Python 3::
+
+    proxy = HostnameEndpoint(reactor, "proxy.example", 1080)
+    login = {"login": ("me", "secret")}
+    endpoint = SOCKS5ClientEndpoint("target.example", 22, proxy, methods=login)
+    endpoint.connect(factory)
+
+``proxyEndpoint`` is any endpoint that leads to the proxy, another one of these too.
+The factory's protocol is connected to the transport that leads to the proxy, not to a
+wrapper around it. Bytes that came behind the proxy's answer are given to the protocol
+after the Deferred of ``connect`` has fired, like the first bytes of any connection.
+
+``connect`` fails with `ProxyRefused`, `ProxyAuthRequired`, `DialTimeout` or another
+`DialError` whose one line names the proxy and what it said; how ``proxyEndpoint`` failed
+is passed on unchanged. Names are resolved by the proxy, except with SOCKS 4, which
+takes IPv4 addresses only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet import defer, error, tcp
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides, implementer
+
+from tunnelkit.core.proxies.http_connect import HttpConnectClient
+from tunnelkit.core.proxies.proxy_client import (
+    HANDSHAKE_LIMIT,
+    Established,
+    ProxyClient,
+    ProxyEvent,
+    Refused,
+    TimedOut,
+)
+from tunnelkit.core.proxies.socks_client import SocksClient
+from tunnelkit.errors import (
+    Code,
+    DialError,
+    DialTimeout,
+    LocalProtocolError,
+    ProxyAuthRequired,
+    ProxyRefused,
+    RemoteProtocolError,
+)
+from tunnelkit.net.sockets.tcp import format_address
+
+
+def _target_address(host: str, port: int) -> IAddress:
+    if isIPAddress(host):
+        return IPv4Address("TCP", host, port)
+    if isIPv6Address(host):
+        return IPv6Address("TCP", host, port)
+    return HostnameAddress(host.encode("ascii", "backslashreplace"), port)
+
+
+class _ProxyHandshake(Protocol):
+    """Speaks with the proxy, then steps aside for the protocol that the connection is for."""
+
+    def __init__(
+        self,
+        core: ProxyClient,
+        clock: IReactorTime,
+        done: Callable[[_ProxyHandshake, bytes], None],
+        failed: Callable[[DialError], None],
+        describe: Callable[[ProxyEvent | Exception], DialError],
+    ) -> None:
+        self._core = core
+        self._clock = clock
+        self._done = done
+        self._failed = failed
+        self._describe = describe
+        self._timer: IDelayedCall | None = None
+        self._inner: IProtocol | None = None
+        self._over = False
+
+    def connectionMade(self) -> None:
+        deadline = self._core.next_deadline()
+        if deadline is not None:
+            delay = max(0.0, deadline - self._clock.seconds())
+            self._timer = self._clock.callLater(delay, self._time_is_over)
+        self._flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._inner is not None:
+            self._inner.dataReceived(data)
+        elif not self._over:
+            try:
+                events = self._core.receive(data, self._clock.seconds())
+            except RemoteProtocolError as problem:
+                self._fail(problem)
+                return
+            self._flush()
+            for event in events:
+                self._happened(event)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._inner is not None:
+            self._inner.connectionLost(reason)
+        elif not self._over:
+            self._fail(error.ConnectionLost("closed the connection before it answered"))
+
+    def readConnectionLost(self) -> None:
+        """Called only once the inner protocol is known to want it, see `hand_over`."""
+        IHalfCloseableProtocol(self._inner).readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        """Called only once the inner protocol is known to want it, see `hand_over`."""
+        IHalfCloseableProtocol(self._inner).writeConnectionLost()
+
+    def hand_over(self, inner: IProtocol) -> None:
+        """From now on the transport is ``inner``'s."""
+        self._inner = inner
+        transport: Any = self.transport
+        if isinstance(transport, tcp.Connection):
+            # Sockets call their protocol directly, which also gives it half-close.
+            transport.protocol = inner
+        elif IHalfCloseableProtocol.providedBy(inner):
+            alsoProvides(self, IHalfCloseableProtocol)
+        inner.makeConnection(transport)
+
+    def abort(self) -> None:
+        """Give up: the connection is of no use to anybody."""
+        self._stop()
+        transport = self.transport
+        if transport is not None:
+            abort = getattr(transport, "abortConnection", transport.loseConnection)
+            abort()
+
+    def _flush(self) -> None:
+        data = self._core.data_to_send()
+        if data and self.transport is not None:
+            self.transport.write(data)
+
+    def _time_is_over(self) -> None:
+        self._timer = None
+        for event in self._core.deadline_passed(self._clock.seconds()):
+            self._happened(event)
+
+    def _happened(self, event: ProxyEvent) -> None:
+        if isinstance(event, Established):
+            self._stop()
+            self._done(self, self._core.leftover)
+        else:
+            self._fail(event)
+
+    def _fail(self, why: ProxyEvent | Exception) -> None:
+        self.abort()
+        self._failed(self._describe(why))
+
+    def _stop(self) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _HandshakeFactory(Factory):
+    """Builds the handshake on the connection to the proxy, and then the user's protocol on it."""
+
+    noisy = False
+
+    def __init__(self, endpoint: _ProxyEndpoint, factory: IProtocolFactory) -> None:
+        self._endpoint = endpoint
+        self._factory = factory
+        self._handshake: _ProxyHandshake | None = None
+        self._dialling: defer.Deferred[IProtocol] | None = None
+        self.connected: defer.Deferred[IProtocol] = defer.Deferred(self._cancel)
+
+    def doStart(self) -> None:
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        self._factory.doStop()
+
+    def dial(self) -> defer.Deferred[IProtocol]:
+        """Connect; the Deferred of the user's protocol."""
+        self._dialling = self._endpoint.proxy_endpoint.connect(self)
+        self._dialling.addErrback(self._unreachable)
+        return self.connected
+
+    def buildProtocol(self, addr: IAddress | None) -> _ProxyHandshake | None:
+        clock = self._endpoint.get_clock()
+        try:
+            core = self._endpoint.make_core(clock.seconds())
+        except LocalProtocolError as problem:
+            self._fail(
+                DialError(
+                    f"proxy {self._endpoint.name} cannot be asked to connect to"
+                    f" {self._endpoint.target}: {problem}",
+                    hop=self._endpoint.name,
+                )
+            )
+            return None
+        self._handshake = _ProxyHandshake(
+            core, clock, self._done, self._fail, self._endpoint.describe_failure
+        )
+        return self._handshake
+
+    def _unreachable(self, reason: Failure) -> None:
+        if not self.connected.called:
+            self.connected.errback(reason)
+
+    def _fail(self, problem: DialError) -> None:
+        if not self.connected.called:
+            self.connected.errback(problem)
+
+    def _done(self, handshake: _ProxyHandshake, leftover: bytes) -> None:
+        endpoint = self._endpoint
+        try:
+            inner = self._factory.buildProtocol(_target_address(endpoint.host, endpoint.port))
+            if inner is None:
+                raise error.NoProtocol
+        except BaseException:
+            handshake.abort()
+            self.connected.errback()
+            return
+        handshake.hand_over(inner)
+        self.connected.callback(inner)
+        if leftover:
+            inner.dataReceived(leftover)
+
+    def _cancel(self, connected: defer.Deferred[IProtocol]) -> None:
+        # Fired here and not by Deferred.cancel: what the steps below set off must find it fired.
+        connected.errback(
+            error.ConnectingCancelledError(
+                _target_address(self._endpoint.host, self._endpoint.port)
+            )
+        )
+        if self._handshake is not None:
+            self._handshake.abort()
+        if self._dialling is not None:
+            self._dialling.cancel()
+
+
+@implementer(IStreamClientEndpoint)
+class _ProxyEndpoint:
+    """What the endpoints below share.
+
+    ``name`` is what errors call the proxy, e.g. ``socks5://10.0.0.1:1080``; ``timeout``
+    is for the handshake, seconds; ``clock`` measures it (default: the global reactor).
+    """
+
+    kind = ""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        proxyEndpoint: IStreamClientEndpoint,
+        *,
+        name: str = "",
+        timeout: float = HANDSHAKE_LIMIT,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.proxy_endpoint = proxyEndpoint
+        self.name = name or f"({self.kind})"
+        self.target = format_address((host, port))
+        self._timeout = timeout
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> defer.Deferred[IProtocol]:
+        """Connect to the destination through the proxy; see the module for how it fails."""
+        return _HandshakeFactory(self, protocolFactory).dial()
+
+    def make_core(self, now: float) -> ProxyClient:
+        """The handshake for one connection."""
+        raise NotImplementedError
+
+    def get_clock(self) -> IReactorTime:
+        """What measures the time limit."""
+        if self._clock is not None:
+            return self._clock
+        # Like txsocksx, these endpoints can be made without a reactor at hand.
+        from twisted.internet import reactor
+
+        return IReactorTime(reactor)
+
+    def describe_failure(self, why: ProxyEvent | Exception) -> DialError:
+        """The one line that says which proxy failed, at what, and what it said."""
+        if isinstance(why, Refused):
+            kind = ProxyAuthRequired if why.login else ProxyRefused
+            return kind(
+                f"proxy {self.name} refused to connect to {self.target}: {why.said}",
+                hop=self.name,
+                code=why.code,
+            )
+        if isinstance(why, RemoteProtocolError):
+            return DialError(
+                f"proxy {self.name} does not answer as {self.kind}: {why}",
+                hop=self.name,
+                code=Code.PROTOCOL,
+            )
+        if isinstance(why, Exception):
+            return DialError(
+                f"proxy {self.name} {why.args[0]} (asked to connect to {self.target})",
+                hop=self.name,
+                code=Code.RESET,
+            )
+        if isinstance(why, TimedOut) and why.mute:
+            return DialTimeout(
+                f"proxy {self.name} does not answer as {self.kind}: nothing came"
+                f" within {self._timeout:g} s",
+                hop=self.name,
+            )
+        return DialTimeout(
+            f"proxy {self.name} did not connect to {self.target} within {self._timeout:g} s",
+            hop=self.name,
+        )
+
+
+class SOCKS4ClientEndpoint(_ProxyEndpoint):
+    """Connects through a SOCKS 4 server; ``host`` must be an IPv4 address."""
+
+    kind = "SOCKS 4"
+    _version: int | str = 4
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        proxyEndpoint: IStreamClientEndpoint,
+        user: str = "",
+        *,
+        name: str = "",
+        timeout: float = HANDSHAKE_LIMIT,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        super().__init__(host, port, proxyEndpoint, name=name, timeout=timeout, clock=clock)
+        self._user = user.encode()
+
+    def make_core(self, now: float) -> ProxyClient:
+        return SocksClient(
+            self._version, self.host, self.port, now, user=self._user, limit=self._timeout
+        )
+
+
+class SOCKS4AClientEndpoint(SOCKS4ClientEndpoint):
+    """Connects through a SOCKS 4a server, which resolves host names."""
+
+    kind = "SOCKS 4a"
+    _version = "4a"
+
+
+class SOCKS5ClientEndpoint(_ProxyEndpoint):
+    """Connects through a SOCKS 5 server.
+
+    ``methods`` maps the ways to log in that are offered to their arguments:
+    ``{"anonymous": ()}`` (default), ``{"login": (user, password)}``, or both.
+    """
+
+    kind = "SOCKS 5"
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        proxyEndpoint: IStreamClientEndpoint,
+        methods: Mapping[str, tuple[str, ...]] | None = None,
+        *,
+        name: str = "",
+        timeout: float = HANDSHAKE_LIMIT,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        super().__init__(host, port, proxyEndpoint, name=name, timeout=timeout, clock=clock)
+        methods = {"anonymous": ()} if methods is None else methods
+        unknown = ", ".join(sorted(set(methods) - {"anonymous", "login"}))
+        if not methods or unknown:
+            raise ValueError(f"methods are 'anonymous' and 'login', not {unknown or 'none'}")
+        self._anonymous = "anonymous" in methods
+        self._user, self._password = b"", None
+        if "login" in methods:
+            user, password = methods["login"]
+            self._user, self._password = user.encode(), password.encode()
+
+    def make_core(self, now: float) -> ProxyClient:
+        return SocksClient(
+            5,
+            self.host,
+            self.port,
+            now,
+            user=self._user,
+            password=self._password,
+            anonymous=self._anonymous,
+            limit=self._timeout,
+        )
+
+
+class HTTPConnectEndpoint(_ProxyEndpoint):
+    """Connects through an HTTP proxy with CONNECT; ``login`` is a user name and password."""
+
+    kind = "HTTP"
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        proxyEndpoint: IStreamClientEndpoint,
+        login: tuple[str, str] | None = None,
+        *,
+        name: str = "",
+        timeout: float = HANDSHAKE_LIMIT,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        super().__init__(host, port, proxyEndpoint, name=name, timeout=timeout, clock=clock)
+        self._login = login
+
+    def make_core(self, now: float) -> ProxyClient:
+        user, password = self._login or (None, "")
+        return HttpConnectClient(
+            self.host,
+            self.port,
+            now,
+            user=None if user is None else user.encode(),
+            password=password.encode(),
+            limit=self._timeout,
+        )

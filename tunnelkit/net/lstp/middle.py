@@ -1,0 +1,397 @@
+"""The sockets of an LSTP middle: its `Lobby` decides, this file does (rows L1, L12; X7, R2).
+
+`LstpMiddleFactory` is an ordinary Twisted factory for any endpoint. `accept`
+takes raw sockets instead, from a `tunnelkit.net.sockets.tcp.Listener` as `listen`
+makes one: that is the fast way, without a transport per connection.
+
+Once two ends are paired a relay of `tunnelkit.net.sockets.relay` joins them, and
+nothing here sees their bytes any more.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tunnelkit.core.decision import Decision
+from tunnelkit.core.lstp.middle import (
+    FIRST_BYTES_LIMIT,
+    Beyond,
+    Close,
+    Command,
+    Dial,
+    Lobby,
+    MiddleConnection,
+    Pair,
+    Send,
+    State,
+)
+from tunnelkit.net.lstp.guests import Guest, Party, WayOn
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
+from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, TransportCarrier, take_over
+from tunnelkit.net.sockets.tcp import Listener, bind_tcp, keep_alive
+
+_log = Logger()
+
+Network = IPv4Network | IPv6Network
+
+
+@attrs.frozen
+class MiddleStatus:
+    """What a middle is doing, at one moment."""
+
+    in_setup: int
+    """Connections whose setup is not complete."""
+    waiting: int
+    """Ends that wait for a partner."""
+    pairs: int
+    """Pairs that are connected."""
+    pairs_ever: int
+    """Pairs made since the start."""
+    bytes_relayed: int
+    """Bytes passed on between paired ends since the start, both directions."""
+    not_admitted: int
+    """Connections turned away because of where they came from."""
+
+
+class LstpMiddleFactory(Factory):
+    """Everybody at one middle.
+
+    ``lobby`` holds the rules and limits. ``admit``: only connections from
+    these networks get in; empty: from anywhere. Connections without an IP
+    address (unix sockets, pipes of tests) always do. ``next_middle`` leads to
+    the next middle of a cascade, if the lobby has one. ``clock`` must never go
+    back, which the reactor's own may.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        lobby: Lobby,
+        *,
+        admit: Sequence[Network] = (),
+        next_middle: IStreamClientEndpoint | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reactor = reactor
+        self._now = clock
+        self._poller = Poller.of(reactor)
+        self.lobby = lobby
+        self.admit = tuple(admit)
+        """It may be replaced at any time; who is in stays in."""
+        self._next_middle = next_middle
+        self._timer: IDelayedCall | None = None
+        self._timer_due = 0.0
+        self._pairs: set[_Paired] = set()
+        self._young: deque[_Paired] = deque()
+        self._pairs_ever = 0
+        self._bytes_of_ended = 0
+        self._not_admitted = 0
+        self._idle: list[Deferred[None]] = []
+
+    # -- arrivals --
+
+    def buildProtocol(self, addr: IAddress | None) -> LstpMiddleProtocol | None:
+        """A protocol for one connection; None turns it away."""
+        host = getattr(addr, "host", "")
+        if not self.admits(host):
+            return None
+        protocol = LstpMiddleProtocol(host)
+        protocol.factory = self
+        return protocol
+
+    def accept(self, sock: socket.socket, peer_address: tuple[str, int]) -> None:
+        """Take a raw connected socket, as a `Listener` hands it out."""
+        if self.admits(peer_address[0]):
+            self.enter(SocketCarrier(self._poller, sock), peer_address[0])
+        else:
+            sock.close()
+
+    def listen(self, decision: Decision) -> Listener:
+        """Listen the fast way; raises `BindError`. The caller closes the listener."""
+        sock = bind_tcp(decision)
+        keep_alive(sock)  # accepted sockets inherit it
+        return Listener(self._poller, sock, self.accept)
+
+    def admits(self, host: str) -> bool:
+        """Whether a connection from ``host`` (an address in text) may stay."""
+        if not self.admit or not host:
+            return True
+        address = ip_address(host.partition("%")[0])
+        if any(address in network for network in self.admit):
+            return True
+        self._not_admitted += 1
+        _log.info("Turned away {address}: not in an admitted network", address=host)
+        return False
+
+    def enter(self, carrier: Carrier, host: str) -> None:
+        """Let a connection in; it belongs to the middle from now on."""
+        guest = Guest(self, carrier, host)
+        self.do(self.lobby.connected(guest.connection, self._now()))
+        if guest.connection.state is not State.ENDED:
+            carrier.start(guest)
+
+    def receive(self, connection: MiddleConnection, view: memoryview) -> None:
+        """Bytes of a connection in setup."""
+        commands = self.lobby.receive(connection, view, self._now())
+        if commands:
+            self.do(commands)
+        elif self._timer is None:
+            self._arm()
+
+    # What its connections tell it (`tunnelkit.net.lstp.guests.Host`).
+
+    def lost(self, connection: MiddleConnection) -> None:
+        """An end that was not paired is gone."""
+        self.do(self.lobby.lost(connection, self._now()))
+
+    def next_reached(self, guest: Guest, way: WayOn) -> bool:
+        """The next middle has been dialled for ``guest``; False: that is not wanted any more."""
+        commands = self.lobby.reached(guest.connection, way, self._now())
+        for command in commands:
+            way.connection = command.connection
+        self.do(commands)
+        return bool(commands)
+
+    def next_missed(self, guest: Guest) -> None:
+        """There is no connection to the next middle for ``guest``."""
+        self.do(self.lobby.missed(guest.connection, self._now()))
+
+    def answered(self, connection: Beyond, view: memoryview) -> None:
+        """Bytes from the next middle."""
+        self.do(self.lobby.answered(connection, view, self._now()))
+
+    # -- commands --
+
+    def do(self, commands: Iterable[Command]) -> None:
+        """Do what the lobby says."""
+        for command in commands:
+            if isinstance(command, Send):
+                _party_of(command.connection).send(command.data)
+            elif isinstance(command, Dial):
+                guest = _party_of(command.connection)
+                assert isinstance(guest, Guest)
+                assert self._next_middle is not None
+                guest.ask(self._next_middle)
+            elif isinstance(command, Pair):
+                self._join(_party_of(command.first), _party_of(command.second))
+            else:
+                self._close(command)
+        self._arm()
+
+    def _close(self, command: Close) -> None:
+        guest = _party_of(command.connection)
+        if guest.paired is not None:
+            guest.paired.relay.abort(f"{command.code}: {command.reason}")
+            return
+        _log.info(
+            "Sent away {address}: {code}, {reason}",
+            address=guest.connection.address,
+            code=str(command.code),
+            reason=command.reason,
+        )
+        guest.leave()
+
+    def _join(self, first: Party, second: Party) -> None:
+        for one, other in ((first, second), (second, first)):
+            if isinstance(one, Guest):
+                if one.way_on is other:
+                    one.way_on = None
+                one.stop_asking()
+        self._pairs_ever += 1
+        paired = _Paired(self, first, second, self._pairs_ever, self._now())
+        first.paired = second.paired = paired
+        self._pairs.add(paired)
+        self._young.append(paired)
+        _log.info(
+            "Pair {pair} begins: {first} and {second}",
+            pair=paired.number,
+            first=first.carrier.far_address or "this process",
+            second=second.carrier.far_address or "this process",
+        )
+        paired.relay = join(
+            self._poller,
+            first.carrier,
+            second.carrier,
+            paired.ended,
+            to_a=first.take_unsent(),
+            to_b=second.take_unsent(),
+        )
+        paired.relay.start()
+
+    def pair_ended(self, paired: _Paired, ab: int, ba: int, outcome: str) -> None:
+        """The relay of a pair has ended and closed both connections, for `_Paired`."""
+        now = self._now()
+        self._pairs.discard(paired)
+        self._bytes_of_ended += ab + ba
+        _log.info(
+            "Pair {pair} ended: {outcome}, {bytes_first} and {bytes_second} bytes, {seconds:.3f} s",
+            pair=paired.number,
+            first=paired.first.carrier.far_address,
+            second=paired.second.carrier.far_address,
+            bytes_first=ab,
+            bytes_second=ba,
+            seconds=now - paired.since,
+            outcome=outcome,
+        )
+        if paired.first.connection.state is State.PAIRED:
+            self.lobby.lost(paired.first.connection, now)
+            self._arm()
+        if not self._pairs:
+            idle, self._idle = self._idle, []
+            for deferred in idle:
+                deferred.callback(None)
+
+    # -- time --
+
+    def _arm(self) -> None:
+        """One timer for all. One that comes too early finds nothing to do and is set again."""
+        deadline = self.lobby.next_deadline()
+        timer = self._timer
+        if deadline is None:
+            if timer is not None:
+                timer.cancel()
+                self._timer = None
+            return
+        if timer is not None:
+            if self._timer_due <= deadline:
+                return
+            timer.cancel()
+        self._timer_due = deadline
+        delay = max(0.0, deadline - self._now())
+        self._timer = self._reactor.callLater(delay, self._deadline_passed)
+
+    def _deadline_passed(self) -> None:
+        self._timer = None
+        now = self._now()
+        young = self._young
+        # The lobby's limit began a little before the relay's: whoever is close to it counts.
+        for paired in young:
+            if paired.since + FIRST_BYTES_LIMIT > now + 1.0:
+                break
+            if paired.relay.bytes_ab or paired.relay.bytes_ba:
+                self.lobby.flowing(paired.first.connection)
+        while young and young[0].since + FIRST_BYTES_LIMIT <= now:
+            young.popleft()
+        self.do(self.lobby.deadline_passed(now))
+
+    # -- status and the end --
+
+    def status(self) -> MiddleStatus:
+        """What is going on now."""
+        flowing = sum(pair.relay.bytes_ab + pair.relay.bytes_ba for pair in self._pairs)
+        return MiddleStatus(
+            in_setup=self.lobby.in_setup,
+            waiting=self.lobby.waiting,
+            pairs=self.lobby.pairs,
+            pairs_ever=self._pairs_ever,
+            bytes_relayed=self._bytes_of_ended + flowing,
+            not_admitted=self._not_admitted,
+        )
+
+    def shut_down(self) -> Deferred[None]:
+        """Send everybody away who is not paired; fires once the last pair has ended.
+
+        Close the listeners first. See `abort_pairs`.
+        """
+        done: Deferred[None] = Deferred()
+        self.do(self.lobby.shut_down())
+        if self._pairs:
+            self._idle.append(done)
+        else:
+            done.callback(None)
+        return done
+
+    def abort_pairs(self) -> None:
+        """End every pair now, as a reset."""
+        for paired in list(self._pairs):
+            paired.relay.abort("the middle is shutting down")
+        self._young.clear()
+        self._arm()
+
+
+class _Paired:
+    """Two guests and the relay between them."""
+
+    __slots__ = ("_middle", "first", "number", "relay", "second", "since")
+
+    relay: Relay | CarrierRelay
+
+    def __init__(
+        self, middle: LstpMiddleFactory, first: Party, second: Party, number: int, since: float
+    ) -> None:
+        self._middle = middle
+        self.first = first
+        self.second = second
+        self.number = number
+        self.since = since
+
+    def ended(self, relay: object, ab: int, ba: int, outcome: str) -> None:
+        """The relay's ``on_end``."""
+        self._middle.pair_ended(self, ab, ba, outcome)
+
+
+def _party_of(connection: MiddleConnection) -> Party:
+    owner = connection.owner
+    assert isinstance(owner, Party)
+    return owner
+
+
+@implementer(IHalfCloseableProtocol)
+class LstpMiddleProtocol(Protocol):
+    """One connection to a middle over any Twisted transport; made by `LstpMiddleFactory`."""
+
+    def __init__(self, host: str = "") -> None:
+        self._host = host
+        self._carrier: SocketCarrier | TransportCarrier | None = None
+
+    def connectionMade(self) -> None:
+        """Hand the transport over to a carrier."""
+        assert isinstance(self.factory, LstpMiddleFactory)
+        transport: Any = self.transport
+        keepalive = getattr(transport, "setTcpKeepAlive", None)
+        if keepalive is not None:
+            keepalive(True)
+        self._carrier = take_over(transport)
+        self.factory.enter(self._carrier, self._host)
+
+    # What a transport that keeps its protocol tells goes to the carrier, which has a protocol
+    # for that; a transport that was given another protocol tells nothing here.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes, for the carrier."""
+        if isinstance(self._carrier, TransportCarrier):
+            self._carrier.protocol.dataReceived(data)
+
+    def readConnectionLost(self) -> None:
+        """The far side's end of stream, for the carrier."""
+        if isinstance(self._carrier, TransportCarrier):
+            self._carrier.protocol.readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        """The carrier's own half-close has gone out."""
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """The end, for the carrier."""
+        if isinstance(self._carrier, TransportCarrier):
+            self._carrier.protocol.connectionLost(reason)

@@ -1,0 +1,234 @@
+"""A carrier with TLS on it, driven by hand: batches of plaintext in, plaintext out.
+
+`SecureLink` has no queue of its own beyond the ciphertext of one batch: while
+that has not gone out, `writable` is False and nobody is asked for more.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall
+
+from tunnelkit.errors import DialTimeout, TunnelkitError
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.socket_carrier import Carrier
+from tunnelkit.net.tls.engine import TlsEngine
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds from the start of TLS to its end."""
+_CLOSE_TIMEOUT = 5.0
+"""Seconds that a peer has to take what is left and to answer close_notify."""
+
+
+class LinkSink(Protocol):
+    """Who uses a `SecureLink`."""
+
+    def link_ready(self) -> None:
+        """The handshake is complete; the certificate may be judged now."""
+
+    def link_received(self, view: memoryview) -> None:
+        """Plaintext, valid only during the call."""
+
+    def link_writable(self) -> None:
+        """Another batch may be sent."""
+
+    def link_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
+        """It is over; ``clean``: the peer said close_notify. Not told after `close`, `abort`."""
+
+
+class SecureLink:
+    """TLS over a carrier that has been started already.
+
+    ``leftover`` are bytes that arrived behind whatever was spoken before TLS:
+    they go to the TLS engine and to nothing else (rule X4).
+    """
+
+    def __init__(self, shared: Shared, carrier: Carrier, engine: TlsEngine, sink: LinkSink) -> None:
+        self.engine = engine
+        self.carrier = carrier
+        self.writable = False
+        self._shared = shared
+        self._sink: LinkSink | None = sink
+        self._backlog: memoryview | None = None
+        self._closing = False
+        self._finished = False
+        self._timer: IDelayedCall | None = None
+
+    def start(self, leftover: bytes) -> None:
+        """Begin the handshake."""
+        self._timer = self._shared.reactor.callLater(HANDSHAKE_TIMEOUT, self._too_slow)
+        self.carrier.hand_over(self)
+        self.carrier.resume_reading()
+        self.carrier_received(memoryview(leftover))
+
+    def replace_sink(self, sink: LinkSink) -> None:
+        """From now on ``sink`` is told."""
+        if self._sink is not None:
+            self._sink = sink
+
+    # -- sending ----------------------------------------------------------
+
+    def send(self, batch: memoryview) -> None:
+        """Encrypt and send a batch; only while `writable`."""
+        try:
+            self.engine.write(batch)
+        except TunnelkitError as error:
+            self._lost(error, False)
+            return
+        self._flush()
+
+    def set_low_water(self, size: int) -> None:
+        """Leave at most about ``size`` bytes unsent in the socket."""
+        self.carrier.set_low_water(size)
+
+    def _flush(self) -> None:
+        """Move ciphertext from the engine to the carrier until one of them stops."""
+        carrier = self.carrier
+        rest = self._backlog
+        if rest is not None:
+            sent = carrier.write(rest)
+            if sent < len(rest):
+                self._backlog = rest[sent:]
+                return
+            self._backlog = None
+        engine = self.engine
+        buffer = self._shared.ciphertext
+        while True:
+            size = engine.drain_into(buffer)
+            if size:
+                sent = carrier.write(buffer[:size])
+                if sent < size:
+                    self._backlog = memoryview(bytes(buffer[sent:size]))
+                    self.writable = False
+                    return
+            if size < len(buffer):
+                break
+        self.writable = engine.established and not self._closing
+        if self._closing:
+            self._finish_closing()
+
+    def carrier_writable(self) -> None:
+        """The carrier takes more: first what is left of the last batch, then a new one."""
+        self._flush()
+        if self.writable and self._sink is not None:
+            self._sink.link_writable()
+
+    # -- receiving --------------------------------------------------------
+
+    def carrier_received(self, view: memoryview) -> None:
+        """Ciphertext has arrived."""
+        engine = self.engine
+        engine.feed(view)
+        try:
+            if not engine.established:
+                done = engine.handshake()
+                self._flush()
+                if not done:
+                    return
+                self._established()
+            buffer = self._shared.plaintext
+            while self._sink is not None:
+                size = engine.read_into(buffer)
+                if size and not self._closing:
+                    self._sink.link_received(buffer[:size])
+                # Less than a buffer full was all there is, unless reading has ended for good.
+                if not size or (size < len(buffer) and not engine.stopped):
+                    break
+        except TunnelkitError as error:
+            self._flush()
+            self._lost(error, False)
+            return
+        if engine.closed_cleanly:
+            self._lost("the far side closed the tunnel connection", True)
+
+    def _established(self) -> None:
+        self._stop_timer()
+        if self._sink is not None:
+            self._sink.link_ready()
+
+    # -- endings ----------------------------------------------------------
+
+    def carrier_lost(self, reason: str, clean: bool) -> None:
+        """The carrier has ended; without a close_notify that is never a clean end (rule X11)."""
+        if self._closing:
+            self._over()
+            self.carrier.close()
+        elif not self.engine.established:
+            self._lost(f"{reason} during the TLS handshake", False)
+        else:
+            self._lost(reason, False)
+
+    def close(self) -> None:
+        """Send what is left and close_notify, then end; the sink is not told."""
+        if self._sink is None or self._closing:
+            return
+        self._closing = True
+        self.writable = False
+        self._sink = _Nobody()
+        self._stop_timer()
+        self._timer = self._shared.reactor.callLater(_CLOSE_TIMEOUT, self.abort)
+        self.engine.shutdown()
+        self._flush()
+
+    def abort(self) -> None:
+        """End at once; the sink is not told."""
+        if self._sink is not None:
+            self._over()
+            self.carrier.abort()
+
+    def _finish_closing(self) -> None:
+        """Everything is out: end the stream, and wait for the peer to end its own, so that
+        nothing that it still sends makes the system reset the connection."""
+        if self._sink is not None and not self._finished:
+            self._finished = True
+            self.carrier.finish_writing()
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        self._lost(DialTimeout("the other end did not complete the TLS handshake"), False)
+
+    def _lost(self, reason: TunnelkitError | str, clean: bool) -> None:
+        sink = self._sink
+        if sink is None:
+            return
+        self._over()
+        if clean:
+            self.engine.shutdown()
+        # An alert or a close_notify on its way should arrive, so this is not a reset.
+        self._flush_quietly()
+        self.carrier.close()
+        sink.link_lost(reason, clean)
+
+    def _flush_quietly(self) -> None:
+        """One attempt to send what TLS still has to say."""
+        size = self.engine.drain_into(self._shared.ciphertext)
+        if size and self._backlog is None:
+            self.carrier.write(self._shared.ciphertext[:size])
+
+    def _over(self) -> None:
+        self._sink = None
+        self.writable = False
+        self._backlog = None
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+class _Nobody:
+    """The sink of a link that is closing."""
+
+    def link_ready(self) -> None:
+        """Nothing to do."""
+
+    def link_received(self, view: memoryview) -> None:
+        """Discard."""
+
+    def link_writable(self) -> None:
+        """Nothing to do."""
+
+    def link_lost(self, reason: Any, clean: bool) -> None:
+        """Nothing to do."""
