@@ -6,7 +6,15 @@ import pytest
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.errors import ConfigError, NotAuthorized
-from tunnelkit.policy.acl import OwnListeners, Policy, PolicyHolder, parse_network, parse_rule
+from tunnelkit.policy import acl
+from tunnelkit.policy.acl import (
+    OwnListeners,
+    Policy,
+    PolicyHolder,
+    Prospect,
+    parse_network,
+    parse_rule,
+)
 from tunnelkit.policy.destination import parse_destination
 
 
@@ -409,3 +417,98 @@ def test_local_listeners_admit_the_networks_given(
 def test_a_wrong_network_is_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError, match="expected one such as"):
         parse_network(text)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
+        "fec0::1",
+    ],
+)
+def test_metadata_and_site_local_addresses_have_to_be_named(address: str) -> None:
+    assert not allowed(WIDE, address, 80)
+    assert not allowed("tcp:[fc00::/7]:80", address, 80)
+    assert allowed(f"tcp:[{address}]:80", address, 80)
+
+
+@pytest.mark.parametrize(
+    ("rule", "host", "expected"),
+    [
+        ("tcp:*:22", None, False),
+        ("tcp:*:22", "here.example", False),
+        ("tcp:192.0.2.0/24:22", None, False),
+        ("tcp:192.0.2.0/24:22", "here.example", False),
+        ("tcp:*.example:22", "here.example", False),
+        ("tcp:*.example:22@192.0.2.0/24", "here.example", False),
+        ("tcp:192.0.2.7:22", None, True),
+        ("tcp:192.0.2.7:22", "here.example", True),
+        ("tcp:*.example:22@192.0.2.7", "here.example", True),
+        ("tcp:*.example:22@127.0.0.1,self", "here.example", True),
+        ("tcp:*.example:22@self", "there.org", False),
+        ("tcp:self:22", None, True),
+        ("tcp:self:22", "here.example", True),
+        ("tcp:self:23", None, False),
+    ],
+)
+def test_this_machine_by_its_own_address_has_to_be_named(
+    monkeypatch: pytest.MonkeyPatch, rule: str, host: str | None, expected: bool
+) -> None:
+    monkeypatch.setattr(acl, "is_own_address", lambda address: str(address) == "192.0.2.7")
+    assert allowed(rule, "192.0.2.7", 22, host) is expected
+    assert not allowed("tcp:self:22", "192.0.2.8", 22)
+    assert allowed("tcp:192.0.2.0/24:22", "192.0.2.8", 22)
+
+
+def test_self_does_not_stand_for_loopback_or_what_else_is_special() -> None:
+    for address in ("127.0.0.1", "::1", "0.0.0.0", "169.254.169.254", "::ffff:127.0.0.1"):
+        assert not allowed("tcp:self:22", address, 22)
+        assert not allowed("tcp:host:22@self", address, 22, "host")
+
+
+def test_an_address_that_this_machine_gets_later_counts_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    own: set[str] = set()
+    monkeypatch.setattr(acl, "monotonic", lambda: now[0])
+    monkeypatch.setattr(acl, "is_own_address", lambda address: str(address) in own)
+    some = policy("tcp:192.0.2.0/24:22")
+    some.authorize("gate", "connect", "tcp", "192.0.2.7", 22)
+    own.add("192.0.2.7")
+    now[0] += acl.REMEMBERED_FOR
+    with pytest.raises(NotAuthorized, match="this machine's own address"):
+        some.authorize("gate", "connect", "tcp", "192.0.2.7", 22)
+
+
+@pytest.mark.parametrize(
+    ("rule", "host", "port", "expected"),
+    [
+        ("tcp:*.corp.example:80", "a.corp.example", 80, Prospect.BY_NAME),
+        ("tcp:*.corp.example:80", "A.Corp.Example.", 80, Prospect.BY_NAME),
+        ("tcp:*.corp.example:80", "a.corp.example", 81, Prospect.NONE),
+        ("tcp:*.corp.example:80", "a.example", 80, Prospect.NONE),
+        ("tcp:*:80", "a.example", 80, Prospect.BY_NAME),
+        ("tcp:127.0.0.1:9000", "a.example", 9000, Prospect.BY_ADDRESS),
+        ("tcp:127.0.0.1:9000", "a.example", 80, Prospect.NONE),
+        ("tcp:self:80", "a.example", 80, Prospect.BY_ADDRESS),
+        ("udp:*:80", "a.example", 80, Prospect.NONE),
+        ("other=tcp:*:80", "a.example", 80, Prospect.NONE),
+        ("unix:/run/x", "a.example", 80, Prospect.NONE),
+        ("listen:*:80", "a.example", 80, Prospect.NONE),
+    ],
+)
+def test_what_can_come_of_a_name_is_known_before_it_is_looked_up(
+    rule: str, host: str, port: int, expected: Prospect
+) -> None:
+    assert policy(rule).prospect("gate", "connect", "tcp", host, port) is expected
+    assert PolicyHolder(policy(rule)).prospect("gate", "connect", "tcp", host, port) is expected
+
+
+def test_of_several_rules_the_one_for_the_name_counts() -> None:
+    some = policy("tcp:10.0.0.0/8:80", "tcp:web:80")
+    assert some.prospect("gate", "connect", "tcp", "web", 80) is Prospect.BY_NAME

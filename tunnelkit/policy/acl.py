@@ -6,10 +6,10 @@ before, and hands the `Decision` to the function in ``net`` that does it.
 
 from __future__ import annotations
 
-import errno
-import socket
+import enum
 from collections.abc import Iterable
 from ipaddress import ip_address
+from time import monotonic
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.errors import NotAuthorized
@@ -23,11 +23,20 @@ from tunnelkit.policy.destination import (
     X11,
     X11_BASE_PORT,
 )
+from tunnelkit.policy.own import OwnListeners, is_own_address
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.rules import Rule, parse_network, parse_rule
-from tunnelkit.policy.special import Address, Network, special_ranges, unmapped
+from tunnelkit.policy.special import Network, own_range, special_ranges, unmapped
 
-__all__ = ["OwnListeners", "Policy", "PolicyHolder", "Rule", "parse_network", "parse_rule"]
+__all__ = [
+    "OwnListeners",
+    "Policy",
+    "PolicyHolder",
+    "Prospect",
+    "Rule",
+    "parse_network",
+    "parse_rule",
+]
 
 CONNECT, BIND, SENDTO = "connect", "bind", "sendto"
 
@@ -35,6 +44,8 @@ LOOPBACK = "127.0.0.1"
 
 REMEMBERED = 4096
 """Answers that a Policy keeps."""
+REMEMBERED_FOR = 5.0
+"""Seconds that it keeps them: this machine may get other addresses of its own."""
 
 _KINDS = {
     (CONNECT, TCP): TCP,
@@ -48,49 +59,12 @@ _KINDS = {
 }
 
 
-class OwnListeners:
-    """The TCP and UDP ports that this process listens on; it does not dial itself for a peer."""
+class Prospect(enum.Enum):
+    """What can come of a name before it has been looked up (rule X23)."""
 
-    def __init__(self) -> None:
-        self._addresses: dict[tuple[str, int], list[Address]] = {}
-
-    def add(self, protocol: str, address: str, port: int) -> None:
-        """A listener has been opened."""
-        self._addresses.setdefault((protocol, port), []).append(unmapped(ip_address(address)))
-
-    def discard(self, protocol: str, address: str, port: int) -> None:
-        """A listener has been closed."""
-        addresses = self._addresses.get((protocol, port), [])
-        if (closed := unmapped(ip_address(address))) in addresses:
-            addresses.remove(closed)
-        if not addresses:
-            self._addresses.pop((protocol, port), None)
-
-    def may_have(self, protocol: str, port: int) -> bool:
-        """Whether there is a listener with that port on any address; cheap."""
-        return (protocol, port) in self._addresses
-
-    def covers(self, protocol: str, address: Address, port: int) -> bool:
-        """Whether dialling there would reach one of the listeners."""
-        target = unmapped(address)
-        return any(
-            own == target
-            or target.is_unspecified
-            or (own.is_unspecified and is_own_address(target))
-            for own in self._addresses.get((protocol, port), ())
-        )
-
-
-def is_own_address(address: Address) -> bool:
-    """Whether ``address`` is one of this machine's."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((str(address), 0))
-        except OSError as error:
-            # Anything but 'there is no such address here' is no proof of the contrary.
-            return error.errno != errno.EADDRNOTAVAIL
-        return True
+    NONE = "no rule can admit it, wherever it leads"
+    BY_ADDRESS = "a rule may admit where it leads, but none is for the name"
+    BY_NAME = "a rule is for the name"
 
 
 class Policy:
@@ -110,6 +84,7 @@ class Policy:
         for rule in self.rules:
             self._rules.setdefault(rule.kind, []).append(rule)
         self._answers: dict[tuple[str, str, str, str, int, str | None], Decision | str] = {}
+        self._answers_end = 0.0
 
     def authorize(
         self,
@@ -143,16 +118,32 @@ class Policy:
             answer = self._decide(peer, action, protocol, address, port, host)
         else:
             key = (peer, action, protocol, address, port, host)
+            now = monotonic()
+            if now >= self._answers_end or len(self._answers) >= REMEMBERED:
+                self._answers.clear()
+                self._answers_end = now + REMEMBERED_FOR
             known = self._answers.get(key)
             if known is None:
                 known = self._decide(*key)
-                if len(self._answers) >= REMEMBERED:
-                    self._answers.clear()
                 self._answers[key] = known
             answer = known
         if isinstance(answer, Decision):
             return answer
         raise NotAuthorized(answer)
+
+    def prospect(self, peer: str, action: str, protocol: str, host: str, port: int) -> Prospect:
+        """What can come of ``peer``'s wish for the name ``host``: asked before anything is looked
+        up, so that nobody learns of names, or says things by asking for them, without a rule
+        (X23). ``action``, ``protocol`` and ``port`` are as for `authorize`."""
+        name = host.lower().removesuffix(".")
+        found = Prospect.NONE
+        for rule in self._rules.get(_KINDS.get((action, protocol), ""), ()):
+            if rule.has_port(port) and rule.is_for(peer):
+                if rule.is_for_name(name):
+                    return Prospect.BY_NAME
+                if rule.is_for_addresses:
+                    found = Prospect.BY_ADDRESS
+        return found
 
     def own(self, address: str, port: int, protocol: str, action: str = BIND) -> Decision:
         """Permission for what this end's own configuration asks for, e.g. its listeners."""
@@ -207,6 +198,8 @@ class Policy:
         transport = TCP if kind == X11 else protocol
         name = host.lower().removesuffix(".") if host else None
         ranges = special_ranges(target)
+        if kind != LISTEN and not target.is_loopback and is_own_address(target):
+            ranges = (*ranges, own_range(target))
         is_own = kind != LISTEN and self.listeners.covers(transport, target, dialled)
         for rule in rules:
             if (
@@ -268,6 +261,10 @@ class PolicyHolder:
     ) -> Decision:
         """See `Policy.authorize`."""
         return self.current.authorize(peer, action, protocol, address, port, host)
+
+    def prospect(self, peer: str, action: str, protocol: str, host: str, port: int) -> Prospect:
+        """See `Policy.prospect`."""
+        return self.current.prospect(peer, action, protocol, host, port)
 
     def own(self, address: str, port: int, protocol: str, action: str = BIND) -> Decision:
         """See `Policy.own`."""

@@ -21,10 +21,13 @@ from tunnelkit.policy.destination import (
     to_host,
     to_unix_path,
 )
+from tunnelkit.policy.globs import Glob
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.special import Address, Network, names_itself, to_network
+from tunnelkit.policy.special import Address, Network, is_only_own, names_itself, to_network
 
 MAX_TEXT = 2048
+SELF = "self"
+"""The host that stands for the addresses that this machine has, loopback aside."""
 
 EXPECTED = (
     "expected tcp:HOST:PORTS, udp:HOST:PORTS, unix:PATH, x11:DISPLAY, service:NAME or "
@@ -44,18 +47,22 @@ class Rule:
     """As the owner wrote it, for logs."""
     kind: str
     """``tcp``, ``udp``, ``unix``, ``x11``, ``service`` or ``listen``."""
-    peers: tuple[re.Pattern[str], ...] = ()
+    peers: tuple[Glob, ...] = ()
     """Names of the peers it is for; empty: all."""
     network: Network | None = None
     """The addresses it names, if it does so by address."""
-    host: re.Pattern[str] | None = None
+    host: Glob | None = None
     """The host names it names, if it does so by name; for ``service`` the service's name."""
     any_host: bool = False
     """True for the host ``*``, which stands for addresses, too."""
+    own: bool = False
+    """True for the host ``self``: the addresses of this machine."""
     ports: tuple[tuple[int, int], ...] = ()
     """Ranges of ports, or of displays for ``x11``; first and last."""
     also: tuple[Network, ...] = ()
     """Behind ``@``: special addresses that a host rule admits."""
+    also_own: bool = False
+    """``self`` behind ``@``."""
     exact: str = ""
     """The path for ``unix``; ``tcp`` or ``udp`` for a ``listen`` rule of one protocol only."""
 
@@ -74,11 +81,24 @@ class Rule:
         and ``ranges`` are the address's `special_ranges`."""
         if self.network is not None:
             return address in self.network and names_itself(self.network, ranges)
+        if self.own:
+            return is_only_own(ranges)
         if not self.any_host and (self.host is None or not host or not self.host.match(host)):
             return False
+        if self.also_own and is_only_own(ranges):
+            return True
         return not ranges or any(
             address in network and names_itself(network, ranges) for network in self.also
         )
+
+    def is_for_name(self, host: str) -> bool:
+        """Whether the rule is for that name, wherever it leads."""
+        return self.any_host or (self.host is not None and self.host.match(host))
+
+    @property
+    def is_for_addresses(self) -> bool:
+        """Whether the rule is for addresses, whatever the names that lead to them."""
+        return self.any_host or self.own or self.network is not None
 
     def names_exactly(self, address: Address, port: int) -> bool:
         """Whether the rule was written for this one address and port."""
@@ -101,6 +121,9 @@ def parse_rule(text: str) -> Rule:
     ``tcp:localhost:80@127.0.0.0/8``    a name that may lead to these special addresses;
                                         several with commas; ``tcp:localhost@127.0.0.0/8:80``
                                         is the same
+    ``tcp:self:22``                     this machine by the addresses that it has, loopback aside;
+                                        a wider network or ``*`` does not stand for them
+    ``tcp:host:80@self``                a name that may lead to one of them
     ``unix:/run/x.sock``                that path
     ``x11::0``, ``x11:HOST:0-3``        displays of this machine, of another one
     ``service:NAME``                    a published service; ``*`` as above
@@ -124,26 +147,31 @@ def parse_rule(text: str) -> Rule:
         if kind == SERVICE:
             if not _SERVICE.match(rest):
                 raise ConfigError("the service's name is wrong; expected service:NAME")
-            return Rule(text, kind, peers, host=_glob(rest))
+            return Rule(text, kind, peers, host=Glob(rest))
         protocol = ""
         if kind == LISTEN and rest.startswith((f"{TCP}:", f"{UDP}:")):
             protocol, _, rest = rest.partition(":")
         host, ports, also = _split_host_rule(rest)
         ranges = _to_ports(ports, kind)
         if kind == X11 and not host:
-            return Rule(text, kind, peers, ports=ranges, also=_also(also, by_name=False))
+            _also(also, by_name=False)
+            return Rule(text, kind, peers, ports=ranges)
         network = _network_of(host)
+        own = host == SELF and kind != LISTEN
         if network is None and kind == LISTEN and host != "*":
             raise ConfigError(f"{_shown(host)} is not an address; expected listen:ADDRESS:PORTS")
+        special, also_own = _also(also, by_name=network is None and not own)
         return Rule(
             text,
             kind,
             peers,
             network=network,
-            host=None if network else _host_glob(host),
+            host=None if network or own else _host_glob(host),
             any_host=host == "*",
+            own=own,
             ports=ranges,
-            also=_also(also, by_name=network is None),
+            also=special,
+            also_own=also_own,
             exact=protocol,
         )
     except ConfigError as error:
@@ -162,7 +190,7 @@ def parse_network(text: str) -> Network:
         ) from None
 
 
-def _split_peers(text: str) -> tuple[tuple[re.Pattern[str], ...], str]:
+def _split_peers(text: str) -> tuple[tuple[Glob, ...], str]:
     names, equals, pattern = text.partition("=")
     # A pattern may have a '=' in a path, a peer's name a ':' in an URI.
     if not equals or names.startswith(tuple(f"{kind}:" for kind in KINDS)):
@@ -170,7 +198,7 @@ def _split_peers(text: str) -> tuple[tuple[re.Pattern[str], ...], str]:
     peers = names.split(",")
     if not all(name and name.isprintable() and " " not in name for name in peers):
         raise ConfigError("a peer's name is empty or has blanks; expected NAME,NAME=PATTERN")
-    return tuple(_glob(name) for name in peers), pattern
+    return tuple(Glob(name) for name in peers), pattern
 
 
 def _split_host_rule(rest: str) -> tuple[str, str, str]:
@@ -204,9 +232,9 @@ def _network_of(host: str) -> Network | None:
     return to_network(name) if name.rpartition(".")[2].isdigit() else None
 
 
-def _host_glob(host: str) -> re.Pattern[str]:
+def _host_glob(host: str) -> Glob:
     if "*" not in host:
-        return _glob(to_host(host).removesuffix("."))
+        return Glob(to_host(host).removesuffix("."))
     labels = host.lower().removesuffix(".").split(".")
     try:
         labels = [
@@ -219,13 +247,7 @@ def _host_glob(host: str) -> re.Pattern[str]:
         raise ConfigError(f"{_shown(host)} looks like an address; expected one such as 10.0.0.0/8")
     if not all(map(_GLOB_LABEL.match, labels)):
         raise ConfigError(f"{_shown(host)} is not a name; expected one such as *.corp.example")
-    return _glob(".".join(labels))
-
-
-def _glob(text: str) -> re.Pattern[str]:
-    """A pattern in which ``*`` stands for any run of characters, matching the whole text."""
-    parts = re.split(r"\*+", text)
-    return re.compile(".*".join(map(re.escape, parts)) + r"\Z", re.DOTALL)
+    return Glob(".".join(labels))
 
 
 def _to_ports(text: str, kind: str) -> tuple[tuple[int, int], ...]:
@@ -246,12 +268,14 @@ def _to_ports(text: str, kind: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def _also(text: str, by_name: bool) -> tuple[Network, ...]:
+def _also(text: str, by_name: bool) -> tuple[tuple[Network, ...], bool]:
+    """The networks behind ``@``, and whether ``self`` is one of them."""
     if not text:
-        return ()
+        return (), False
     if not by_name:
         raise ConfigError("only a rule for a host name can have '@NETWORK' behind it")
-    return tuple(parse_network(part) for part in text.split(","))
+    parts = text.split(",")
+    return tuple(parse_network(part) for part in parts if part != SELF), SELF in parts
 
 
 def _shown(text: str) -> str:

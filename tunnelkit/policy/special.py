@@ -6,6 +6,7 @@ there', never this machine, its link, or another spelling of either.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -27,8 +28,11 @@ _IPV6 = (
     ("unspecified", "::/128"),
     ("loopback", "::1/128"),
     ("link-local", "fe80::/10"),
-    ("metadata", "fd00:ec2::254/128"),
-    ("metadata", "fd20:ce::254/128"),
+    ("site-local", "fec0::/10"),
+    ("metadata", "fd00:ec2::/32"),
+    ("metadata", "fd20:ce::/32"),
+    ("metadata", "fd00:c1::/32"),
+    ("metadata", "fd00:42::/32"),
     ("multicast", "ff00::/8"),
     ("translated", "64:ff9b:1::/48"),
     ("translated", "2001::/32"),
@@ -61,6 +65,19 @@ _RANGES = tuple(
     (network.version, int(network.network_address), int(network.netmask), name, network)
     for name, network in _special_ranges()
 )
+
+
+OWN = "this machine's own"
+
+
+def own_range(address: Address) -> tuple[str, Network]:
+    """The range that an address of this machine is in besides its `special_ranges`: itself."""
+    return OWN, ip_network(address)
+
+
+def is_only_own(ranges: Sequence[tuple[str, Network]]) -> bool:
+    """Whether an address in ``ranges`` is special in nothing but being this machine's."""
+    return len(ranges) == 1 and ranges[0][0] == OWN
 
 
 def special_ranges(address: Address) -> tuple[tuple[str, Network], ...]:
