@@ -15,10 +15,10 @@ import sys
 from bench.interactive import Scene, network
 from bench.link import congestion_controls
 from bench.loads import LoadError
+from bench.own import CompressedLstp, Lstp
 from bench.parties import PartyFailed, prepared
 from bench.report import as_json, median, number, table, verdict
 from bench.rig import Bulk, Rig, describe
-from bench.systems import CompressedLstp, Lstp
 
 MIB = float(1 << 20)
 MOST_LOST = 0.05

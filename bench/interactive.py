@@ -24,7 +24,8 @@ from bench.link import Link, Namespace, congestion_controls, permitted
 from bench.parties import Layout, PartyFailed, Place, loopback, prepared
 from bench.report import as_json, median, number, table, verdict
 from bench.rig import Rig, describe, rigs
-from bench.systems import System, choose
+from bench.system import System
+from bench.systems import choose
 
 MIB = float(1 << 20)
 DEFAULT = ("ssh-pair", "chisel", "lstp")

@@ -29,10 +29,12 @@ from typing import NamedTuple
 import attrs
 
 from bench import loads, traffic
+from bench.own import start_lstp_middle
 from bench.parties import Layout, Parties, PartyFailed, Place, loopback, prepared
+from bench.peers import SshPair
 from bench.report import as_json, number, table, verdict
 from bench.rig import describe, rigs
-from bench.systems import SshPair, choose, start_lstp_middle
+from bench.systems import choose
 
 KIB = 1024.0
 DEFAULT = ("ssh-pair", "stunnel", "chisel", "lstp")

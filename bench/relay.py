@@ -20,7 +20,7 @@ from bench.loads import Address
 from bench.parties import Layout, Parties, PartyFailed, loopback, prepared
 from bench.report import median, number, table, verdict
 from bench.rig import Rig, describe, rigs
-from bench.systems import NoTunnel, System, find, path_of
+from bench.system import NoTunnel, System, find, path_of
 
 MIB = float(1 << 20)
 

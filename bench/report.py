@@ -26,6 +26,21 @@ def number(value: float, unit: str = "") -> str:
     return text + unit
 
 
+def spread(values: Sequence[float], unit: str = "") -> str:
+    """Lowest, median and highest; ``-`` if there are none."""
+    figures = [value for value in values if not math.isnan(value)]
+    if not figures:
+        return "-"
+    return " ".join(number(v, unit) for v in (min(figures), median(figures), max(figures)))
+
+
+def pairwise(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Ratios of the figures of each run to the others of the same run; nan to nothing."""
+    return [
+        value / other if other else math.nan for value, other in zip(values, others, strict=False)
+    ]
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned: the first to the left, the others to the right."""
     lines = [head, *rows]

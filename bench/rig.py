@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from bench import loads, traffic
 from bench.parties import Layout, Parties, PartyFailed
-from bench.systems import System
+from bench.system import System
 
 T = TypeVar("T")
 

@@ -21,10 +21,12 @@ from collections.abc import Mapping, Sequence
 
 from bench.interactive import SCENES, Scene, network
 from bench.link import congestion_controls, permitted
+from bench.own import issue_identities, start_lstp_middle, start_role
 from bench.parties import Layout, Parties, PartyFailed, Place, prepared
+from bench.peers import start_sshd
 from bench.report import as_json, median, number, table, verdict
 from bench.rig import describe
-from bench.systems import find, issue_identities, path_of, start_lstp_middle, start_role, start_sshd
+from bench.system import find, path_of
 
 TESTS = {
     "noop": "requests without effect",

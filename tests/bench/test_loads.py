@@ -12,7 +12,7 @@ import pytest
 from bench import loads
 from bench.parties import Layout, Place
 from bench.rig import Rig
-from bench.systems import NoTunnel
+from bench.system import NoTunnel
 
 
 @pytest.fixture(scope="module")
