@@ -24,6 +24,10 @@ class Code(str, Enum):
     PROTOCOL = "protocol"
     SETUP_MISMATCH = "setup-mismatch"
     ROLE_CONFLICT = "role-conflict"
+    REPLACED = "replaced"
+    """Secure Proxy: somebody else has registered under this name."""
+    NOT_PRESENT = "not-present"
+    """Secure Proxy: nobody who publishes it is registered."""
     INTERNAL = "internal"
 
     @classmethod

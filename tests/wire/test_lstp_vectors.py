@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from tests.wire.vectors import read_vectors
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.lstp import (
     HEADER,
@@ -89,20 +88,7 @@ MESSAGES: dict[str, tuple[Message, int]] = {
 }
 
 
-def read_vectors() -> dict[str, bytes]:
-    """The bytes in ``tests/vectors/lstp.txt`` by name."""
-    vectors: dict[str, bytes] = {}
-    name = ""
-    for line in (Path(__file__).parents[1] / "vectors" / "lstp.txt").read_text().splitlines():
-        if line.startswith("["):
-            name = line.strip("[]")
-            vectors[name] = b""
-        elif line[:6] in {"header", "body  ", "      "}:
-            vectors[name] += bytes.fromhex(line[6:])
-    return vectors
-
-
-VECTORS = read_vectors()
+VECTORS = read_vectors("lstp.txt")
 
 
 def test_there_is_a_vector_for_each_of_the_16_messages() -> None:

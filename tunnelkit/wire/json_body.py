@@ -135,9 +135,13 @@ class Fields:
 
     def name(self, name: str) -> str:
         """A name: 1 to 255 printable characters."""
-        value = self.text(name, 255, 1)
+        return self.printable(name, 255, 1)
+
+    def printable(self, name: str, most: int, least: int = 0) -> str:
+        """Text of ``least`` to ``most`` printable characters."""
+        value = self.text(name, most, least)
         if not value.isprintable():
-            raise self.wrong(name, "1 to 255 printable characters")
+            raise self.wrong(name, f"{least} to {most} printable characters")
         return value
 
     def matching(self, name: str, pattern: re.Pattern[str], expected: str) -> str:
@@ -196,6 +200,29 @@ class Fields:
             Fields({name: value}, self._what).text(name, most, 1)
             for value in self.items(name, count)
         )
+
+    def get_texts(self, name: str, count: int, most: int) -> tuple[str, ...]:
+        """The same; empty if absent."""
+        return self.texts(name, count, most) if name in self._values else ()
+
+    def object(self, name: str) -> Fields:
+        """An object."""
+        value = self._values.get(name)
+        if type(value) is not dict:
+            raise self.wrong(name, "an object")
+        return Fields(value, f"{self._what} {name}")
+
+    def pairs(self, name: str, count: int, most: int) -> tuple[tuple[str, str], ...]:
+        """An object of at most ``count`` texts of at most ``most`` characters; empty if absent."""
+        if name not in self._values:
+            return ()
+        inner = self.object(name)
+        if len(inner._values) > count:
+            raise self.wrong(name, f"an object of at most {count} texts")
+        for key in inner._values:
+            if len(key) > most or not _encodable(key):
+                raise self.wrong(name, f"an object whose fields have at most {most} characters")
+        return tuple((key, inner.text(key, most)) for key in inner._values)
 
     def objects(self, name: str, count: int) -> list[Fields]:
         """A list of at most ``count`` objects."""

@@ -35,7 +35,6 @@ from tunnelkit.wire.lstp_messages import (
     CLIENT_END,
     END_ROLES,
     HOP_ROLES,
-    MAX_REASON,
     MAX_SERVICES,
     MAX_WINDOW,
     MIDDLE,
@@ -50,6 +49,7 @@ from tunnelkit.wire.lstp_messages import (
     TopologyExchange,
     TunnelMessage,
 )
+from tunnelkit.wire.message_fields import MAX_REASON
 
 __all__ = [
     "ALPN",

@@ -20,12 +20,8 @@ from tunnelkit.wire.lstp_messages import (
     MAX_TEXT,
     MAX_WINDOW,
     MessageType,
-    body_if_any,
-    body_of,
-    read_code,
-    read_reason,
-    short,
 )
+from tunnelkit.wire.message_fields import body_if_any, body_of, read_code, read_reason, short
 
 FLAG_COMPRESSED = 1
 FLAG_LAST = 2

@@ -11,12 +11,19 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
 from tunnelkit.errors import Code
-from tunnelkit.wire.json_body import Fields, dump, load
+from tunnelkit.wire.json_body import Fields, load
+from tunnelkit.wire.message_fields import (
+    body_if_any,
+    body_of,
+    read_code,
+    read_reason,
+    short,
+)
 
 
 class MessageType(IntEnum):
@@ -47,7 +54,6 @@ MIDDLE = "middle"
 END_ROLES = (CLIENT_END, SERVER_END, BOTH)
 HOP_ROLES = (*END_ROLES, MIDDLE)
 
-MAX_REASON = 1024
 MAX_TEXT = 1024
 MAX_SERVICES = 128
 MAX_WINDOW = 16 * 1024 * 1024
@@ -58,28 +64,6 @@ MAX_CHANNEL = 0xFFFFFFFF
 COMMON_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 COMMON_WORDS = "43 characters of base64url"
 _NONCE = re.compile(r"[0-9a-f]{32}")
-
-
-def short(reason: str) -> str:
-    return reason[:MAX_REASON]
-
-
-def read_code(fields: Fields) -> Code:
-    return Code.read(fields.text("code", 64, 1))
-
-
-def read_reason(fields: Fields) -> str:
-    return fields.get_text("reason", MAX_REASON) or ""
-
-
-def body_of(fields: dict[str, Any]) -> bytes:
-    return dump(fields).encode("utf-8")
-
-
-def body_if_any(**fields: Any) -> bytes:
-    """The fields that are not None; nothing at all if none is."""
-    there = {name: value for name, value in fields.items() if value is not None}
-    return body_of(there) if there else b""
 
 
 @attrs.frozen
