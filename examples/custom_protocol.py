@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.plain import PlainMux
 from tunnelkit.errors import Code, RemoteProtocolError
-from tunnelkit.net.channels.connection import Request
-from tunnelkit.net.channels.end import End, TunnelSession
+from tunnelkit.net.channels.connection import ChannelRequest
+from tunnelkit.net.channels.end import End, TunnelMember
 from tunnelkit.net.channels.establish import secure
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.context import Shared
@@ -136,7 +136,7 @@ def make_end(shared: Shared, ca: ThrowawayCA, name: str) -> End:
     return End(shared, context, tunnel, lambda: None)
 
 
-def refuse(request: Request) -> None:
+def refuse(request: ChannelRequest) -> None:
     request.refuse(Code.NOT_ALLOWED, "only services are reached here")
 
 
@@ -147,7 +147,7 @@ async def speak(end: End, meeting: UsherMeeting, peer: str) -> None:
     def make_mux(master: bool, alpn: bytes, now: float) -> ExampleMux:
         return channels.make_mux(master, now)
 
-    owner = TunnelSession(end, (peer,))
+    owner = TunnelMember(end, (peer,))
     await secure(end.shared, meeting, end.context, [peer], make_mux, owner)
 
 

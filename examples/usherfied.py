@@ -17,7 +17,7 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.connection import Request
+from tunnelkit.net.channels.connection import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
@@ -45,7 +45,7 @@ class Fetch(Protocol):
         self.done.callback(self.answer)
 
 
-def refuse(request: Request) -> None:
+def refuse(request: ChannelRequest) -> None:
     """The gate may reach nothing here."""
     request.refuse(Code.NOT_ALLOWED, "this program serves nobody")
 

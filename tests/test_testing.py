@@ -431,7 +431,7 @@ def test_only_bytes_can_be_written_and_a_wire_needs_room() -> None:
 # -- datagrams -----------------------------------------------------------------------------
 
 
-class Datagrams(DatagramProtocol):
+class UdpFlows(DatagramProtocol):
     """Keeps what it receives."""
 
     def __init__(self) -> None:
@@ -448,8 +448,8 @@ class Datagrams(DatagramProtocol):
 
 
 def send_numbers(pipe: LossyPipe, count: int) -> list[int]:
-    second = Datagrams()
-    pipe.connect(Datagrams(), second)
+    second = UdpFlows()
+    pipe.connect(UdpFlows(), second)
     for number in range(count):
         pipe.first.write(b"%d" % number, pipe.second.address)
         pipe.clock.run_for(0.01)
@@ -485,8 +485,8 @@ def test_the_same_seed_gives_the_same_faults() -> None:
 
 def test_datagrams_that_are_too_large_or_go_elsewhere_are_lost() -> None:
     pipe = LossyPipe(mtu=100)
-    second = Datagrams()
-    pipe.connect(Datagrams(), second)
+    second = UdpFlows()
+    pipe.connect(UdpFlows(), second)
     pipe.first.write(bytes(101), pipe.second.address)
     pipe.first.write(b"x", ("203.0.113.9", 9))
     pipe.first.write(b"fits", pipe.second.address)
@@ -499,7 +499,7 @@ def test_datagrams_that_are_too_large_or_go_elsewhere_are_lost() -> None:
 
 def test_a_connected_datagram_end_hears_only_the_other_one_and_one_that_stopped_nothing() -> None:
     pipe = LossyPipe()
-    first, second = Datagrams(), Datagrams()
+    first, second = UdpFlows(), UdpFlows()
     pipe.connect(first, second)
     with pytest.raises(ValueError, match="not connected"):
         pipe.first.write(b"whereto?")

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
 from tests.frontends.talk import BlackHole, Echo, Server, refused, unused_port
 from tests.policy.test_acl import SPELLINGS, WIDE
-from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.dial import Egress, EgressRequest
 from tunnelkit.errors import ChannelRefused, Code, DialError
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
@@ -269,7 +269,7 @@ class EgressTests(TestCase):
         handled: list[tuple[str, Destination]] = []
 
         def handler(name: str) -> Any:
-            def handle(request: ChannelRequest, destination: Destination) -> None:
+            def handle(request: EgressRequest, destination: Destination) -> None:
                 handled.append((name, destination))
 
             return handle

@@ -18,9 +18,9 @@ from tunnelkit.core.mux.contract import Datagram
 from tunnelkit.egress import udp_map as module
 from tunnelkit.egress.udp_map import UdpMap
 from tunnelkit.errors import Code, DialError, LocalProtocolError, NotAuthorized
-from tunnelkit.net.channels.addressed_flows import IDLE, REMOTES, Datagrams, PairFlow
+from tunnelkit.net.channels.addressed_flows import IDLE, REMOTES, AddressedUdpFlow, UdpFlows
 from tunnelkit.net.channels.channel import ChannelRecord
-from tunnelkit.net.channels.udp_flow import DatagramSink, Flow, Remote
+from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.udp import open_udp, send_udp
 
@@ -28,7 +28,7 @@ reactor: Any = global_reactor
 LOCAL = "127.0.0.1"
 
 
-class Wire(Flow):
+class Wire(UdpFlow):
     """A flow whose other end is the test."""
 
     def __init__(self, sink: DatagramSink) -> None:
@@ -66,7 +66,7 @@ class Asking:
         self.peer = peer
         self._make = make
 
-    def attach_flow(self, sink: DatagramSink) -> Flow:
+    def attach_flow(self, sink: DatagramSink) -> UdpFlow:
         self.flow = self._make(sink)
         return self.flow
 
@@ -321,7 +321,7 @@ class Note:
 
 
 class FakeSession:
-    """What `Datagrams` needs of a session whose mux carries both addresses."""
+    """What `UdpFlows` needs of a connection whose mux carries both addresses."""
 
     peer = "gate"
 
@@ -358,23 +358,23 @@ class FakeSession:
 HERE, THERE, ELSEWHERE = ("10.0.0.1", 1000), ("192.0.2.1", 53), ("192.0.2.2", 53)
 
 
-def made() -> tuple[FakeSession, Datagrams]:
-    session: Any = FakeSession()
-    return session, Datagrams(session)
+def made() -> tuple[FakeSession, UdpFlows]:
+    connection: Any = FakeSession()
+    return connection, UdpFlows(connection)
 
 
-def came(datagrams: Datagrams, source: Remote, destination: Remote, data: bytes) -> None:
+def came(datagrams: UdpFlows, source: Remote, destination: Remote, data: bytes) -> None:
     datagrams.received(Datagram(0, source, destination, memoryview(data)))
 
 
 def test_an_answer_is_what_comes_back_from_where_a_flow_has_sent() -> None:
-    session, datagrams = made()
-    session.takes = False
+    connection, datagrams = made()
+    connection.takes = False
     note = Note()
     flow = datagrams.open("udp:*", HERE, note)
     assert note.opened == 1
     assert flow.send(THERE, b"question")
-    assert session.sent == [(0, HERE, THERE, b"question")]
+    assert connection.sent == [(0, HERE, THERE, b"question")]
     came(datagrams, ELSEWHERE, HERE, b"spoofed")
     came(datagrams, THERE, ("10.0.0.2", 1000), b"not ours")
     came(datagrams, THERE, HERE, b"answer")
@@ -382,38 +382,38 @@ def test_an_answer_is_what_comes_back_from_where_a_flow_has_sent() -> None:
 
 
 def test_an_answer_that_comes_too_late_is_a_new_flow_which_has_to_be_allowed() -> None:
-    session, datagrams = made()
-    session.takes = False
+    connection, datagrams = made()
+    connection.takes = False
     note = Note()
     flow = datagrams.open("udp:*", HERE, note)
     flow.send(THERE, b"question")
-    session.time = IDLE
+    connection.time = IDLE
     came(datagrams, THERE, HERE, b"in time")
-    session.time = 3 * IDLE
+    connection.time = 3 * IDLE
     came(datagrams, THERE, HERE, b"too late")
     assert note.got == [(THERE, b"in time")]
 
 
 def test_a_datagram_that_answers_nothing_begins_a_flow_of_its_sender() -> None:
-    session, datagrams = made()
+    connection, datagrams = made()
     came(datagrams, HERE, THERE, b"1")
     came(datagrams, HERE, ELSEWHERE, b"2")
-    (note,) = session.accepted
+    (note,) = connection.accepted
     assert note.got == [(THERE, b"1"), (ELSEWHERE, b"2")]
-    flow: PairFlow = note.flow  # type: ignore[attr-defined]  # for the test
+    flow: AddressedUdpFlow = note.flow  # type: ignore[attr-defined]  # for the test
     assert flow.send(THERE, b"answer")
-    assert session.sent == [(0, THERE, HERE, b"answer")]
+    assert connection.sent == [(0, THERE, HERE, b"answer")]
     flow.end()
     assert not flow.send(THERE, b"late")
-    ((record),) = session.records
+    ((record),) = connection.records
     assert (record.inbound, record.bytes_received, record.bytes_sent) == (True, 2, 6)
     came(datagrams, HERE, THERE, b"3")
-    assert len(session.accepted) == 2
+    assert len(connection.accepted) == 2
 
 
 def test_a_flow_remembers_a_limited_number_of_addresses() -> None:
-    session, datagrams = made()
-    session.takes = False
+    connection, datagrams = made()
+    connection.takes = False
     note = Note()
     flow = datagrams.open("udp:*", HERE, note)
     for number in range(REMOTES + 1):
@@ -424,21 +424,21 @@ def test_a_flow_remembers_a_limited_number_of_addresses() -> None:
 
 
 def test_what_the_tunnel_cannot_carry_ends_the_flow_with_the_reason() -> None:
-    session, datagrams = made()
+    connection, datagrams = made()
     note = Note()
     flow = datagrams.open("udp:*", HERE, note)
     assert not flow.send(("2001:db8::1", 53), b"x")
     assert note.end == (Code.UNREACHABLE, "no IPv6 here")
-    assert len(session.records) == 1
+    assert len(connection.records) == 1
 
 
 def test_all_flows_end_with_the_connection() -> None:
-    session, datagrams = made()
+    connection, datagrams = made()
     near = Note()
     datagrams.open("udp:*", HERE, near).send(THERE, b"x")
     came(datagrams, ELSEWHERE, HERE, b"y")
     datagrams.over(Code.RESET, "lost")
-    assert near.end == session.accepted[0].end == (Code.RESET, "lost")
-    session.takes = False
+    assert near.end == connection.accepted[0].end == (Code.RESET, "lost")
+    connection.takes = False
     came(datagrams, THERE, HERE, b"late")
     assert near.got == []

@@ -8,18 +8,18 @@ from typing import cast
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from tunnelkit.egress.dial import ChannelRequest
+from tunnelkit.egress.dial import EgressRequest
 from tunnelkit.errors import ChannelRefused, Code
 from tunnelkit.net.channels.channel import END, Channel, LocalSide
-from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.channels.protocol_side import ChannelEndpoint
-from tunnelkit.net.channels.udp_flow import DatagramSink, Flow, Remote
+from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
 from tunnelkit.net.sockets.poll import Poller
 
 _BUFFER = memoryview(bytearray(65536))
 
 
-class FakeFlow(Flow):
+class FakeFlow(UdpFlow):
     """One end of a flow whose other end is another of these: `join` them."""
 
     def __init__(self, sink: DatagramSink) -> None:
@@ -92,20 +92,20 @@ class FakeRequest:
 
 
 class Pair:
-    """Two local sides back to back; plays the session for both channels."""
+    """Two local sides back to back; plays the connection for both channels."""
 
     def __init__(self, near: LocalSide, destination: str) -> None:
-        self.near = Channel(cast(Session, self), 1, near, destination, False, 0.0)
+        self.near = Channel(cast(TunnelConnection, self), 1, near, destination, False, 0.0)
         self.far: Channel | None = None
         self._early = False
         near.attach(self.near)
 
     def join(self, far: LocalSide) -> None:
         """The far side is there; maybe too late."""
-        if self.near.session is None:
+        if self.near.connection is None:
             far.reset(Code.RESET, "the far side gave up")
             return
-        self.far = Channel(cast(Session, self), 2, far, self.near.destination, True, 0.0)
+        self.far = Channel(cast(TunnelConnection, self), 2, far, self.near.destination, True, 0.0)
         far.attach(self.far)
         if self._early:
             self.schedule(self.near)
@@ -114,7 +114,7 @@ class Pair:
         return self.far if channel is self.near else self.near
 
     def schedule(self, channel: Channel) -> None:
-        """``channel`` has something; like a session, look at it later."""
+        """``channel`` has something; like a connection, look at it later."""
         Poller.of(reactor).after_batch(lambda: self._move(channel))
 
     def _move(self, channel: Channel) -> None:
@@ -123,7 +123,7 @@ class Pair:
             channel.scheduled = True  # until it has been flushed
             return
         channel.scheduled = False  # the side may say once more that it is ready
-        while other is not None and channel.session is not None:
+        while other is not None and channel.connection is not None:
             size = channel.side.pull_into(_BUFFER)
             if size == END:
                 channel.near_finished = other.far_finished = True
@@ -143,7 +143,7 @@ class Pair:
                 channel.scheduled = True
                 return
             if size < len(_BUFFER):
-                break  # like a session: the side says when there is more
+                break  # like a connection: the side says when there is more
         if other is None:
             self._early = channel.scheduled = True
 
@@ -165,8 +165,8 @@ class Pair:
 
     def _over(self, end: Callable[[LocalSide], object]) -> None:
         for channel in (self.near, self.far):
-            if channel is not None and channel.session is not None:
-                channel.session = None
+            if channel is not None and channel.connection is not None:
+                channel.connection = None
                 end(channel.side)
 
 
@@ -175,7 +175,7 @@ class FakeTunnel:
 
     peer = "gate"
 
-    def __init__(self, acceptor: Callable[[ChannelRequest], object]) -> None:
+    def __init__(self, acceptor: Callable[[EgressRequest], object]) -> None:
         self._acceptor = acceptor
         self.opened: list[str] = []
         self.down = False
@@ -204,7 +204,7 @@ class FakeTunnel:
     def channel_to(self, destination: str) -> ChannelEndpoint:
         return ChannelEndpoint(self, destination)
 
-    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> Flow | None:
+    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> UdpFlow | None:
         self.opened.append(destination)
         if self.down:
             return None

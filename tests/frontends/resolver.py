@@ -135,7 +135,7 @@ class _Stream(Protocol):
         self.closed.callback(None)
 
 
-class Datagrams(DatagramProtocol):
+class UdpFlows(DatagramProtocol):
     """A client: sends, and gives the next datagram that comes."""
 
     transport: Any

@@ -20,9 +20,9 @@ from zope.interface.verify import verifyObject
 
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
 from tests.frontends.resolver import (
-    Datagrams,
     Resolver,
     Say,
+    UdpFlows,
     address,
     coded,
     cut,
@@ -33,7 +33,7 @@ from tests.frontends.resolver import (
 from tests.frontends.talk import Talk, is_reset, refused
 from tunnelkit.egress import dns as dns_egress
 from tunnelkit.egress import dns_lookup
-from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.dial import Egress, EgressRequest
 from tunnelkit.egress.dns import DnsEgress
 from tunnelkit.egress.dns_lookup import SystemServers, parse_server
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
@@ -84,8 +84,8 @@ class Case(TestCase):
         host, _, port = made.description.removeprefix("dns ").rpartition(":")
         return host, int(port)
 
-    def client(self) -> Datagrams:
-        made = Datagrams(reactor)
+    def client(self) -> UdpFlows:
+        made = UdpFlows(reactor)
         self.addCleanup(made.port.stopListening)
         return made
 
@@ -424,12 +424,12 @@ class LinkTests(Case):
         assert self.scripted.opened == 2
 
     async def test_a_far_side_that_sends_rubbish_loses_the_channel(self) -> None:
-        def rubbish(request: ChannelRequest) -> None:
+        def rubbish(request: EgressRequest) -> None:
             sides.append(request)
             side = _Rubbish()
             request.attach(side, "")
 
-        sides: list[ChannelRequest] = []
+        sides: list[EgressRequest] = []
         tunnel = FakeTunnel(rubbish)
         front = self.front(self.resolver(), tunnel=tunnel)
         answer = parsed(await self.client().ask(question(), front))

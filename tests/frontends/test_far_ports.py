@@ -22,7 +22,7 @@ from tunnelkit.frontends.forward.reverse import ReverseFrontEnd
 from tunnelkit.frontends.socks.bind import address_for, is_other
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channels.channel import Channel, LocalSide
-from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 
@@ -30,12 +30,14 @@ reactor: Any = global_reactor
 
 
 class Asker:
-    """The session of a peer that has this end listen."""
+    """The connection of a peer that has this end listen."""
 
     def __init__(self, side: LocalSide) -> None:
         self.origins: list[str] = []
         self.aborted: Code | None = None
-        self.channel = Channel(cast(Session, self), 1, side, "listen:tcp:127.0.0.1:0", True, 0.0)
+        self.channel = Channel(
+            cast(TunnelConnection, self), 1, side, "listen:tcp:127.0.0.1:0", True, 0.0
+        )
         side.attach(self.channel)
 
     def open_accepted(self, listener: Channel, origin: str, side: LocalSide) -> Deferred[str]:
@@ -45,14 +47,14 @@ class Asker:
         return succeed("")
 
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
-        channel.session = None
+        channel.connection = None
         self.aborted = code
         channel.side.reset(code, reason)
 
     def schedule(self, channel: Channel) -> None:
         """It has its end to send."""
         assert channel.side.pull_into(memoryview(bytearray(1))) == -1
-        channel.session = None
+        channel.connection = None
         channel.side.close()
 
 

@@ -25,7 +25,7 @@ from twisted.trial.unittest import TestCase
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
 from tests.frontends.talk import Server, Talk, refused
 from tunnelkit.egress import x11 as x11_connect
-from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.dial import Egress, EgressRequest
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.frontends.x11.display import DisplayClaim
@@ -130,7 +130,7 @@ class X11Tests(TestCase):
         return egress
 
     def display(
-        self, acceptor: Callable[[ChannelRequest], object], clock: Any = reactor, more: str = ""
+        self, acceptor: Callable[[EgressRequest], object], clock: Any = reactor, more: str = ""
     ) -> X11Display:
         tunnel = FakeTunnel(acceptor)
         config = X11FrontEnd().parse(f"{self.number}{more}")
@@ -198,7 +198,7 @@ class X11Tests(TestCase):
                 await made.closed
 
     async def test_a_thousand_wrong_cookies_reach_nothing(self) -> None:
-        asked: list[ChannelRequest] = []
+        asked: list[EgressRequest] = []
         display = self.display(asked.append)
         right = self.cookie()
 
@@ -216,7 +216,7 @@ class X11Tests(TestCase):
         assert cast(FakeTunnel, display.tunnel).opened == []
 
     async def test_clients_without_a_cookie_are_told_so_in_their_byte_order(self) -> None:
-        asked: list[ChannelRequest] = []
+        asked: list[EgressRequest] = []
         self.display(asked.append)
         for big_endian in (True, False):
             talk = await self.client(unix=True)
@@ -240,7 +240,7 @@ class X11Tests(TestCase):
 
     async def test_a_packet_in_pieces_has_ten_seconds_in_all(self) -> None:
         clock = Clock()
-        asked: list[ChannelRequest] = []
+        asked: list[EgressRequest] = []
         self.display(asked.append, clock)
         talk = await self.client()
         packet = self.setup_packet(self.cookie())
@@ -256,7 +256,7 @@ class X11Tests(TestCase):
         assert asked == []
 
     async def test_a_packet_in_pieces_is_admitted_when_it_is_whole(self) -> None:
-        asked: Deferred[ChannelRequest] = Deferred()
+        asked: Deferred[EgressRequest] = Deferred()
         self.display(asked.callback)
         talk = await self.client()
         for byte in self.setup_packet(self.cookie()):

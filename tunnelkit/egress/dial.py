@@ -25,7 +25,7 @@ from tunnelkit.egress.resolve import Resolver, SystemResolver, interleaved
 from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, NotAuthorized
 from tunnelkit.net.channels.channel import LocalSide
 from tunnelkit.net.channels.socket_side import SocketSide
-from tunnelkit.net.channels.udp_flow import DatagramSink, Flow
+from tunnelkit.net.channels.udp_flow import DatagramSink, UdpFlow
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import connect_tcp, connect_unix, format_address
 from tunnelkit.policy.acl import PolicyHolder
@@ -60,7 +60,7 @@ _REASONS = {
 _TELLING = (Code.REFUSED, Code.RESET, Code.TIMED_OUT, Code.LIMIT, Code.UNREACHABLE)
 
 
-class ChannelRequest(Protocol):
+class EgressRequest(Protocol):
     """A channel that the far side asks for."""
 
     on_gone: Callable[[], None] | None
@@ -81,7 +81,7 @@ class ChannelRequest(Protocol):
     def attach(self, side: LocalSide, bound: str) -> object:
         """Answer: connected; ``bound`` is the socket's own address."""
 
-    def attach_flow(self, sink: DatagramSink) -> Flow:
+    def attach_flow(self, sink: DatagramSink) -> UdpFlow:
         """Answer a request for ``udp``: ``sink`` takes the datagrams."""
 
     def refuse(self, code: Code, reason: str) -> object:
@@ -103,7 +103,7 @@ class Authorizer(Protocol):
         """Raises `NotAuthorized`."""
 
 
-Handler = Callable[[ChannelRequest, Destination], object]
+Handler = Callable[[EgressRequest, Destination], object]
 """Answers requests for one kind of destination; asks the policy itself before it dials."""
 MakeSide = Callable[[socket.socket], LocalSide]
 """Makes a connected socket the application's side of a channel."""
@@ -135,7 +135,7 @@ class Egress:
         self._plain: MakeSide = partial(SocketSide, poller)
         self._budgets: dict[str, _Budget] = {}
 
-    def __call__(self, request: ChannelRequest) -> None:
+    def __call__(self, request: EgressRequest) -> None:
         """Answer ``request``, now or within the limit."""
         try:
             destination = parse_destination(request.destination)
@@ -158,7 +158,7 @@ class Egress:
 
     def dial(
         self,
-        request: ChannelRequest,
+        request: EgressRequest,
         destination: Destination,
         make_side: MakeSide | None = None,
         policy: Authorizer | None = None,
@@ -185,7 +185,7 @@ class Egress:
             budget.close()
 
 
-def refuse(request: ChannelRequest, code: Code, why: str) -> None:
+def refuse(request: EgressRequest, code: Code, why: str) -> None:
     """Answer no; ``why`` is for the log, the opener is told what ``code`` says."""
     _log.debug(
         "Refused {peer} the destination {destination}: {why}",
@@ -273,7 +273,7 @@ class _Dial:
         self,
         egress: Egress,
         budget: _Budget,
-        request: ChannelRequest,
+        request: EgressRequest,
         destination: Destination,
         make_side: MakeSide,
         policy: Authorizer | None,

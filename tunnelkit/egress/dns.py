@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.dial import Egress, EgressRequest
 from tunnelkit.egress.dns_lookup import Lookup, Server, SystemServers
 from tunnelkit.errors import Code, NotAuthorized, RemoteProtocolError
 from tunnelkit.net.channels.protocol_side import ChannelTransport, TunnelAddress
@@ -44,7 +44,7 @@ class DnsEgress:
         self._channels: Counter[str] = Counter()
         egress.answer_with(f"{SERVICE}:@dns", self.answer)
 
-    def answer(self, request: ChannelRequest, destination: Destination) -> None:
+    def answer(self, request: EgressRequest, destination: Destination) -> None:
         """A `tunnelkit.egress.dial.Handler`."""
         if not self.allowed(request.peer):
             request.refuse(Code.NOT_ALLOWED, "not allowed there")

@@ -8,7 +8,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.dial import Egress, EgressRequest
 from tunnelkit.errors import ChannelClosed, Code, NotAuthorized
 from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.channels.channel import END, Channel
@@ -39,7 +39,7 @@ class ListenEgress(Service):
         self._stopped = False
         egress.answer_with(LISTEN, self.take)
 
-    def take(self, request: ChannelRequest, destination: Destination) -> None:
+    def take(self, request: EgressRequest, destination: Destination) -> None:
         """Answer a request for ``listen:tcp:ADDRESS:PORT``."""
         try:
             if self._stopped:
@@ -110,9 +110,9 @@ class PeerListener:
 
     def _accepted(self, sock: socket.socket, client: tuple[str, int]) -> None:
         channel = self._channel
-        session = None if channel is None else channel.session
+        connection = None if channel is None else channel.connection
         policy = self._egress.policy
-        if session is None or channel is None:
+        if connection is None or channel is None:
             reset_socket(sock)
             return
         if not policy.admits(client[0]):
@@ -132,7 +132,7 @@ class PeerListener:
             self.abort(Code.NOT_ALLOWED, "not allowed there any more")
             return
         side = SocketSide(self._egress.poller, sock)
-        opening = session.open_accepted(channel, f"{TCP}:{format_address(client)}", side)
+        opening = connection.open_accepted(channel, f"{TCP}:{format_address(client)}", side)
         opening.addErrback(self._refused)
 
     def _refused(self, failure: Failure) -> None:

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.core.lstp.socket_table import LONGEST_TTL, SocketTable, TrustedSocket
-from tunnelkit.egress.dial import ChannelRequest, Egress, refuse
+from tunnelkit.egress.dial import Egress, EgressRequest, refuse
 from tunnelkit.errors import Code, ConfigError, LocalProtocolError, NotAuthorized
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.policy.acl import Policy, PolicyHolder
@@ -184,7 +184,7 @@ class Publisher(Service):
             self._timer.cancel()
         self._timer = None
 
-    def answer(self, request: ChannelRequest, destination: Destination) -> None:
+    def answer(self, request: EgressRequest, destination: Destination) -> None:
         """Connect ``request`` to where the service leads, if it is published now (row T2)."""
         entry = self._table.get(destination.host, self._now())
         spec = self._specs.get(destination.host)

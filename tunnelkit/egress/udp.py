@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
-from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.dial import Egress, EgressRequest
 from tunnelkit.egress.udp_map import UdpMap
 from tunnelkit.errors import Code, ConfigError, DialError, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE
@@ -31,7 +31,7 @@ class UdpEgress(Service):
         self.map = UdpMap(egress.poller, self._resolve, self._authorize, idle)
         egress.answer_with(UDP, self.take)
 
-    def take(self, request: ChannelRequest, destination: Destination) -> None:
+    def take(self, request: EgressRequest, destination: Destination) -> None:
         """Answer a request for ``udp:HOST:PORT`` or ``udp:*``.
 
         What can be told from the request alone to be not allowed is refused at once; about

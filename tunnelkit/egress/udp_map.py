@@ -4,7 +4,7 @@
     recvfrom -> did the flow send there within the last minute? -> flow
 
 A flow's socket belongs to it alone, so what arrives there can only be for it.
-Datagrams of addresses that it has not sent to are dropped. Mappings, and flows
+UdpFlows of addresses that it has not sent to are dropped. Mappings, and flows
 as a whole, end some time after their last packet.
 """
 
@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from tunnelkit.core.decision import Decision
 from tunnelkit.errors import Code, DialError, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE, REMOTES
-from tunnelkit.net.channels.udp_flow import Flow, FlowRequest, Remote
+from tunnelkit.net.channels.udp_flow import Remote, UdpFlow, UdpFlowRequest
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.udp import open_udp, send_udp
 
@@ -36,7 +36,7 @@ FLOWS = 1024
 LOOKUPS = 64
 """Names being resolved at once; datagrams to further ones are dropped."""
 WAITING = 16
-"""Datagrams of a flow that wait for one name; more are dropped."""
+"""UdpFlows of a flow that wait for one name; more are dropped."""
 WAITING_BYTES = 65_536
 DATAGRAMS_PER_EVENT = 64
 
@@ -63,11 +63,11 @@ class UdpMap:
         self.buffer = memoryview(bytearray(1 << 16))
         self.now: Callable[[], float] = poller.reactor.seconds
         # Flows in the order of their last packet, with its time, all and by peer.
-        self._flows: OrderedDict[UdpFlow, float] = OrderedDict()
-        self._peers: dict[str, OrderedDict[UdpFlow, None]] = {}
+        self._flows: OrderedDict[MappedFlow, float] = OrderedDict()
+        self._peers: dict[str, OrderedDict[MappedFlow, None]] = {}
         self._timer: IDelayedCall | None = None
 
-    def serve(self, request: FlowRequest, fixed: bool) -> None:
+    def serve(self, request: UdpFlowRequest, fixed: bool) -> None:
         """Accept a flow; ``fixed``: it has one destination, and ends if that cannot be had."""
         peers = self._peers.setdefault(request.peer, OrderedDict())
         if len(peers) >= FLOWS_PER_PEER:
@@ -75,7 +75,7 @@ class UdpMap:
         elif len(self._flows) >= FLOWS:
             crowd = max(self._peers.values(), key=len)
             next(iter(crowd)).end()
-        udp_flow = UdpFlow(self, request.peer, fixed)
+        udp_flow = MappedFlow(self, request.peer, fixed)
         peers = self._peers.setdefault(request.peer, OrderedDict())
         peers[udp_flow] = None
         self._flows[udp_flow] = self.now()
@@ -93,13 +93,13 @@ class UdpMap:
         """Flows that are served now."""
         return len(self._flows)
 
-    def touch(self, flow: UdpFlow, now: float) -> None:
+    def touch(self, flow: MappedFlow, now: float) -> None:
         """A packet of ``flow`` has passed."""
         self._flows[flow] = now
         self._flows.move_to_end(flow)
         self._peers[flow.peer].move_to_end(flow)
 
-    def forget(self, flow: UdpFlow) -> None:
+    def forget(self, flow: MappedFlow) -> None:
         """``flow`` is over."""
         if self._flows.pop(flow, None) is None:
             return
@@ -139,7 +139,7 @@ class _Mapping:
         self.waiting_bytes = 0
 
 
-class UdpFlow:
+class MappedFlow:
     """One flow: the `DatagramSink` that sends, and its sockets."""
 
     __slots__ = ("_by_address", "_fixed", "_flow", "_map", "_mappings", "_sockets", "over", "peer")
@@ -149,14 +149,14 @@ class UdpFlow:
         self.over = False
         self._map = udp_map
         self._fixed = fixed
-        self._flow: Flow | None = None
+        self._flow: UdpFlow | None = None
         self._sockets: dict[bool, _UdpSocket] = {}
         """By whether they are for IPv6."""
         self._mappings: OrderedDict[Remote, _Mapping] = OrderedDict()
         self._by_address: dict[Remote, _Mapping] = {}
         """The same by where datagrams have really been sent."""
 
-    def begin(self, flow: Flow) -> None:
+    def begin(self, flow: UdpFlow) -> None:
         """This is the flow."""
         self._flow = flow
         if self.over:
@@ -317,14 +317,14 @@ class _UdpSocket:
 
     __slots__ = ("_flow", "_poller", "sock")
 
-    def __init__(self, flow: UdpFlow, poller: Poller, sock: socket.socket) -> None:
+    def __init__(self, flow: MappedFlow, poller: Poller, sock: socket.socket) -> None:
         self._flow = flow
         self._poller = poller
         self.sock = sock
         poller.add(sock.fileno(), self, True, False)
 
     def readable(self) -> None:
-        """Datagrams have come."""
+        """UdpFlows have come."""
         self._flow.readable(self.sock)
 
     def writable(self) -> None:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelkit.core.x11_gate import SETUP_LIMIT, with_cookie
-from tunnelkit.egress.dial import ChannelRequest, Egress
+from tunnelkit.egress.dial import Egress, EgressRequest
 from tunnelkit.errors import Code, ConfigError, DialError, RemoteProtocolError
 from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.channels.channel import Channel
@@ -45,7 +45,7 @@ class X11Connect:
         egress.answer_with(X11, self.connect)
         egress.answer_with(DEFAULT_DISPLAY, self._connect_default)
 
-    def connect(self, request: ChannelRequest, destination: Destination) -> None:
+    def connect(self, request: EgressRequest, destination: Destination) -> None:
         """Connect to that display."""
         # Read again for each client: an X server that is started anew has another cookie.
         authority = AuthorityFile(authority_path(self._environment))
@@ -63,7 +63,7 @@ class X11Connect:
         connect = connect_unix if decision.protocol == UNIX else connect_tcp
         return await connect(self._egress.poller, decision, self._egress.limit)
 
-    def _connect_default(self, request: ChannelRequest, _destination: Destination) -> None:
+    def _connect_default(self, request: EgressRequest, _destination: Destination) -> None:
         rules = [
             rule
             for rule in self._egress.policy.current.rules

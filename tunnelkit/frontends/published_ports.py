@@ -1,6 +1,6 @@
 """Trusted sockets on the outside: ports here that lead to what the inside publishes (row T3).
 
-A port is open only while its service is in the table of a control session
+A port is open only while its service is in the table of a control connection
 that stands, and while a rule here allows it (``--allow listen:ADDRESS:PORT``).
 """
 
@@ -18,7 +18,7 @@ from tunnelkit.core.lstp.socket_table import TrustedSocket
 from tunnelkit.errors import ChannelClosed, Code, ConfigError, NotAuthorized
 from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.channels.channel import Channel
-from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, format_address
@@ -31,29 +31,29 @@ _log = Logger()
 PORTS_PER_SESSION = 64
 """Ports that one control session may have open here."""
 
-_Key = tuple[Session, str, int]
+_Key = tuple[TunnelConnection, str, int]
 
 
 class PublishedPorts(Service):
-    """Opens and closes ports as the tables of the sessions say."""
+    """Opens and closes ports as the tables of the connections say."""
 
     def __init__(self, reactor: Any, policy: PolicyHolder) -> None:
         self.poller = Poller.of(reactor)
         self.policy = policy
-        self._wanted: dict[Session, tuple[_Key, ...]] = {}
+        self._wanted: dict[TunnelConnection, tuple[_Key, ...]] = {}
         self._open: dict[_Key, _Port] = {}
         self._told: set[_Key] = set()
         """Those whose failure the log has."""
 
-    def changed(self, session: Session, services: Sequence[TrustedSocket]) -> None:
-        """The far side of ``session`` publishes ``services`` now, and nothing else."""
+    def changed(self, connection: TunnelConnection, services: Sequence[TrustedSocket]) -> None:
+        """The far side of ``connection`` publishes ``services`` now, and nothing else."""
         keys = tuple(
-            (session, entry.name, entry.listen) for entry in services if entry.listen is not None
+            (connection, entry.name, entry.listen) for entry in services if entry.listen is not None
         )
         if keys:
-            self._wanted[session] = keys[:PORTS_PER_SESSION]
+            self._wanted[connection] = keys[:PORTS_PER_SESSION]
         else:
-            self._wanted.pop(session, None)
+            self._wanted.pop(connection, None)
         self.settle()
 
     def settle(self) -> None:
@@ -83,9 +83,9 @@ class PublishedPorts(Service):
         self._open.clear()
 
     def _try(self, key: _Key) -> None:
-        session, name, number = key
+        connection, name, number = key
         try:
-            self._open[key] = _Port(self, session, name, number)
+            self._open[key] = _Port(self, connection, name, number)
         except (NotAuthorized, ConfigError) as error:
             if key not in self._told:
                 self._told.add(key)
@@ -93,34 +93,35 @@ class PublishedPorts(Service):
                     "No port {number} for service {name} of {peer}: {why}",
                     number=number,
                     name=printable(name),
-                    peer=printable(session.peer),
+                    peer=printable(connection.peer),
                     why=str(error),
                 )
 
 
 class _Port:
-    """One port for one service of one session. Raises `NotAuthorized` and `BindError`."""
+    """One port for one service of one connection. Raises `NotAuthorized` and `BindError`."""
 
-    def __init__(self, owner: PublishedPorts, session: Session, name: str, number: int) -> None:
+    def __init__(
+        self, owner: PublishedPorts, connection: TunnelConnection, name: str, number: int
+    ) -> None:
         policy = owner.policy
         self._policy = policy
         self._poller = owner.poller
-        self._session = session
+        self._connection = connection
         self._name = name
         self._entered: set[_Entered] = set()
-        self._asked = (policy.listen_address(session.peer, number), number)
-        sock = bind_tcp(policy.authorize(session.peer, "bind", TCP, *self._asked))
+        self._asked = (policy.listen_address(connection.peer, number), number)
+        sock = bind_tcp(policy.authorize(connection.peer, "bind", TCP, *self._asked))
         self._listener = Listener(self._poller, sock, self._accepted)
         policy.listeners.add(TCP, *self._asked)
-        self._description = (
-            f"{self._listener.address} for service {printable(name)} of {printable(session.peer)}"
-        )
+        whose = f"service {printable(name)} of {printable(connection.peer)}"
+        self._description = f"{self._listener.address} for {whose}"
         _log.info("Listening on {what}", what=self._description)
 
     def is_allowed(self) -> bool:
         """Whether the rules still say so."""
         try:
-            self._policy.authorize(self._session.peer, "bind", TCP, *self._asked)
+            self._policy.authorize(self._connection.peer, "bind", TCP, *self._asked)
         except NotAuthorized:
             return False
         return True
@@ -149,7 +150,7 @@ class _Port:
             return
         side = _Entered(self._poller, sock, self)
         self._entered.add(side)
-        self._session.open(f"{SERVICE}:{self._name}", side).addErrback(self._refused)
+        self._connection.open(f"{SERVICE}:{self._name}", side).addErrback(self._refused)
 
     def _refused(self, failure: Failure) -> None:
         # The client has been reset.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.udp_flow import DatagramSink, Flow, Remote
+from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
 from tunnelkit.policy.printable import printable
 
 _log = Logger()
@@ -26,7 +26,7 @@ Answer = Callable[[Remote, memoryview], object]
 class FlowOpener(Protocol):
     """What front ends for UDP need of a tunnel."""
 
-    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> Flow | None:
+    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> UdpFlow | None:
         """A flow of the local peer at ``near``; None while the tunnel is down."""
 
 
@@ -54,7 +54,7 @@ class UdpPeer:
         self._near = near
         self._answer = answer
         self._settled = settled
-        self._flow: Flow | None = None
+        self._flow: UdpFlow | None = None
         self._not_before = 0.0
         self._told = ""
         self._closed = False

@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from tunnelkit.errors import Code, ConfigError
-from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import Credentials, TlsContext
 from tunnelkit.policy.identity import load_identity
@@ -51,7 +51,7 @@ class CredentialWatch:
         self._seen = self._stamps()
         self.identity = load_identity(identity_file)
         self._revocations: Revocations | None = None
-        self._cleared: WeakSet[Session] = WeakSet()
+        self._cleared: WeakSet[TunnelConnection] = WeakSet()
         self.context = self._read()
         self.on_change: Callable[[], None] = lambda: None
         """Called when ``context`` is a new one, and perhaps ``identity`` too."""
@@ -129,15 +129,17 @@ class CredentialWatch:
         revocations = self._revocations
         if revocations is None or revocations.crl is None:
             return
-        for session in [one for one in self._shared.holders if isinstance(one, Session)]:
-            if session in self._cleared:
+        for connection in [
+            one for one in self._shared.holders if isinstance(one, TunnelConnection)
+        ]:
+            if connection in self._cleared:
                 continue
-            certificate = session.link.engine.peer_certificate
+            certificate = connection.stream.engine.peer_certificate
             if certificate is not None and _is_listed(revocations.crl, certificate):
-                _log.warn("{peer} has been revoked: cut", peer=printable(session.peer))
-                session.end(Code.NOT_ALLOWED, "the certificate has been revoked")
+                _log.warn("{peer} has been revoked: cut", peer=printable(connection.peer))
+                connection.end(Code.NOT_ALLOWED, "the certificate has been revoked")
             else:
-                self._cleared.add(session)
+                self._cleared.add(connection)
 
     def _stamps(self) -> tuple[Any, ...]:
         return tuple(stamp(path) for path in (self._identity_file, self._crl_file) if path)

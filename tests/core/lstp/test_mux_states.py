@@ -139,7 +139,7 @@ def lazy(end: End, message: Message, channel: int) -> End:
 
 
 def connected(end: End, *, finished: bool = False) -> End:
-    """Channel 3 of one who was asked is connected."""
+    """LstpChannel 3 of one who was asked is connected."""
     end.note(end.mux.opened(3, ""))
     if finished:
         end.note(end.mux.finish(3, end.now))

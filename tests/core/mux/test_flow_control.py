@@ -12,8 +12,8 @@ from tunnelkit.core.mux.flow_control import (
     BULK_REPORT_DELAY,
     FREE_PASS,
     REPORT_DELAY,
-    ChannelFlow,
-    Flow,
+    ChannelFlowControl,
+    FlowControl,
 )
 from tunnelkit.core.mux.path import FLOOR
 from tunnelkit.errors import Code, RemoteProtocolError
@@ -464,8 +464,8 @@ def test_a_stalled_channel_does_not_slow_the_others_and_counts_again_when_it_mov
 
 
 def test_what_a_stalled_channel_sends_counts_once_it_moves() -> None:
-    flow = Flow(Budget())
-    channel = ChannelFlow(WINDOW, MAX_WINDOW, flow.budget)
+    flow = FlowControl(Budget())
+    channel = ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget)
     full = flow.path.target
     flow.sent(channel, full, 50.0)
     assert flow.next_deadline(50.0) == 50.25
@@ -497,8 +497,8 @@ def test_a_stalled_channel_that_ends_is_not_taken_out_twice() -> None:
 
 
 def test_whoever_makes_progress_is_not_stalled() -> None:
-    flow = Flow(Budget())
-    moving, stuck, idle = (ChannelFlow(WINDOW, MAX_WINDOW, flow.budget) for _ in range(3))
+    flow = FlowControl(Budget())
+    moving, stuck, idle = (ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget) for _ in range(3))
     now = 50.0
     flow.sent(stuck, flow.path.target - 1000, now)
     flow.sent(moving, 2000, now)
@@ -515,8 +515,8 @@ def test_whoever_makes_progress_is_not_stalled() -> None:
 
 
 def test_a_stalled_channel_is_found_though_others_find_some_room_by_turns() -> None:
-    flow = Flow(Budget())
-    moving, stuck = (ChannelFlow(WINDOW, MAX_WINDOW, flow.budget) for _ in range(2))
+    flow = FlowControl(Budget())
+    moving, stuck = (ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget) for _ in range(2))
     now, taken = 50.0, 0
     flow.sent(stuck, FLOOR - 1000, now)
     while not stuck.stalled:
@@ -535,8 +535,8 @@ def test_a_stalled_channel_is_found_though_others_find_some_room_by_turns() -> N
 
 
 def test_a_path_with_room_needs_no_looking_for_stalled_channels() -> None:
-    flow = Flow(Budget())
-    channel = ChannelFlow(WINDOW, MAX_WINDOW, flow.budget)
+    flow = FlowControl(Budget())
+    channel = ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget)
     flow.sent(channel, 1000, 50.0)
     assert flow.next_deadline(50.0) is None
     flow.find_stalled([channel], 1000.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz import damaged, pieces
 from tunnelkit.core.proxies.proxy_client import Established, ProxyEvent, Refused, TimedOut
 from tunnelkit.core.proxies.socks_client import SocksClient
-from tunnelkit.core.proxies.socks_server import Request, SocksServer, check_against
+from tunnelkit.core.proxies.socks_server import SocksRequest, SocksServer, check_against
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.socks import Command
 
@@ -149,7 +149,7 @@ def test_no_acceptable_method_says_what_is_missing(client: SocksClient, said: st
 @pytest.mark.parametrize(
     ("answer", "what"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n", "begins with 72, not 5"),
+        (b"HTTP/1.1 400 Bad SocksRequest\r\n", "begins with 72, not 5"),
         (b"\x05\x01", "method 1, which was not offered"),
         (b"\x05\x02", "method 2, which was not offered"),
         (b"\x05\x00\x04", "begins with 4, not 5"),
@@ -238,10 +238,10 @@ def test_our_client_and_our_server_understand_each_other(version: int | str, log
             outcome += server.receive(data, 100.0)
             client.receive(server.data_to_send(), 100.0)
     if login and version != 5:
-        assert not isinstance(outcome[0], Request)
+        assert not isinstance(outcome[0], SocksRequest)
         return
     user = "me" if login or version != 5 else ""
-    assert outcome == [Request(Command.CONNECT, "192.0.2.7", 80, user)]
+    assert outcome == [SocksRequest(Command.CONNECT, "192.0.2.7", 80, user)]
     server.granted("192.0.2.9", 99)
     assert client.receive(server.data_to_send() + b"hello", 100.0) == (
         Established("192.0.2.9", 99),

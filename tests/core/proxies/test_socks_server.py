@@ -11,7 +11,7 @@ from tunnelkit.core.proxies.socks_server import (
     Check,
     Ended,
     Event,
-    Request,
+    SocksRequest,
     SocksServer,
     check_against,
 )
@@ -33,7 +33,7 @@ def asked(data: bytes, check: Check | None = None) -> SocksServer:
     """A server that has just reported the request in ``data``, its earlier answers sent."""
     one = server(check)
     events = one.receive(data, 100.0)
-    assert isinstance(events[-1], Request)
+    assert isinstance(events[-1], SocksRequest)
     one.data_to_send()
     return one
 
@@ -42,7 +42,7 @@ def test_socks_5_without_login() -> None:
     one = server()
     assert one.receive(b"\x05\x02\x00\x02", 100.0) == ()
     assert one.data_to_send() == b"\x05\x00"
-    assert one.receive(TO_NAME, 100.1) == (Request(Command.CONNECT, "example.com", 443),)
+    assert one.receive(TO_NAME, 100.1) == (SocksRequest(Command.CONNECT, "example.com", 443),)
     assert one.data_to_send() == b""
     one.granted("192.0.2.9", 4711)
     assert one.data_to_send() == b"\x05\x00\x00\x01\xc0\x00\x02\x09\x12\x67"
@@ -54,7 +54,7 @@ def test_socks_5_with_user_and_password() -> None:
     assert one.data_to_send() == b"\x05\x02"
     assert one.receive(LOGIN, 100.1) == ()
     assert one.data_to_send() == b"\x01\x00"
-    assert one.receive(TO_NAME, 100.2) == (Request(Command.CONNECT, "example.com", 443, "me"),)
+    assert one.receive(TO_NAME, 100.2) == (SocksRequest(Command.CONNECT, "example.com", 443, "me"),)
 
 
 def test_passwords_may_have_any_characters() -> None:
@@ -62,7 +62,7 @@ def test_passwords_may_have_any_characters() -> None:
     one.receive(b"\x05\x01\x02\x01\x03you\x08geheim\xc3\xa4", 100.0)
     assert one.data_to_send() == b"\x05\x02\x01\x00"
     (request,) = one.receive(TO_NAME, 100.0)
-    assert isinstance(request, Request)
+    assert isinstance(request, SocksRequest)
     assert request.user == "you"
 
 
@@ -104,14 +104,14 @@ def test_a_client_that_offers_no_way_we_have_is_refused(methods: bytes) -> None:
 def test_socks_4() -> None:
     one = server()
     events = one.receive(SOCKS4, 100.0)
-    assert events == (Request(Command.CONNECT, "192.0.2.7", 80, "joe"),)
+    assert events == (SocksRequest(Command.CONNECT, "192.0.2.7", 80, "joe"),)
     one.granted("192.0.2.9", 4711)
     assert one.data_to_send() == b"\x00\x5a\x12\x67\xc0\x00\x02\x09"
 
 
 def test_socks_4a() -> None:
     one = server()
-    assert one.receive(SOCKS4A, 100.0) == (Request(Command.CONNECT, "example.com", 80),)
+    assert one.receive(SOCKS4A, 100.0) == (SocksRequest(Command.CONNECT, "example.com", 80),)
     one.granted("2001:db8::1", 4711)
     assert one.data_to_send() == b"\x00\x5a\x12\x67\x00\x00\x00\x00"
 
@@ -154,7 +154,7 @@ def test_a_request_that_the_front_end_does_not_do_is_answered_so() -> None:
 def test_bind_is_answered_twice() -> None:
     one = server()
     events = one.receive(b"\x05\x01\x00\x05\x02\x00\x01\xc0\x00\x02\x07\x00\x50", 100.0)
-    assert events == (Request(Command.BIND, "192.0.2.7", 80),)
+    assert events == (SocksRequest(Command.BIND, "192.0.2.7", 80),)
     one.data_to_send()
     one.granted("192.0.2.9", 4711)
     assert one.data_to_send() == b"\x05\x00\x00\x01\xc0\x00\x02\x09\x12\x67"
@@ -175,7 +175,7 @@ def test_bind_can_fail_while_listening() -> None:
 def test_udp_associate_is_answered_with_where_to_send() -> None:
     one = server()
     events = one.receive(b"\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", 100.0)
-    assert events == (Request(Command.UDP_ASSOCIATE, "0.0.0.0", 0),)
+    assert events == (SocksRequest(Command.UDP_ASSOCIATE, "0.0.0.0", 0),)
     one.data_to_send()
     one.granted("::1", 5353)
     assert one.data_to_send() == b"\x05\x00\x00\x04" + bytes(15) + b"\x01\x14\xe9"
@@ -290,7 +290,7 @@ def test_however_the_bytes_are_cut_the_outcome_is_the_same(
 ) -> None:
     whole, cut = outcome(data, [], check), outcome(data, cuts, check)
     assert cut[:2] == whole[:2]
-    if isinstance(whole[0][0], Request):
+    if isinstance(whole[0][0], SocksRequest):
         assert cut[2] == whole[2] == data[len(data) - len(whole[2]) :]
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from tunnelkit.core.lstp.channel import DISCARDING, TABLE, Channel, State
+from tunnelkit.core.lstp.channel import DISCARDING, TABLE, LstpChannel, State
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
-from tunnelkit.core.mux.flow_control import Flow
+from tunnelkit.core.mux.flow_control import FlowControl
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire import lstp
 from tunnelkit.wire.lstp import MessageType as M
@@ -22,15 +22,15 @@ _REMEMBERED = 1024
 
 _NOT_ITS_TURN = "an orderly SERVICE_FREE_REQUEST that is not the opener's after both last data"
 
-Action = Callable[[Channel, lstp.Message], Sequence[t.Event]]
+Action = Callable[[LstpChannel, lstp.Message], Sequence[t.Event]]
 
 
 class ChannelActions:
     """The channels of one connection."""
 
     def __init__(self, budget: Budget, now: float) -> None:
-        self.flow = Flow(budget)
-        self._channels: dict[int, Channel] = {}
+        self.flow = FlowControl(budget)
+        self._channels: dict[int, LstpChannel] = {}
         self._opened_here = 0
         self._opened_there = 0
         self._ended: OrderedDict[int, None] = OrderedDict()
@@ -38,7 +38,7 @@ class ChannelActions:
         """Ids of the channels that were over at the time ``_just_over_at``."""
         self._just_over_at = now
         self._out: list[bytes] = []
-        self._granting: dict[int, Channel] = {}
+        self._granting: dict[int, LstpChannel] = {}
         """The channels whose senders are told, when something is sent next, what was taken."""
         self._now = now
         self._over = False
@@ -48,7 +48,7 @@ class ChannelActions:
 
     # -- messages ---------------------------------------------------------
 
-    def _act(self, ch: Channel, kind: int, flags: int, body: bytes) -> Sequence[t.Event]:
+    def _act(self, ch: LstpChannel, kind: int, flags: int, body: bytes) -> Sequence[t.Event]:
         """Let the table decide about a message of a live channel."""
         entry = TABLE.get((ch.state, M(kind)))
         if entry is None:
@@ -67,15 +67,15 @@ class ChannelActions:
             ch.state = before
             return self._channel_error(ch, error)
 
-    def _on_admitted(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_admitted(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         self.flow.path.round_trip_seen(self._now - ch.requested_at)
         return t.NO_EVENTS
 
-    def _on_not_admitted(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_not_admitted(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ConnectionNack)
         return self._ends(ch, State.OVER, message.code, message.reason, refused=True)
 
-    def _on_begin(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_begin(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         request, ch.request = ch.request, None
         assert request is not None
         if request.listener is not None:
@@ -88,20 +88,20 @@ class ChannelActions:
         ch.leads_to(destination)
         return [t.ChannelRequested(ch.id, destination, ch.datagrams is not None)]
 
-    def _on_begun(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_begun(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceBeginAck)
         return [t.ChannelOpened(ch.id, message.bound)]
 
-    def _on_not_begun(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_not_begun(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceBeginNack)
         self._put(lstp.encode(lstp.ServiceFreeRequest(), ch.id))
         return self._ends(ch, State.ABORTING, message.code, message.reason, refused=True)
 
-    def _on_paused(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_paused(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         ch.paused = True
         return t.NO_EVENTS
 
-    def _on_resumed(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_resumed(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceDataResume)
         blocked = ch.paused or ch.outbound.credit <= 0
         news = ch.outbound.granted(message.taken, message.limit)
@@ -113,7 +113,7 @@ class ChannelActions:
             return [t.Writable(ch.id)]
         return t.NO_EVENTS
 
-    def _on_free(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_free(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceFreeRequest)
         if message.code is not None:
             return self._on_aborted(ch, message)
@@ -121,14 +121,14 @@ class ChannelActions:
             raise RemoteProtocolError(_NOT_ITS_TURN)
         return self._maybe_free(ch)
 
-    def _on_aborted(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_aborted(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceFreeRequest)
         if message.code is None:
             raise RemoteProtocolError(_NOT_ITS_TURN)
         self._put(lstp.encode(lstp.ServiceFreeAck(), ch.id))
         return self._ends(ch, State.OVER, message.code, message.reason)
 
-    def _on_crossed(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_crossed(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         """Both want to end the channel; each request gets its ACK. The own one, if it was orderly,
         has become void: the far application will not take the rest."""
         assert isinstance(message, lstp.ServiceFreeRequest)
@@ -137,20 +137,20 @@ class ChannelActions:
         self._put(lstp.encode(lstp.ServiceFreeAck(), ch.id))
         return self._ends(ch, State.ABORTING, message.code, message.reason)
 
-    def _on_freed(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_freed(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         return self._ends(ch, State.OVER, None, "")
 
-    def _on_refusal_seen(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_refusal_seen(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         self._put(lstp.encode(lstp.ServiceFreeAck(), ch.id))
         return self._ends(ch, State.OVER, None, "")
 
-    def _on_failed(self, ch: Channel, message: lstp.Message) -> Sequence[t.Event]:
+    def _on_failed(self, ch: LstpChannel, message: lstp.Message) -> Sequence[t.Event]:
         assert isinstance(message, lstp.Error)
         return self._ends(ch, State.OVER, message.code, message.reason)
 
     # -- what messages and verbs share ------------------------------------
 
-    def _in(self, channel: int, state: State) -> Channel:
+    def _in(self, channel: int, state: State) -> LstpChannel:
         ch = self._channels.get(channel)
         if ch is None or ch.state is not state:
             raise LocalProtocolError(f"channel {channel} is not {state.value}")
@@ -169,12 +169,12 @@ class ChannelActions:
         if len(self._ended) > _REMEMBERED:
             self._ended.popitem(last=False)
 
-    def _report(self, ch: Channel) -> None:
+    def _report(self, ch: LstpChannel) -> None:
         """Tell the sender what the application has taken, and how far it may go."""
         ch.report_at = 0.0
         self._granting[ch.id] = ch
 
-    def _maybe_free(self, ch: Channel) -> Sequence[t.Event]:
+    def _maybe_free(self, ch: LstpChannel) -> Sequence[t.Event]:
         """Both directions have ended and everything is taken: the opener frees the channel, the
         other side acknowledges the request that it may have had already."""
         if not (ch.near_finished and ch.far_finished) or ch.inbound.queued:
@@ -189,12 +189,18 @@ class ChannelActions:
             self._put(lstp.encode(lstp.ServiceFreeRequest(), ch.id))
         return t.NO_EVENTS
 
-    def _channel_error(self, ch: Channel, error: RemoteProtocolError) -> Sequence[t.Event]:
+    def _channel_error(self, ch: LstpChannel, error: RemoteProtocolError) -> Sequence[t.Event]:
         self._put_error(ch.id, error.code, str(error))
         return self._ends(ch, State.OVER, error.code, str(error))
 
     def _ends(
-        self, ch: Channel, state: State, code: Code | None, reason: str, *, refused: bool = False
+        self,
+        ch: LstpChannel,
+        state: State,
+        code: Code | None,
+        reason: str,
+        *,
+        refused: bool = False,
     ) -> list[t.Event]:
         """Move ``ch`` to a final state; its ChannelEnded is reported once."""
         ch.state = state
@@ -245,7 +251,7 @@ def read(kind: int, flags: int, body: bytes) -> lstp.Message:
         raise
 
 
-def unexpected(ch: Channel, kind: int) -> RemoteProtocolError:
+def unexpected(ch: LstpChannel, kind: int) -> RemoteProtocolError:
     """The error for a message that the table does not have."""
     return RemoteProtocolError(
         f"{M(kind).name} is not expected on channel {ch.id}, which is {ch.state.value}",

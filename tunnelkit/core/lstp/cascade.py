@@ -36,7 +36,7 @@ REDIAL_DELAY = 5.0
 """Seconds until the next middle is dialled again after it was lost."""
 
 
-class Beyond(MiddleConnection):
+class Upstream(MiddleConnection):
     """A connection to the next middle. ``waiting`` is the end that it is for."""
 
     __slots__ = ("_setup_state", "hop", "leftover", "waiting")

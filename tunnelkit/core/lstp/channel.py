@@ -23,7 +23,7 @@ from enum import Enum
 from tunnelkit.core.lstp.compression import Packer, Unpacker
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.datagram_body import DatagramBody
-from tunnelkit.core.mux.flow_control import ChannelFlow
+from tunnelkit.core.mux.flow_control import ChannelFlowControl
 from tunnelkit.wire.lstp import ConnectionRequest
 from tunnelkit.wire.lstp import MessageType as M
 
@@ -92,7 +92,7 @@ SENDING = frozenset({State.REQUESTED, State.BEGINNING, State.OPEN})
 """States in which this side may put data on the channel."""
 
 
-class Channel(ChannelFlow):
+class LstpChannel(ChannelFlowControl):
     """State and offsets of one channel. Nothing in here knows which connection carries it."""
 
     __slots__ = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunnelkit.core.lstp.actions import ChannelActions
-from tunnelkit.core.lstp.channel import SENDING, Channel, State
+from tunnelkit.core.lstp.channel import SENDING, LstpChannel, State
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.datagram_body import MAX_DATAGRAM
 from tunnelkit.errors import LocalProtocolError, RemoteProtocolError
@@ -20,7 +20,7 @@ from tunnelkit.wire.lstp import MessageType as M
 from tunnelkit.wire.socks import encode_address
 
 MAX_WAITING = 256 * 1024
-"""Bytes of datagrams that wait for the connection; what comes beyond is dropped."""
+"""Bytes of datagrams that wait for the connection; what comes beyond that is dropped."""
 
 _CROWD = 2
 """Datagrams come in bursts, and cannot wait for room as streams do: they may have so many times
@@ -83,7 +83,7 @@ class DatagramActions(ChannelActions):
         ch = self._channels.get(listener)
         return ch is not None and ch.opener and ch.listens and ch.state is State.OPEN
 
-    def _datagram_ended(self, ch: Channel, last: bool) -> Sequence[t.Event]:
+    def _datagram_ended(self, ch: LstpChannel, last: bool) -> Sequence[t.Event]:
         """A whole SERVICE_DATA has come on a channel for datagrams."""
         body = ch.datagrams
         assert body is not None

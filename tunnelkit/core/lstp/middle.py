@@ -15,7 +15,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
-from tunnelkit.core.lstp.cascade import REDIAL_DELAY, Beyond, Dial
+from tunnelkit.core.lstp.cascade import REDIAL_DELAY, Dial, Upstream
 from tunnelkit.core.lstp.middle_connection import (
     TABLE,
     Close,
@@ -40,7 +40,7 @@ from tunnelkit.wire.lstp import (
 
 __all__ = [
     "TABLE",
-    "Beyond",
+    "Upstream",
     "Close",
     "Command",
     "Dial",
@@ -221,7 +221,7 @@ class Lobby:
             elif connection.state is State.PAIRED:
                 commands += self._give_up_pair(connection, now)
         for connection in self._asking.due(now):
-            assert isinstance(connection, Beyond)
+            assert isinstance(connection, Upstream)
             commands += self._give_up_asking(connection, "nothing came from it", now)
         for connection in self._to_redial.due(now):
             self._to_redial.remove(connection)
@@ -235,57 +235,57 @@ class Lobby:
 
         Without a command the connection is not wanted any more: close it.
         """
-        if waiting.state is not State.WAITING or waiting.beyond is not None:
+        if waiting.state is not State.WAITING or waiting.upstream is not None:
             return []
         hop = Hop(self._name, MIDDLE, self._address, self._make_nonce())
-        beyond = Beyond(waiting, hop, owner)
-        beyond.state = State.WAITING
-        waiting.beyond = beyond
-        self._asking.add(beyond, now)
-        return [Send(beyond, waiting.setup_with(hop))]
+        upstream = Upstream(waiting, hop, owner)
+        upstream.state = State.WAITING
+        waiting.upstream = upstream
+        self._asking.add(upstream, now)
+        return [Send(upstream, waiting.setup_with(hop))]
 
     def missed(self, waiting: MiddleConnection, now: float) -> list[Command]:
         """The next middle could not be reached, or the connection to it is gone."""
-        if waiting.beyond is not None:
-            self._asking.remove(waiting.beyond)
-            waiting.beyond.state = State.ENDED
-            waiting.beyond = None
+        if waiting.upstream is not None:
+            self._asking.remove(waiting.upstream)
+            waiting.upstream.state = State.ENDED
+            waiting.upstream = None
         if waiting.state is State.WAITING and waiting not in self._to_redial:
             self._to_redial.add(waiting, now)
         return []
 
     def answered(
-        self, beyond: Beyond, data: bytes | bytearray | memoryview, now: float
+        self, upstream: Upstream, data: bytes | bytearray | memoryview, now: float
     ) -> list[Command]:
         """Bytes came from the next middle."""
-        waiting = beyond.waiting
-        if beyond.state is not State.WAITING:
+        waiting = upstream.waiting
+        if upstream.state is not State.WAITING:
             return []
         try:
-            partner = beyond.answer(data)
+            partner = upstream.answer(data)
         except RemoteProtocolError as error:
-            return self._give_up_asking(beyond, str(error), now)
+            return self._give_up_asking(upstream, str(error), now)
         if partner is None:
-            self._asking.again(beyond, now)
+            self._asking.again(upstream, now)
             return []
         if isinstance(partner, Error):
             if partner.code in (Code.SHUTDOWN, Code.RESET):
-                return self._give_up_asking(beyond, partner.reason, now)
+                return self._give_up_asking(upstream, partner.reason, now)
             # A ring, or a path too long: waiting would not help.
             return [
-                Close(beyond, partner.code, partner.reason),
+                Close(upstream, partner.code, partner.reason),
                 *self._refuse(waiting, partner.code, partner.reason),
             ]
         commands: list[Command] = [
-            Send(waiting, beyond.setup_with(beyond.hop) + beyond.leftover),
-            Pair(waiting, beyond),
+            Send(waiting, upstream.setup_with(upstream.hop) + upstream.leftover),
+            Pair(waiting, upstream),
         ]
-        self._make_pair(waiting, beyond, now)
+        self._make_pair(waiting, upstream, now)
         return commands
 
-    def _give_up_asking(self, beyond: Beyond, reason: str, now: float) -> list[Command]:
-        self.missed(beyond.waiting, now)
-        return [Close(beyond, Code.UNREACHABLE, reason)]
+    def _give_up_asking(self, upstream: Upstream, reason: str, now: float) -> list[Command]:
+        self.missed(upstream.waiting, now)
+        return [Close(upstream, Code.UNREACHABLE, reason)]
 
     # -- setup ------------------------------------------------------------
 
@@ -358,11 +358,11 @@ class Lobby:
             if not queue:
                 del self._meetings[common]
         self._to_redial.remove(connection)
-        if connection.beyond is not None:
+        if connection.upstream is not None:
             # Whoever owns its socket closes it with this one, or copies its bytes from now on.
-            self._asking.remove(connection.beyond)
-            connection.beyond.state = State.ENDED
-            connection.beyond = None
+            self._asking.remove(connection.upstream)
+            connection.upstream.state = State.ENDED
+            connection.upstream = None
         connection.state = State.ENDED
         connection.strip()
 

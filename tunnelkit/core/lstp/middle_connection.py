@@ -75,13 +75,13 @@ class MiddleConnection:
     __slots__ = (
         "_reader",
         "address",
-        "beyond",
         "hops",
         "info",
         "owner",
         "partner",
         "raw_info",
         "state",
+        "upstream",
     )
 
     def __init__(self, address: str, owner: object = None) -> None:
@@ -96,7 +96,7 @@ class MiddleConnection:
         """The body of its COMMON_UNIQUE_INFO, to be forwarded as it is."""
         self.hops: tuple[Hop, ...] = ()
         self.partner: MiddleConnection | None = None
-        self.beyond: MiddleConnection | None = None
+        self.upstream: MiddleConnection | None = None
         """The connection to the next middle on its behalf, in a cascade."""
 
     def receive(

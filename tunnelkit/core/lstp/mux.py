@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from tunnelkit.core.lstp.actions import read, unexpected
-from tunnelkit.core.lstp.channel import DISCARDING, SENDING, Channel, State
+from tunnelkit.core.lstp.channel import DISCARDING, SENDING, LstpChannel, State
 from tunnelkit.core.lstp.compression import NONE, Packer, Unpacker
 from tunnelkit.core.lstp.socket_table import SocketTable
 from tunnelkit.core.lstp.tunnel import MuxConfig as MuxConfig
@@ -67,7 +67,7 @@ class LstpMux(TunnelActions):
         super().__init__(master, config, now, budget, parent, published)
         self._cutter = FrameCutter(HEADER, M.SERVICE_DATA, check_header)
         self._events: list[t.Event] = []
-        self._stream: Channel | None = None
+        self._stream: LstpChannel | None = None
         """Whose data is arriving; None: it is discarded."""
         self._stream_last = False
         self._packed: bytearray | None = None
@@ -100,7 +100,7 @@ class LstpMux(TunnelActions):
             raise LocalProtocolError(f"channel {listener} is no listener of the far side")
         return self._ask(lstp.ConnectionRequest(listener=listener, origin=origin), now).id
 
-    def _ask(self, request: lstp.ConnectionRequest, now: float) -> Channel:
+    def _ask(self, request: lstp.ConnectionRequest, now: float) -> LstpChannel:
         self._now = now
         self._check_open()
         if self._opened_here >= self._peer.max_channels:
@@ -288,14 +288,14 @@ class LstpMux(TunnelActions):
             self._events.append(t.Finished(ch.id))
             self._events.extend(self._maybe_free(ch))
 
-    def _check_compressed(self, ch: Channel) -> None:
+    def _check_compressed(self, ch: LstpChannel) -> None:
         """Whether data may come compressed; raises `RemoteProtocolError`."""
         if self._compression == NONE:
             raise RemoteProtocolError("compressed data, but no compression was agreed on")
         if ch.datagrams is not None:
             raise RemoteProtocolError("a compressed datagram")
 
-    def _unpack(self, ch: Channel, body: bytearray) -> Sequence[t.Event]:
+    def _unpack(self, ch: LstpChannel, body: bytearray) -> Sequence[t.Event]:
         """A whole compressed message has come; only now it is known how much credit it takes."""
         unpacker = ch.unpacker
         if unpacker is None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import attrs
 
 from tunnelkit.core.lstp.actions import read
-from tunnelkit.core.lstp.channel import Channel, State
+from tunnelkit.core.lstp.channel import LstpChannel, State
 from tunnelkit.core.lstp.compression import NONE, agreed
 from tunnelkit.core.lstp.datagrams import DatagramActions
 from tunnelkit.core.lstp.socket_table import SocketTable, TrustedSocket, is_trusted_socket
@@ -233,7 +233,7 @@ class TunnelActions(DatagramActions):
         if self._drained_by is not None and now >= self._drained_by:
             return self._all_over(Code.SHUTDOWN, "the time to drain is over")
         for channel in self.flow.due_reports(now):
-            assert isinstance(channel, Channel)
+            assert isinstance(channel, LstpChannel)
             self._report(channel)
         if now >= self._said + self.config.keepalive:
             # One is enough while the connection takes nothing.
@@ -297,8 +297,8 @@ class TunnelActions(DatagramActions):
             if number not in self._channels and number not in self._joins:
                 return number
 
-    def _new(self, number: int, state: State, *, opener: bool) -> Channel:
-        ch = Channel(number, state, opener, self.config.window, self._peer.window, self.budget)
+    def _new(self, number: int, state: State, *, opener: bool) -> LstpChannel:
+        ch = LstpChannel(number, state, opener, self.config.window, self._peer.window, self.budget)
         self._channels[number] = ch
         return ch
 

@@ -1,7 +1,7 @@
 """Flow control of all channels on one connection: credit, the path, and when to report.
 
-Shared by the muxes, whatever their wire looks like. `ChannelFlow` is one
-channel's part, `Flow` the connection's.
+Shared by the muxes, whatever their wire looks like. `ChannelFlowControl` is one
+channel's part, `FlowControl` the connection's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STALL = 0.25
 """Seconds without a report, beyond two round trips, that make a channel a stalled one."""
 
 
-class ChannelFlow:
+class ChannelFlowControl:
     """Offsets of one channel in both directions, and its standing with the path."""
 
     __slots__ = ("inbound", "mark", "outbound", "progress", "report_at", "stalled")
@@ -39,7 +39,7 @@ class ChannelFlow:
         """Its application does not take data, so its bytes in flight are not the path's."""
 
 
-class Flow:
+class FlowControl:
     """One per connection."""
 
     __slots__ = ("_bulk_reports", "_look_at", "_reports", "budget", "path")
@@ -50,12 +50,12 @@ class Flow:
         self._look_at = 0.0
         """When to look for stalled channels; 0: the path has not been full since the last look."""
         # In the order in which they are due; an entry counts only while it is its channel's latest.
-        self._reports: deque[tuple[float, ChannelFlow]] = deque()
-        self._bulk_reports: deque[tuple[float, ChannelFlow]] = deque()
+        self._reports: deque[tuple[float, ChannelFlowControl]] = deque()
+        self._bulk_reports: deque[tuple[float, ChannelFlowControl]] = deque()
 
     # -- sending ----------------------------------------------------------
 
-    def sendable(self, channel: ChannelFlow) -> int:
+    def sendable(self, channel: ChannelFlowControl) -> int:
         """Bytes that credit and path let the channel send now."""
         out = channel.outbound
         credit = out.limit - out.sent
@@ -66,7 +66,7 @@ class Flow:
             return max(0, min(room, credit))
         return credit
 
-    def sent(self, channel: ChannelFlow, size: int, now: float) -> None:
+    def sent(self, channel: ChannelFlowControl, size: int, now: float) -> None:
         """``size`` bytes of the channel are on their way."""
         out = channel.outbound
         if out.sent == out.taken:
@@ -77,7 +77,7 @@ class Flow:
         if channel.mark is None:
             channel.mark = self.path.mark(out.sent, now)
 
-    def reported(self, channel: ChannelFlow, size: int, now: float) -> None:
+    def reported(self, channel: ChannelFlowControl, size: int, now: float) -> None:
         """The far application has taken ``size`` bytes more; ``outbound`` says so already."""
         path = self.path
         out = channel.outbound
@@ -95,7 +95,7 @@ class Flow:
 
     # -- receiving --------------------------------------------------------
 
-    def consumed(self, channel: ChannelFlow, size: int, now: float) -> bool:
+    def consumed(self, channel: ChannelFlowControl, size: int, now: float) -> bool:
         """The application took ``size`` bytes; True if that must be reported at once."""
         if channel.inbound.consumed(size):
             return True
@@ -110,7 +110,7 @@ class Flow:
             self._reports.append((due, channel))
         return False
 
-    def due_reports(self, now: float) -> Iterable[ChannelFlow]:
+    def due_reports(self, now: float) -> Iterable[ChannelFlowControl]:
         """The channels whose reports are due; each is told of once."""
         for reports in (self._reports, self._bulk_reports):
             while reports and reports[0][0] <= now:
@@ -121,7 +121,7 @@ class Flow:
 
     # -- life -------------------------------------------------------------
 
-    def ended(self, channel: ChannelFlow) -> None:
+    def ended(self, channel: ChannelFlowControl) -> None:
         """The channel counts no more."""
         if not channel.stalled:
             channel.stalled = True
@@ -142,7 +142,7 @@ class Flow:
                 due = reports[0][0]
         return due
 
-    def find_stalled(self, channels: Iterable[ChannelFlow], now: float) -> None:
+    def find_stalled(self, channels: Iterable[ChannelFlowControl], now: float) -> None:
         """Take channels whose applications do not read out of the path's account.
 
         Only if it has been full: the bytes of a stalled channel then keep

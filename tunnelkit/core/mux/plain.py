@@ -13,13 +13,13 @@ from struct import Struct
 
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
-from tunnelkit.core.mux.flow_control import ChannelFlow, Flow
+from tunnelkit.core.mux.flow_control import ChannelFlowControl, FlowControl
 from tunnelkit.core.mux.framing import FrameCutter
 from tunnelkit.core.mux.path import Path
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 
 
-class PlainChannel(ChannelFlow):
+class PlainChannel(ChannelFlowControl):
     """One channel."""
 
     __slots__ = ("far_ended", "near_ended", "number", "opener", "waits")
@@ -60,7 +60,7 @@ class PlainMux:
         self._events: list[t.Event] = []
         self._receiving: PlainChannel | None = None
         """Whose payload is arriving; None: it is discarded."""
-        self._flow = Flow(budget)
+        self._flow = FlowControl(budget)
         self._channels: dict[int, PlainChannel] = {}
         self._next_id = 1 if master else 2
         self._far_id = 0

@@ -5,7 +5,7 @@
                            <-   method
     user and password      ->                                  check(user, password)
                            <-   verdict
-    request                ->                                  Request event
+    request                ->                                  SocksRequest event
                            <-   reply                          granted() or refused()
                            <-   second reply (BIND only)       granted() or refused()
 
@@ -31,7 +31,7 @@ Check = Callable[[bytes, bytes], bool]
 
 
 @attrs.frozen
-class Request:
+class SocksRequest:
     """A client asks for something; answer with ``granted`` or ``refused``.
 
     What it sent behind the request is in ``leftover``; what it sends from now
@@ -54,7 +54,7 @@ class Ended:
     reason: str
 
 
-Event = Request | Ended
+Event = SocksRequest | Ended
 NO_EVENTS: Sequence[Event] = ()
 
 
@@ -107,7 +107,7 @@ class SocksServer:
         self, now: float, check: Check | None = None, *, limit: float = HANDSHAKE_LIMIT
     ) -> None:
         self.leftover = b""
-        """After `Request`: bytes that came behind it. They belong to the application."""
+        """After `SocksRequest`: bytes that came behind it. They belong to the application."""
         self._check = check
         self._limit = limit
         self._deadline: float | None = now + limit
@@ -119,7 +119,7 @@ class SocksServer:
         self._command = socks.Command.CONNECT
 
     def receive(self, data: bytes, now: float) -> Sequence[Event]:
-        """Take bytes from the client, cut anywhere, until `Request` or `Ended`."""
+        """Take bytes from the client, cut anywhere, until `SocksRequest` or `Ended`."""
         if self._state not in _STEPS:
             raise LocalProtocolError(f"no bytes are expected here: {self._state.value}")
         self._inbound += data
@@ -268,7 +268,7 @@ class SocksServer:
         self._state = _State.ASKED
         self._command = socks.Command(request.command)
         user = self._user or request.user.decode("utf-8", "backslashreplace")
-        return (Request(self._command, request.host, request.port, user),)
+        return (SocksRequest(self._command, request.host, request.port, user),)
 
 
 _COMMANDS = {4: (socks.Command.CONNECT, socks.Command.BIND), 5: tuple(socks.Command)}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
-from tunnelkit.core.mux.flow_control import Flow
+from tunnelkit.core.mux.flow_control import FlowControl
 from tunnelkit.core.table import step
 from tunnelkit.core.usher.ids import Ids
 from tunnelkit.core.usher.session import (
@@ -40,7 +40,7 @@ class SessionActions:
 
     def __init__(self, version: Version, budget: Budget, now: float) -> None:
         self.version = version
-        self.flow = Flow(budget)
+        self.flow = FlowControl(budget)
         self._plain = version is Version.V1
         self._sessions: dict[int, Session] = {}
         """By this side's id."""

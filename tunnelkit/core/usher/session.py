@@ -27,7 +27,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from tunnelkit.core.mux.credit import Budget, Inbound
-from tunnelkit.core.mux.flow_control import ChannelFlow
+from tunnelkit.core.mux.flow_control import ChannelFlowControl
 from tunnelkit.wire.usher import MAX_ACK
 
 
@@ -197,7 +197,7 @@ class FixedInbound(Inbound):
         return self.taken, self.limit
 
 
-class Session(ChannelFlow):
+class Session(ChannelFlowControl):
     """State, names and offsets of one session."""
 
     __slots__ = ("far_id", "id", "opener", "reported_end", "state")

@@ -23,9 +23,9 @@ from tunnelkit.core.decision import Decision
 from tunnelkit.egress.dial import Egress
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channels.connection import Session
+from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.channels.far_listener import FarListener
-from tunnelkit.net.channels.request import Request
+from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.backoff import Backoff
@@ -94,14 +94,14 @@ class Reverse(Service):
         self._ports.clear()
         self._egress.close()
 
-    def connect(self, request: Request) -> None:
+    def connect(self, request: ChannelRequest) -> None:
         """Connect what the far side has accepted."""
         self._egress.dial(request, self.destination, self._make_side)
 
-    def _came(self, session: Session) -> None:
-        port = self._ports.get(session.peer)
+    def _came(self, connection: TunnelConnection) -> None:
+        port = self._ports.get(connection.peer)
         if port is None:
-            port = self._ports[session.peer] = _FarPort(self, session.peer)
+            port = self._ports[connection.peer] = _FarPort(self, connection.peer)
         port.open()
 
 
@@ -121,11 +121,13 @@ class _FarPort:
         self._stop_timer()
         if self._side is not None:
             return
-        sessions = [session for session in self._reverse.tunnel.sessions if session.up]
-        for session in sessions:
-            if session.peer == self._peer and not session.draining:
+        connections = [
+            connection for connection in self._reverse.tunnel.connections if connection.up
+        ]
+        for connection in connections:
+            if connection.peer == self._peer and not connection.draining:
                 side = self._side = FarListener(self._reverse.connect, self.over)
-                opening = session.open(self._reverse.listen, side)
+                opening = connection.open(self._reverse.listen, side)
                 opening.addCallbacks(partial(self._opened, side), self._refused)
                 return
 

@@ -82,7 +82,7 @@ class UdpForward(Service):
     # -- poller -----------------------------------------------------------
 
     def readable(self) -> None:
-        """Datagrams of clients."""
+        """UdpFlows of clients."""
         buffer = self._buffer
         for _ in range(DATAGRAMS_PER_EVENT):
             try:

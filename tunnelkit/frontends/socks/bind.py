@@ -10,11 +10,11 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelkit.core.proxies.socks_server import Request, SocksServer
+from tunnelkit.core.proxies.socks_server import SocksRequest, SocksServer
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
 from tunnelkit.frontends.socks.control import Control, SocksPort
 from tunnelkit.net.channels.far_listener import FarListener
-from tunnelkit.net.channels.request import Request as ChannelRequest
+from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.policy.destination import LISTEN, TCP, Destination, parse_destination
 from tunnelkit.policy.printable import printable
@@ -40,7 +40,7 @@ class Binding(Control):
         sock: socket.socket,
         server: SocksServer,
         turn_away: Callable[[Code], object],
-        request: Request,
+        request: SocksRequest,
     ) -> None:
         super().__init__(port, sock, server, turn_away)
         self._expected = request.host

@@ -26,7 +26,7 @@ from tunnelkit.core.proxies.socks_server import (
     HANDSHAKE_LIMIT,
     Check,
     Ended,
-    Request,
+    SocksRequest,
     SocksServer,
     check_against,
 )
@@ -180,7 +180,7 @@ class _Client:
 
     # -- the request ------------------------------------------------------
 
-    def _act(self, events: Sequence[Request | Ended]) -> None:
+    def _act(self, events: Sequence[SocksRequest | Ended]) -> None:
         event = events[0] if events else None
         if event is None:
             self._answer()
@@ -200,7 +200,7 @@ class _Client:
             serve = Binding if event.command is Command.BIND else Association
             serve(self._socks, self._sock, self._server, self._say_no, event)
 
-    def _connect(self, request: Request) -> None:
+    def _connect(self, request: SocksRequest) -> None:
         try:
             destination = str(destination_to(TCP, request.host, request.port))
         except ConfigError as error:

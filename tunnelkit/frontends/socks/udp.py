@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from tunnelkit.core.proxies.socks_server import Request, SocksServer
+from tunnelkit.core.proxies.socks_server import SocksRequest, SocksServer
 from tunnelkit.errors import Code, ConfigError, LocalProtocolError, RemoteProtocolError
 from tunnelkit.frontends.socks.control import Control, SocksPort
 from tunnelkit.local.udp_peer import UdpPeer
@@ -36,7 +36,7 @@ class Association(Control):
         sock: socket.socket,
         server: SocksServer,
         turn_away: Callable[[Code], object],
-        request: Request,
+        request: SocksRequest,
     ) -> None:
         super().__init__(port, sock, server, turn_away)
         keep_alive(sock)
@@ -130,7 +130,7 @@ class _Relay:
         self._sock.close()
 
     def readable(self) -> None:
-        """Datagrams have come."""
+        """UdpFlows have come."""
         for _ in range(DATAGRAMS_PER_EVENT):
             try:
                 size, source = self._sock.recvfrom_into(self._buffer)

@@ -17,11 +17,11 @@ from twisted.python.failure import Failure
 from tunnelkit.core.mux.contract import Datagram
 from tunnelkit.errors import ChannelClosed, Code, ProtocolError
 from tunnelkit.net.channels.channel import ChannelRecord
-from tunnelkit.net.channels.request import Request
-from tunnelkit.net.channels.udp_flow import ChannelFlow, DatagramSink, Flow, Remote
+from tunnelkit.net.channels.request import ChannelRequest
+from tunnelkit.net.channels.udp_flow import ChannelUdpFlow, DatagramSink, Remote, UdpFlow
 
 if TYPE_CHECKING:
-    from tunnelkit.net.channels.connection import Session
+    from tunnelkit.net.channels.connection import TunnelConnection
 
 ANYWHERE = "udp:*"
 IDLE = 60.0
@@ -30,7 +30,7 @@ REMOTES = 256
 """Addresses that one flow exchanges datagrams with at a time; the one idle for longest goes."""
 
 
-class PairFlow(Flow):
+class AddressedUdpFlow(UdpFlow):
     """A flow that is told from others by its local peer's address, ``near``."""
 
     __slots__ = (
@@ -48,7 +48,7 @@ class PairFlow(Flow):
 
     def __init__(
         self,
-        datagrams: Datagrams,
+        datagrams: UdpFlows,
         sink: DatagramSink,
         near: Remote,
         destination: str,
@@ -67,16 +67,16 @@ class PairFlow(Flow):
         self._received = 0
 
     def send(self, remote: Remote, data: bytes | memoryview) -> bool:
-        """See `Flow`."""
+        """See `UdpFlow`."""
         if self.over:
             return False
-        session = self._datagrams.session
+        connection = self._datagrams.connection
         try:
             if self.inbound:
-                sent = session.send_datagram(0, remote, self.near, data)
+                sent = connection.send_datagram(0, remote, self.near, data)
             else:
                 self._expect(remote)
-                sent = session.send_datagram(0, self.near, remote, data)
+                sent = connection.send_datagram(0, self.near, remote, data)
         except ProtocolError as error:
             self.abort(getattr(error, "code", Code.UNREACHABLE), str(error))
             return False
@@ -111,11 +111,11 @@ class PairFlow(Flow):
         self.sink.datagram_received(remote, data)
 
     def end(self) -> None:
-        """See `Flow`."""
+        """See `UdpFlow`."""
         self._over(None, "")
 
     def abort(self, code: Code, reason: str) -> None:
-        """See `Flow`: there is nothing by which the far side could be told."""
+        """See `UdpFlow`: there is nothing by which the far side could be told."""
         self._over(code, reason)
 
     def _over(self, code: Code | None, reason: str) -> None:
@@ -125,9 +125,9 @@ class PairFlow(Flow):
         datagrams.unexpect(self, self._remotes)
         datagrams.forget(self)
         self.ended(code, reason)
-        datagrams.session.record(
+        datagrams.connection.record(
             ChannelRecord(
-                datagrams.session.peer,
+                datagrams.connection.peer,
                 self.destination,
                 self.inbound,
                 self._sent,
@@ -140,30 +140,30 @@ class PairFlow(Flow):
         )
 
 
-class Datagrams:
-    """The flows of ``session``."""
+class UdpFlows:
+    """The flows of ``connection``."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.now = session.clock
-        self._near: set[PairFlow] = set()
-        self._expected: dict[tuple[Remote, Remote], PairFlow] = {}
+    def __init__(self, connection: TunnelConnection) -> None:
+        self.connection = connection
+        self.now = connection.clock
+        self._near: set[AddressedUdpFlow] = set()
+        self._expected: dict[tuple[Remote, Remote], AddressedUdpFlow] = {}
         """Flows that began here, by (their peer's address, the far address)."""
-        self._far: dict[Remote, PairFlow] = {}
+        self._far: dict[Remote, AddressedUdpFlow] = {}
         """Flows of the far side, by the address of its peer."""
 
-    def open(self, destination: str, near: Remote, sink: DatagramSink) -> Flow:
+    def open(self, destination: str, near: Remote, sink: DatagramSink) -> UdpFlow:
         """A flow of the local peer at ``near`` to ``udp:HOST:PORT`` or ``udp:*``.
 
         It may be over when this returns; its sink knows why.
         """
-        if self.session.mux.addressed_datagrams:
-            pair = PairFlow(self, sink, near, destination, False)
+        if self.connection.mux.addressed_datagrams:
+            pair = AddressedUdpFlow(self, sink, near, destination, False)
             self._near.add(pair)
             sink.flow_opened()
             return pair
-        flow = ChannelFlow(sink)
-        opening = self.session.open(destination, flow)
+        flow = ChannelUdpFlow(sink)
+        opening = self.connection.open(destination, flow)
         opening.addCallbacks(lambda bound: sink.flow_opened(), _refused)
         return flow
 
@@ -174,8 +174,8 @@ class Datagrams:
             return
         flow = self._far.get(event.source)
         if flow is None:
-            request = PairRequest(self, event.source)
-            self.session.request(request)
+            request = AddressedFlowRequest(self, event.source)
+            self.connection.request(request)
             flow = self._far.get(event.source)
         if flow is not None:
             flow.received(event.destination, event.data)
@@ -187,46 +187,46 @@ class Datagrams:
 
     # -- for the flows ----------------------------------------------------
 
-    def begin_far(self, near: Remote, sink: DatagramSink) -> PairFlow:
+    def begin_far(self, near: Remote, sink: DatagramSink) -> AddressedUdpFlow:
         """A flow of the far side's peer at ``near`` has been accepted."""
-        flow = self._far[near] = PairFlow(self, sink, near, ANYWHERE, True)
+        flow = self._far[near] = AddressedUdpFlow(self, sink, near, ANYWHERE, True)
         return flow
 
-    def expect(self, flow: PairFlow, remote: Remote) -> None:
+    def expect(self, flow: AddressedUdpFlow, remote: Remote) -> None:
         """What comes from ``remote`` to the flow's peer is for the flow."""
         self._expected[flow.near, remote] = flow
 
-    def unexpect(self, flow: PairFlow, remotes: Iterable[Remote]) -> None:
+    def unexpect(self, flow: AddressedUdpFlow, remotes: Iterable[Remote]) -> None:
         """The contrary."""
         for remote in remotes:
             if self._expected.get((flow.near, remote)) is flow:
                 del self._expected[flow.near, remote]
 
-    def forget(self, flow: PairFlow) -> None:
+    def forget(self, flow: AddressedUdpFlow) -> None:
         """The flow is over."""
         self._near.discard(flow)
         if self._far.get(flow.near) is flow:
             del self._far[flow.near]
 
 
-class PairRequest(Request):
+class AddressedFlowRequest(ChannelRequest):
     """A flow that the far side begins with its first datagram. Who refuses it drops that one."""
 
     __slots__ = ("_datagrams", "_near")
 
-    def __init__(self, datagrams: Datagrams, near: Remote) -> None:
-        super().__init__(datagrams.session, 0, ANYWHERE)
+    def __init__(self, datagrams: UdpFlows, near: Remote) -> None:
+        super().__init__(datagrams.connection, 0, ANYWHERE)
         self._datagrams = datagrams
         self._near = near
 
-    def attach_flow(self, sink: DatagramSink) -> Flow:
-        """See `Request`."""
-        self._session = None
+    def attach_flow(self, sink: DatagramSink) -> UdpFlow:
+        """See `ChannelRequest`."""
+        self._connection = None
         return self._datagrams.begin_far(self._near, sink)
 
     def refuse(self, code: Code, reason: str) -> None:
-        """See `Request`: nothing can be said."""
-        self._session = None
+        """See `ChannelRequest`: nothing can be said."""
+        self._connection = None
 
 
 def _refused(failure: Failure) -> None:

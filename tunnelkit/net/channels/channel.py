@@ -19,8 +19,8 @@ import attrs
 from tunnelkit.errors import Code
 
 if TYPE_CHECKING:
-    from tunnelkit.net.channels.connection import Session
-    from tunnelkit.net.channels.request import Request
+    from tunnelkit.net.channels.connection import TunnelConnection
+    from tunnelkit.net.channels.request import ChannelRequest
 
 END = -1
 """What `LocalSide.pull_into` returns once the application has sent everything."""
@@ -56,8 +56,8 @@ class LocalSide(Protocol):
 class AcceptingSide(Protocol):
     """The side of a channel by which the far side listens for this end."""
 
-    def accepted(self, request: Request) -> None:
-        """The far side has accepted a connection: `Request.attach` or `Request.refuse`."""
+    def accepted(self, request: ChannelRequest) -> None:
+        """The far side has accepted a connection: attach or refuse ``request``."""
 
 
 @attrs.frozen
@@ -79,11 +79,12 @@ class ChannelRecord:
 
 
 class Channel:
-    """One channel of one session; made by `Session`."""
+    """One channel of one connection; made by `TunnelConnection`."""
 
     __slots__ = (
         "bytes_received",
         "bytes_sent",
+        "connection",
         "destination",
         "far_finished",
         "id",
@@ -92,21 +93,20 @@ class Channel:
         "queue",
         "queued",
         "scheduled",
-        "session",
         "side",
         "started",
     )
 
     def __init__(
         self,
-        session: Session,
+        connection: TunnelConnection,
         number: int,
         side: LocalSide,
         destination: str,
         inbound: bool,
         now: float,
     ) -> None:
-        self.session: Session | None = session
+        self.connection: TunnelConnection | None = connection
         self.id = number
         self.side = side
         self.destination = destination
@@ -117,7 +117,7 @@ class Channel:
         self.queue: deque[bytes | memoryview] = deque()
         self.queued = 0
         self.scheduled = False
-        """It stands in one of the session's queues."""
+        """It stands in one of the connection's queues."""
         self.near_finished = False
         self.far_finished = False
 
@@ -125,16 +125,16 @@ class Channel:
 
     def ready(self) -> None:
         """The side has data, or its end, to pull."""
-        session = self.session
-        if session is not None and not self.scheduled and not self.near_finished:
+        connection = self.connection
+        if connection is not None and not self.scheduled and not self.near_finished:
             self.scheduled = True
-            session.schedule(self)
+            connection.schedule(self)
 
     def drained(self) -> None:
         """The side takes data again."""
-        session = self.session
-        if session is not None:
-            session.flush(self)
+        connection = self.connection
+        if connection is not None:
+            connection.flush(self)
 
     def broken(self, reason: str) -> None:
         """The application is gone: reset the channel."""
@@ -142,6 +142,6 @@ class Channel:
 
     def abort(self, code: Code, reason: str) -> None:
         """Reset the channel at the far side, and this side."""
-        session = self.session
-        if session is not None:
-            session.abort(self, code, reason)
+        connection = self.connection
+        if connection is not None:
+            connection.abort(self, code, reason)

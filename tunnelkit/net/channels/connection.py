@@ -1,7 +1,7 @@
-"""One tunnel connection that is up: a mux and its channels on a `SecureLink`.
+"""One tunnel connection that is up: a mux and its channels on a `TlsStream`.
 
-`Session` opens and answers channels, and brings what the mux reports to their
-sides. What goes out is the affair of its `tunnelkit.net.channels.scheduler.Pump`.
+`TunnelConnection` opens and answers channels, and brings what the mux reports to their
+sides. What goes out is the affair of its `tunnelkit.net.channels.scheduler.Scheduler`.
 """
 
 from __future__ import annotations
@@ -15,47 +15,49 @@ from twisted.logger import Logger
 
 from tunnelkit.core.mux import contract as t
 from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
-from tunnelkit.net.channels.addressed_flows import Datagrams
+from tunnelkit.net.channels.addressed_flows import UdpFlows
 from tunnelkit.net.channels.channel import AcceptingSide, Channel, ChannelRecord, LocalSide
-from tunnelkit.net.channels.request import Request as Request
-from tunnelkit.net.channels.scheduler import Pump
-from tunnelkit.net.channels.udp_flow import ChannelFlow
+from tunnelkit.net.channels.request import ChannelRequest as ChannelRequest
+from tunnelkit.net.channels.scheduler import Scheduler
+from tunnelkit.net.channels.udp_flow import ChannelUdpFlow
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.tls.stream import SecureLink
+from tunnelkit.net.tls.stream import TlsStream
 
 _EARLY_DATAGRAMS = 64
-"""Datagrams that are kept for a flow that has not been answered yet."""
+"""UdpFlows that are kept for a flow that has not been answered yet."""
 
 _log = Logger()
 
 
-class SessionOwner(Protocol):
-    """Who is told what happens to a session as a whole."""
+class ConnectionOwner(Protocol):
+    """Who is told what happens to a connection as a whole."""
 
-    def session_up(self, session: Session) -> None:
+    def connection_up(self, connection: TunnelConnection) -> None:
         """Channels may be opened."""
 
-    def session_ended(self, session: Session, code: Code | None, reason: str) -> None:
+    def connection_ended(
+        self, connection: TunnelConnection, code: Code | None, reason: str
+    ) -> None:
         """Every channel is over and the connection is closing; ``code`` None: cleanly."""
 
-    def channel_requested(self, request: Request) -> None:
-        """The far side wants a channel: `Request.attach` or `Request.refuse`, now or later."""
+    def channel_requested(self, request: ChannelRequest) -> None:
+        """The far side wants a channel: attach or refuse ``request``, now or later."""
 
     def channel_ended(self, record: ChannelRecord) -> None:
         """For the access log."""
 
 
-class Session:
+class TunnelConnection:
     """Channels of one tunnel connection.
 
-    ``peer`` is the verified name of the other end. The link's handshake is
+    ``peer`` is the verified name of the other end. The stream's handshake is
     over; `start` takes it over from whoever drove it so far.
     """
 
     def __init__(
-        self, shared: Shared, link: SecureLink, mux: t.TunnelMux, peer: str, owner: SessionOwner
+        self, shared: Shared, stream: TlsStream, mux: t.TunnelMux, peer: str, owner: ConnectionOwner
     ) -> None:
-        self.link = link
+        self.stream = stream
         self.mux = mux
         self.peer = peer
         self.up = False
@@ -65,13 +67,13 @@ class Session:
         self.bytes_received = 0
         self._shared = shared
         self.clock: Callable[[], float] = shared.reactor.seconds
-        self.datagrams = Datagrams(self)
+        self.datagrams = UdpFlows(self)
         self._owner = owner
         self._channels: dict[int, Channel] = {}
         self._openings: dict[int, Deferred[str]] = {}
-        self._requests: dict[int, Request] = {}
-        self._unasked: list[Request] = []
-        self._pump = Pump(self, shared)
+        self._requests: dict[int, ChannelRequest] = {}
+        self._unasked: list[ChannelRequest] = []
+        self._scheduler = Scheduler(self, shared)
         self._loss = ""
         self._over = False
         self._ended: t.TunnelEnded | None = None
@@ -90,10 +92,10 @@ class Session:
     def start(self, leftover: bytes = b"") -> None:
         """Begin; ``leftover`` is plaintext that arrived behind what was spoken before."""
         self._shared.holders.add(self)
-        self.link.replace_sink(self)
+        self.stream.replace_sink(self)
         if leftover:
-            self.link_received(memoryview(leftover))
-        self._pump.run()
+            self.tls_received(memoryview(leftover))
+        self._scheduler.run()
 
     def handle(self, event: type, handler: Callable[[Any], None]) -> None:
         """Let ``handler`` have the events of a type that only one channel protocol has."""
@@ -135,11 +137,11 @@ class Session:
         self._channels[number] = channel
         self._openings[number] = opening
         side.attach(channel)
-        self._pump.want()
+        self._scheduler.want()
         return opening
 
-    def accept(self, request: Request, side: LocalSide, bound: str) -> Channel:
-        """`Request.attach` ends here."""
+    def accept(self, request: ChannelRequest, side: LocalSide, bound: str) -> Channel:
+        """`ChannelRequest.attach` ends here."""
         del self._requests[request.channel]
         now = self.clock()
         channel = Channel(self, request.channel, side, request.destination, True, now)
@@ -153,8 +155,8 @@ class Session:
         side.attach(channel)
         self.flush(channel)
         self.dispatch(events)
-        self._pump.want()
-        if isinstance(side, ChannelFlow) and request.early_datagrams:
+        self._scheduler.want()
+        if isinstance(side, ChannelUdpFlow) and request.early_datagrams:
             early, request.early_datagrams = request.early_datagrams, []
             self._shared.poller.after_batch(partial(_deliver_early, side, early))
         return channel
@@ -170,20 +172,20 @@ class Session:
         sent = self.mux.send_datagram(flow, source, destination, data, self.clock())
         if sent:
             self.bytes_sent += len(data)
-            self._pump.want()
+            self._scheduler.want()
         return sent
 
-    def refuse(self, request: Request, code: Code, reason: str) -> None:
-        """`Request.refuse` ends here."""
+    def refuse(self, request: ChannelRequest, code: Code, reason: str) -> None:
+        """`ChannelRequest.refuse` ends here."""
         del self._requests[request.channel]
         self.dispatch(self.mux.refuse(request.channel, code, reason))
         record = ChannelRecord(
             self.peer, request.destination, True, 0, 0, 0.0, code, reason, refused=True
         )
         self._owner.channel_ended(record)
-        self._pump.want()
+        self._scheduler.want()
 
-    def request(self, request: Request) -> None:
+    def request(self, request: ChannelRequest) -> None:
         """The far side wants something; somebody answers."""
         self._owner.channel_requested(request)
 
@@ -194,16 +196,16 @@ class Session:
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset one channel on both sides."""
         self.dispatch(self.mux.abort(channel.id, code, reason, self.clock()))
-        self._pump.want()
+        self._scheduler.want()
 
     def shutdown(self, grace: float, reason: str) -> None:
         """Drain, see `Mux.shutdown`."""
         self.draining = True
         self.dispatch(self.mux.shutdown(grace, reason, self.clock()))
-        self._pump.want()
+        self._scheduler.want()
 
     def end(self, code: Code, reason: str) -> None:
-        """End the session at once; its channels are reset."""
+        """End the connection at once; its channels are reset."""
         self.dispatch(self.mux.connection_lost(False, self.clock()))
 
     @property
@@ -215,23 +217,23 @@ class Session:
 
     def schedule(self, channel: Channel) -> None:
         """The channel has something to send; its ``scheduled`` is set."""
-        self._pump.schedule(channel)
+        self._scheduler.schedule(channel)
 
     def pump(self) -> None:
         """Send what can be sent."""
-        self._pump.run()
+        self._scheduler.run()
 
-    # -- the link ---------------------------------------------------------
+    # -- the TLS stream ---------------------------------------------------
 
-    def link_ready(self) -> None:
-        """Over before a session begins."""
+    def tls_ready(self) -> None:
+        """Over before a connection begins."""
 
-    def link_writable(self) -> None:
-        """See `LinkSink`."""
+    def tls_writable(self) -> None:
+        """See `TlsSink`."""
         self.pump()
 
-    def link_received(self, view: memoryview) -> None:
-        """See `LinkSink`: the way of everything that comes in."""
+    def tls_received(self, view: memoryview) -> None:
+        """See `TlsSink`: the way of everything that comes in."""
         now = self.clock()
         mux = self.mux
         channels = self._channels
@@ -246,7 +248,7 @@ class Session:
                 self._handlers[type(event)](event)
         if self._unasked:
             self._ask()
-        self._pump.want()
+        self._scheduler.want()
 
     def _deliver(self, channel: Channel, data: memoryview, now: float) -> None:
         size = len(data)
@@ -263,7 +265,7 @@ class Session:
                 events = self.mux.consumed(channel.id, taken, now)
                 if events:
                     self.dispatch(events)
-        if taken < size and channel.session is not None:
+        if taken < size and channel.connection is not None:
             channel.queue.append(bytes(data[taken:]))
             channel.queued += size - taken
             if self._shared.budget.exceeded:
@@ -290,10 +292,10 @@ class Session:
             channel.side.finish()
         if taken:
             self.dispatch(self.mux.consumed(channel.id, taken, self.clock()))
-            self._pump.want()
+            self._scheduler.want()
 
-    def link_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
-        """See `LinkSink`."""
+    def tls_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
+        """See `TlsSink`."""
         self._loss = str(reason)
         self.dispatch(self.mux.connection_lost(clean, self.clock()))
 
@@ -306,7 +308,7 @@ class Session:
 
     def _on_up(self, event: t.TunnelUp) -> None:
         self.up = True
-        self._owner.session_up(self)
+        self._owner.connection_up(self)
 
     def _on_writable(self, event: t.Writable) -> None:
         channel = self._channels.get(event.channel)
@@ -326,7 +328,7 @@ class Session:
     def _on_requested(self, event: t.ChannelRequested) -> None:
         listener = self._channels.get(event.listener) if event.listener else None
         destination = event.destination if listener is None else listener.destination
-        request = Request(self, event.channel, destination, listener, event.origin)
+        request = ChannelRequest(self, event.channel, destination, listener, event.origin)
         self._requests[event.channel] = request
         if event.listener and (listener is None or not isinstance(listener.side, AcceptingSide)):
             request.refuse(Code.NO_SUCH_SERVICE, "nobody listens any more")
@@ -344,7 +346,7 @@ class Session:
             if request is not None and len(request.early_datagrams) < _EARLY_DATAGRAMS:
                 # Of a request the far address is where it is to go.
                 request.early_datagrams.append((event.destination, bytes(event.data)))
-        elif isinstance(channel.side, ChannelFlow):
+        elif isinstance(channel.side, ChannelUdpFlow):
             remote = event.destination if channel.inbound else event.source
             channel.side.received(remote, event.data)
 
@@ -376,7 +378,7 @@ class Session:
         channel = self._channels.pop(event.channel, None)
         if channel is None:
             return
-        channel.session = None
+        channel.connection = None
         channel.queue.clear()
         channel.queued = 0
         code = event.code
@@ -415,12 +417,12 @@ class Session:
         event = self._ended
         if self._over or event is None:
             return
-        self._pump.run()
+        self._scheduler.run()
         self._over = True
-        self._pump.stop()
+        self._scheduler.stop()
         self._shared.holders.discard(self)
-        self.link.close()
-        self._owner.session_ended(self, event.code, self._loss or event.reason)
+        self.stream.close()
+        self._owner.connection_ended(self, event.code, self._loss or event.reason)
 
     # -- memory -----------------------------------------------------------
 
@@ -436,6 +438,6 @@ class Session:
             self.abort(channel, Code.LIMIT, "too much data is waiting for applications")
 
 
-def _deliver_early(flow: ChannelFlow, early: list[tuple[tuple[str, int], bytes]]) -> None:
+def _deliver_early(flow: ChannelUdpFlow, early: list[tuple[tuple[str, int], bytes]]) -> None:
     for remote, data in early:
         flow.received(remote, memoryview(data))

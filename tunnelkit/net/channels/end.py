@@ -1,6 +1,6 @@
 """What the ends of every protocol have in common: tunnels that come and go, and an orderly stop.
 
-`End` keeps the tunnels that are up (`TunnelSession`, the owner of a session)
+`End` keeps the tunnels that are up (`TunnelMember`, the owner of a connection)
 and drains them; `DiallingEnd` goes on dialling, with backoff, until it is
 stopped (rows L13, N3).
 """
@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from tunnelkit.errors import Code, TunnelkitError
 from tunnelkit.net.channels.channel import ChannelRecord
-from tunnelkit.net.channels.connection import Request, Session
+from tunnelkit.net.channels.connection import ChannelRequest, TunnelConnection
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.backoff import Backoff
 from tunnelkit.net.sockets.context import Shared
@@ -193,8 +193,8 @@ class DiallingEnd(End):
                 timer.cancel()
 
 
-class TunnelSession:
-    """One tunnel of an end: the owner of its session (`SessionOwner`).
+class TunnelMember:
+    """One tunnel of an end: the owner of its connection (`ConnectionOwner`).
 
     ``over`` fires when it has ended. ``topology``: the parties on the path, own end first.
     """
@@ -202,50 +202,52 @@ class TunnelSession:
     def __init__(self, end: End, topology: tuple[str, ...]) -> None:
         self._end = end
         self._topology = topology
-        self.session: Session | None = None
-        """The session, once it is up."""
+        self.connection: TunnelConnection | None = None
+        """The connection, once it is up."""
         self.over: Deferred[None] = Deferred()
 
-    def session_up(self, session: Session) -> None:
+    def connection_up(self, connection: TunnelConnection) -> None:
         """Channels can be opened."""
-        self.session = session
+        self.connection = connection
         self._end.member_began(self)
         _log.info(
             "Tunnel {tunnel} with {peer} is up: {path}",
             tunnel=self._end.tunnel.name,
-            peer=session.peer,
-            path=" - ".join(self._topology or (session.peer,)),
+            peer=connection.peer,
+            path=" - ".join(self._topology or (connection.peer,)),
         )
-        self._end.tunnel.add(session, self._topology)
+        self._end.tunnel.add(connection, self._topology)
         self._end.told_ready()
 
-    def session_ended(self, session: Session, code: Code | None, reason: str) -> None:
+    def connection_ended(
+        self, connection: TunnelConnection, code: Code | None, reason: str
+    ) -> None:
         """It is over."""
-        self._end.tunnel.remove(session)
-        if self.session is not None:
+        self._end.tunnel.remove(connection)
+        if self.connection is not None:
             _log.info(
                 "Tunnel {tunnel} with {peer} has ended: {how}",
                 tunnel=self._end.tunnel.name,
-                peer=session.peer,
+                peer=connection.peer,
                 how=f"{code}: {reason}" if code is not None else "it was closed",
             )
         self._end.member_over(self)
         if not self.over.called:
             self.over.callback(None)
 
-    def channel_requested(self, request: Request) -> None:
-        """See `SessionOwner`."""
+    def channel_requested(self, request: ChannelRequest) -> None:
+        """See `ConnectionOwner`."""
         self._end.tunnel.channel_requested(request)
 
     def channel_ended(self, record: ChannelRecord) -> None:
-        """See `SessionOwner`."""
+        """See `ConnectionOwner`."""
         self._end.tunnel.channel_ended(record)
 
     def shutdown(self, grace: float, reason: str) -> None:
         """See `Member`."""
-        if self.session is not None:
-            self._end.tunnel.remove(self.session)
-            self.session.shutdown(grace, reason)
+        if self.connection is not None:
+            self._end.tunnel.remove(self.connection)
+            self.connection.shutdown(grace, reason)
 
 
 def _is_quiet(result: Any) -> bool:

@@ -1,4 +1,4 @@
-"""From a meeting to a session: TLS between the two ends, their prologue inside it, then the mux.
+"""From a meeting to a connection: TLS between the two ends, their prologue inside it, then the mux.
 
 This is the same for every rendezvous: what differs is in the meeting
 (`tls_client`, and the prologue that is spoken inside TLS before anything else).
@@ -21,12 +21,12 @@ from tunnelkit.errors import (
     RemoteProtocolError,
     TunnelkitError,
 )
-from tunnelkit.net.channels.connection import Session, SessionOwner
+from tunnelkit.net.channels.connection import ConnectionOwner, TunnelConnection
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.tls.engine import TlsEngine
-from tunnelkit.net.tls.stream import SecureLink
+from tunnelkit.net.tls.stream import TlsStream
 
 
 class Prologue(Protocol):
@@ -68,14 +68,14 @@ def secure(
     context: TlsContext,
     peers: Iterable[str],
     make_mux: MakeMux,
-    owner: SessionOwner,
-) -> Deferred[Session]:
+    owner: ConnectionOwner,
+) -> Deferred[TunnelConnection]:
     """Authenticate the other end of ``meeting``, which must be one of ``peers``.
 
     No ``peers``, where ``context`` trusts pinned keys: whoever has one of the
     keys, under the name in its certificate (K3).
 
-    The session is started when the Deferred fires; ``owner.session_up`` is
+    The connection is started when the Deferred fires; ``owner.connection_up`` is
     told once channels can be opened. Fails with `AuthError`, `ProtocolError`
     or `DialError`; the connection is closed then.
     """
@@ -83,7 +83,7 @@ def secure(
 
 
 class _Securing:
-    """The sink of the link until the prologue is over."""
+    """The sink of the stream until the prologue is over."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class _Securing:
         context: TlsContext,
         peers: frozenset[str],
         make_mux: MakeMux,
-        owner: SessionOwner,
+        owner: ConnectionOwner,
     ) -> None:
         self._shared = shared
         self._meeting = meeting
@@ -102,13 +102,13 @@ class _Securing:
         self._owner = owner
         self._prologue: Prologue | None = None
         self._timer: IDelayedCall | None = None
-        self.done: Deferred[Session] = Deferred(self._cancel)
+        self.done: Deferred[TunnelConnection] = Deferred(self._cancel)
         engine = TlsEngine(context, meeting.tls_client)
-        self._link = SecureLink(shared, meeting.carrier, engine, self)
-        self._link.start(meeting.leftover)
+        self._stream = TlsStream(shared, meeting.carrier, engine, self)
+        self._stream.start(meeting.leftover)
 
-    def link_ready(self) -> None:
-        engine = self._link.engine
+    def tls_ready(self) -> None:
+        engine = self._stream.engine
         now = self._shared.reactor.seconds()
         if self._by_key:
             self._peers = frozenset({engine.peer_name})
@@ -121,12 +121,12 @@ class _Securing:
                 raise PeerNotTrusted("the other end has this end's own key")
             self._begin(name, b"")
             return
-        self._link.send(memoryview(self._prologue.data_to_send()))
+        self._stream.send(memoryview(self._prologue.data_to_send()))
         due = self._prologue.next_deadline()
         if due is not None and not self.done.called:
             self._timer = self._shared.reactor.callLater(due - now, self._deadline)
 
-    def link_received(self, view: memoryview) -> None:
+    def tls_received(self, view: memoryview) -> None:
         assert self._prologue is not None
         if self.done.called:
             return
@@ -134,14 +134,14 @@ class _Securing:
             self._handle(self._prologue.receive(view, self._shared.reactor.seconds()))
         except RemoteProtocolError as error:
             answer = self._prologue.data_to_send()
-            if answer and self._link.writable:
-                self._link.send(memoryview(answer))
+            if answer and self._stream.writable:
+                self._stream.send(memoryview(answer))
             self._fail(error)
 
-    def link_writable(self) -> None:
+    def tls_writable(self) -> None:
         """The prologue is one short message each way: nothing waits."""
 
-    def link_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
+    def tls_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
         if isinstance(reason, TunnelkitError):
             self._fail(reason)
         else:
@@ -163,10 +163,10 @@ class _Securing:
         """The other end is ``peer``, beyond doubt."""
         self._stop_timer()
         now = self._shared.reactor.seconds()
-        mux = self._make_mux(self._meeting.tls_client, self._link.engine.alpn, now)
-        session = Session(self._shared, self._link, mux, peer, self._owner)
-        self.done.callback(session)
-        session.start(leftover)
+        mux = self._make_mux(self._meeting.tls_client, self._stream.engine.alpn, now)
+        connection = TunnelConnection(self._shared, self._stream, mux, peer, self._owner)
+        self.done.callback(connection)
+        connection.start(leftover)
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -175,11 +175,11 @@ class _Securing:
 
     def _cancel(self, _done: Any) -> None:
         self._stop_timer()
-        self._link.abort()
+        self._stream.abort()
 
     def _fail(self, error: TunnelkitError) -> None:
         self._stop_timer()
-        self._link.close()
+        self._stream.close()
         if not self.done.called:
             self.done.errback(error)
 

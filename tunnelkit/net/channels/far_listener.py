@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tunnelkit.errors import Code
 from tunnelkit.net.channels.channel import END, Channel
-from tunnelkit.net.channels.request import Request
+from tunnelkit.net.channels.request import ChannelRequest
 
 
 class FarListener:
@@ -20,7 +20,7 @@ class FarListener:
 
     def __init__(
         self,
-        on_accepted: Callable[[Request], object],
+        on_accepted: Callable[[ChannelRequest], object],
         on_over: Callable[[FarListener, Code | None, str], object],
     ) -> None:
         self._on_accepted = on_accepted
@@ -34,7 +34,7 @@ class FarListener:
         if self._channel is not None:
             self._channel.ready()
 
-    def accepted(self, request: Request) -> None:
+    def accepted(self, request: ChannelRequest) -> None:
         """See `AcceptingSide`."""
         if self._ending:
             request.refuse(Code.REFUSED, "the port is being closed")

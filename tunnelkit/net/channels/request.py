@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from tunnelkit.errors import Code
 from tunnelkit.net.channels.channel import Channel, LocalSide
-from tunnelkit.net.channels.udp_flow import ChannelFlow, DatagramSink, Flow
+from tunnelkit.net.channels.udp_flow import ChannelUdpFlow, DatagramSink, UdpFlow
 
 if TYPE_CHECKING:
-    from tunnelkit.net.channels.connection import Session
+    from tunnelkit.net.channels.connection import TunnelConnection
 
 
-class Request:
+class ChannelRequest:
     """A channel that the far side wants.
 
     With ``listener`` it is a connection of ``origin`` that the far side has accepted on the
@@ -21,7 +21,7 @@ class Request:
     """
 
     __slots__ = (
-        "_session",
+        "_connection",
         "channel",
         "destination",
         "early",
@@ -35,15 +35,15 @@ class Request:
 
     def __init__(
         self,
-        session: Session,
+        connection: TunnelConnection,
         channel: int,
         destination: str,
         listener: Channel | None = None,
         origin: str = "",
     ) -> None:
-        self._session: Session | None = session
+        self._connection: TunnelConnection | None = connection
         self.channel = channel
-        self.peer = session.peer
+        self.peer = connection.peer
         """Verified name of the end that asks."""
         self.destination = destination
         self.listener = listener
@@ -60,34 +60,34 @@ class Request:
     @property
     def gone(self) -> bool:
         """Nobody waits for an answer any more."""
-        return self._session is None
+        return self._connection is None
 
     def attach(self, side: LocalSide, bound: str) -> Channel | None:
         """The destination is connected: it is ``side``. None, and the side reset, if gone."""
-        session, self._session = self._session, None
-        if session is None:
+        connection, self._connection = self._connection, None
+        if connection is None:
             side.reset(Code.RESET, "the far side gave up")
             return None
-        return session.accept(self, side, bound)
+        return connection.accept(self, side, bound)
 
-    def attach_flow(self, sink: DatagramSink) -> Flow:
+    def attach_flow(self, sink: DatagramSink) -> UdpFlow:
         """Answer a request for ``udp``: ``sink`` takes the datagrams.
 
         Those that are here already come once the caller has returned.
         """
-        flow = ChannelFlow(sink)
+        flow = ChannelUdpFlow(sink)
         self.attach(flow, "")
         return flow
 
     def refuse(self, code: Code, reason: str) -> None:
         """The destination cannot be had."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.refuse(self, code, reason)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.refuse(self, code, reason)
 
     def abandoned(self) -> None:
-        """The far side gave up, or the session ended."""
-        if self._session is not None:
-            self._session = None
+        """The far side gave up, or the connection ended."""
+        if self._connection is not None:
+            self._connection = None
             if self.on_gone is not None:
                 self.on_gone()

@@ -1,9 +1,9 @@
-"""The scheduler of a session: what goes out on its link, and when.
+"""The scheduler of a connection: what goes out on its stream, and when.
 
-When the link can take more, `Pump.run` asks channels with something to send
+When the stream can take more, `Scheduler.run` asks channels with something to send
 for it, in turn, builds frames beside their headers in one buffer, and hands
 the batch over in one piece. There is no queue between the applications and the
-link, so fairness, the bound on memory and short delays need no further
+stream, so fairness, the bound on memory and short delays need no further
 machinery (docs/design/hot-path.md).
 
 How much a batch holds follows the path (`tunnelkit.core.mux.path`): on a slow one
@@ -22,33 +22,33 @@ from tunnelkit.net.channels.channel import END, Channel
 from tunnelkit.net.sockets.context import BATCH_SIZE, Shared
 
 if TYPE_CHECKING:
-    from tunnelkit.net.channels.connection import Session
+    from tunnelkit.net.channels.connection import TunnelConnection
 
 _SMALL_FRAME = 16 * 1024
 _LARGE_FRAME = 256 * 1024
 
 
-class Pump:
-    """Sends for ``session``: control first, then its channels in turn; keeps the mux's time too."""
+class Scheduler:
+    """Sends for ``connection``: control first, then channels in turn; keeps the mux's time."""
 
     __slots__ = (
+        "_connection",
         "_due",
-        "_link",
         "_low_water",
         "_mux",
         "_path_waits",
         "_ready",
-        "_session",
         "_shared",
         "_stopped",
+        "_stream",
         "_timer",
     )
 
-    def __init__(self, session: Session, shared: Shared) -> None:
-        self._session = session
+    def __init__(self, connection: TunnelConnection, shared: Shared) -> None:
+        self._connection = connection
         self._shared = shared
-        self._link = session.link
-        self._mux = session.mux
+        self._stream = connection.stream
+        self._mux = connection.mux
         self._ready: deque[Channel] = deque()
         self._path_waits: list[Channel] = []
         self._due = False
@@ -77,15 +77,15 @@ class Pump:
     def run(self) -> None:
         """Send what can be sent: control first, then channels in turn."""
         self._due = False
-        link = self._link
+        stream = self._stream
         mux = self._mux
-        while link.writable and not self._stopped:
+        while stream.writable and not self._stopped:
             buffer = self._shared.outgoing
             used = 0
             control = mux.data_to_send()
             if control:
                 if len(control) > BATCH_SIZE:
-                    link.send(memoryview(control))
+                    stream.send(memoryview(control))
                     continue
                 used = len(control)
                 buffer[:used] = control
@@ -96,9 +96,9 @@ class Pump:
                 control = mux.data_to_send()
                 if not control:
                     break
-                link.send(memoryview(control))
+                stream.send(memoryview(control))
                 continue
-            link.send(buffer[:used])
+            stream.send(buffer[:used])
         if self._stopped:
             return
         if not self._ready and not self._path_waits:
@@ -115,16 +115,16 @@ class Pump:
         batch = mux.path.batch
         if not batch // 2 <= self._low_water <= batch * 2:
             self._low_water = batch
-            self._link.set_low_water(batch)
+            self._stream.set_low_water(batch)
         end = min(used + batch, BATCH_SIZE)
         head = mux.header_size
-        session = self._session
-        now = session.clock()
+        connection = self._connection
+        now = connection.clock()
         total = 0
         while ready and used < end:
             channel = ready.popleft()
             number = channel.id
-            if channel.session is None:
+            if channel.connection is None:
                 continue
             allowed = mux.sendable(number)
             if allowed <= 0:
@@ -141,7 +141,7 @@ class Pump:
             try:
                 got = channel.side.pull_into(buffer[start : start + size])
             except OSError as error:
-                session.abort(channel, Code.RESET, error.strerror or "the application is gone")
+                connection.abort(channel, Code.RESET, error.strerror or "the application is gone")
                 continue
             if got > 0:
                 used = start + mux.frame_into(buffer, used, number, got, now)
@@ -152,8 +152,8 @@ class Pump:
                     ready.append(channel)
             elif got == END:
                 channel.near_finished = True
-                session.dispatch(mux.finish(number, now))
-        session.bytes_sent += total
+                connection.dispatch(mux.finish(number, now))
+        connection.bytes_sent += total
         return used
 
     def _set_timer(self) -> None:
@@ -166,15 +166,15 @@ class Pump:
             if timer.getTime() <= due + 0.001:
                 return
             timer.cancel()
-        delay = max(0.0, due - self._session.clock())
+        delay = max(0.0, due - self._connection.clock())
         self._timer = self._shared.reactor.callLater(delay, self._deadline)
 
     def _deadline(self) -> None:
         self._timer = None
         if self._stopped:
             return
-        now = self._session.clock()
+        now = self._connection.clock()
         due = self._mux.next_deadline()
         if due is not None and due <= now:
-            self._session.dispatch(self._mux.deadline_passed(now))
+            self._connection.dispatch(self._mux.deadline_passed(now))
         self.run()

@@ -25,9 +25,9 @@ from tunnelkit.core.lstp.socket_table import SocketTable, TrustedSocket, is_trus
 from tunnelkit.errors import ChannelRefused, Code, LocalProtocolError
 from tunnelkit.interfaces import ITunnel
 from tunnelkit.net.channels.channel import ChannelRecord, LocalSide
-from tunnelkit.net.channels.connection import Request, Session
+from tunnelkit.net.channels.connection import ChannelRequest, TunnelConnection
 from tunnelkit.net.channels.protocol_side import ChannelEndpoint, ChannelTransport, TunnelAddress
-from tunnelkit.net.channels.udp_flow import DatagramSink, Flow, Remote
+from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
 from tunnelkit.net.sockets.context import Shared
 
 OPEN_PATIENCE = 5.0
@@ -53,13 +53,13 @@ class TunnelStatus:
 
 @implementer(ITunnel)
 class Tunnel:
-    """``acceptor`` is given each `Request` that is not for a service accepted here."""
+    """``acceptor`` is given each `ChannelRequest` that is not for a service accepted here."""
 
     def __init__(
         self,
         shared: Shared,
         name: str,
-        acceptor: Callable[[Request], None],
+        acceptor: Callable[[ChannelRequest], None],
         on_record: Callable[[ChannelRecord], None],
     ) -> None:
         self.name = name
@@ -67,7 +67,7 @@ class Tunnel:
         self._shared = shared
         self._acceptor = acceptor
         self._on_record = on_record
-        self._sessions: list[Session] = []
+        self._connections: list[TunnelConnection] = []
         self.published = SocketTable()
         """What this end publishes over protocols that have trusted sockets (row T1)."""
         self.on_published: Callable[[], None] = lambda: None
@@ -76,14 +76,14 @@ class Tunnel:
         """Who answers channels to a service here; `ServiceEndpoint` puts them in."""
         self._waiting: list[_Waiting] = []
         self._up: list[Deferred[Tunnel]] = []
-        self._watching: list[Callable[[Session], None]] = []
+        self._watching: list[Callable[[TunnelConnection], None]] = []
 
     # -- ITunnel ----------------------------------------------------------
 
     @property
     def peer(self) -> str:
         """Verified name of the other end; empty while the tunnel is down."""
-        return self._sessions[-1].peer if self._sessions else ""
+        return self._connections[-1].peer if self._connections else ""
 
     def channel_to(self, destination: str) -> ChannelEndpoint:
         """A client endpoint; each connect opens one channel to ``destination``."""
@@ -99,7 +99,7 @@ class Tunnel:
     def when_up(self) -> Deferred[Tunnel]:
         """Fires once channels can be opened."""
         done: Deferred[Tunnel] = Deferred()
-        if self._sessions:
+        if self._connections:
             done.callback(self)
         else:
             self._up.append(done)
@@ -107,28 +107,28 @@ class Tunnel:
 
     def status(self) -> TunnelStatus:
         """A snapshot of now."""
-        sessions = self._sessions
+        connections = self._connections
         return TunnelStatus(
             self.name,
-            bool(sessions),
-            tuple(dict.fromkeys(session.peer for session in sessions)),
+            bool(connections),
+            tuple(dict.fromkeys(connection.peer for connection in connections)),
             self.topology,
-            len(sessions),
-            sum(session.channel_count for session in sessions),
-            sum(session.bytes_sent for session in sessions),
-            sum(session.bytes_received for session in sessions),
+            len(connections),
+            sum(connection.channel_count for connection in connections),
+            sum(connection.bytes_sent for connection in connections),
+            sum(connection.bytes_received for connection in connections),
         )
 
     # -- opening ----------------------------------------------------------
 
     def open(self, destination: str, side: LocalSide) -> Deferred[str]:
-        """Open a channel to ``destination`` for ``side``, see `Session.open`.
+        """Open a channel to ``destination`` for ``side``, see `TunnelConnection.open`.
 
         Waits up to `OPEN_PATIENCE` seconds for a tunnel that is down.
         """
-        session = self._pick()
-        if session is not None:
-            return session.open(destination, side)
+        connection = self._pick()
+        if connection is not None:
+            return connection.open(destination, side)
         waiting = _Waiting(self, destination, side)
         if len(self._waiting) >= _MOST_WAITING:
             waiting.give_up()
@@ -137,22 +137,22 @@ class Tunnel:
             waiting.timer = self._shared.reactor.callLater(OPEN_PATIENCE, waiting.give_up)
         return waiting.done
 
-    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> Flow | None:
-        """A flow of datagrams of the local peer at ``near``, see `Datagrams.open`; None while
+    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> UdpFlow | None:
+        """A flow of datagrams of the local peer at ``near``, see `UdpFlows.open`; None while
         the tunnel is down."""
-        session = self._pick()
-        return None if session is None else session.datagrams.open(destination, near, sink)
+        connection = self._pick()
+        return None if connection is None else connection.datagrams.open(destination, near, sink)
 
-    def _pick(self) -> Session | None:
-        """The session to open the next channel on: the newest peer's least busy one."""
+    def _pick(self) -> TunnelConnection | None:
+        """The connection to open the next channel on: the newest peer's least busy one."""
         # One that is over stays here until the end of the reactor's turn.
-        sessions = [session for session in self._sessions if session.up]
-        if len(sessions) < 2:
-            return sessions[0] if sessions else None
-        peer = sessions[-1].peer
+        connections = [connection for connection in self._connections if connection.up]
+        if len(connections) < 2:
+            return connections[0] if connections else None
+        peer = connections[-1].peer
         return min(
-            (session for session in sessions if session.peer == peer),
-            key=lambda session: session.channel_count,
+            (connection for connection in connections if connection.peer == peer),
+            key=lambda connection: connection.channel_count,
         )
 
     def forget(self, waiting: _Waiting) -> None:
@@ -162,42 +162,42 @@ class Tunnel:
 
     # -- for the end that runs it -----------------------------------------
 
-    def add(self, session: Session, topology: tuple[str, ...] = ()) -> None:
-        """A session is up."""
-        self._sessions.append(session)
+    def add(self, connection: TunnelConnection, topology: tuple[str, ...] = ()) -> None:
+        """A connection is up."""
+        self._connections.append(connection)
         if topology:
             self.topology = topology
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.go(session)
+            one.go(connection)
         up, self._up = self._up, []
         for done in up:
             done.callback(self)
         for came in list(self._watching):
-            came(session)
+            came(connection)
 
-    def watch(self, came: Callable[[Session], None]) -> None:
-        """Call ``came`` with each session, those that are up and each one to come."""
+    def watch(self, came: Callable[[TunnelConnection], None]) -> None:
+        """Call ``came`` with each connection, those that are up and each one to come."""
         self._watching.append(came)
-        for session in self.sessions:
-            came(session)
+        for connection in self.connections:
+            came(connection)
 
-    def unwatch(self, came: Callable[[Session], None]) -> None:
+    def unwatch(self, came: Callable[[TunnelConnection], None]) -> None:
         """Call it no more."""
         if came in self._watching:
             self._watching.remove(came)
 
-    def remove(self, session: Session) -> None:
-        """A session takes no more channels: it drains, or is over."""
-        if session in self._sessions:
-            self._sessions.remove(session)
+    def remove(self, connection: TunnelConnection) -> None:
+        """A connection takes no more channels: it drains, or is over."""
+        if connection in self._connections:
+            self._connections.remove(connection)
 
     @property
-    def sessions(self) -> tuple[Session, ...]:
+    def connections(self) -> tuple[TunnelConnection, ...]:
         """Those that take channels."""
-        return tuple(self._sessions)
+        return tuple(self._connections)
 
-    def channel_requested(self, request: Request) -> None:
+    def channel_requested(self, request: ChannelRequest) -> None:
         """The far side wants a channel: to a service accepted here, or through the acceptor."""
         kind, _, service = request.destination.partition(":")
         factory = self.services.get(service) if kind == "service" else None
@@ -230,11 +230,11 @@ class _Waiting:
         self.timer: IDelayedCall | None = None
         self.done: Deferred[str] = Deferred()
 
-    def go(self, session: Session) -> None:
+    def go(self, connection: TunnelConnection) -> None:
         """The tunnel is up."""
         if self.timer is not None:
             self.timer.cancel()
-        session.open(self._destination, self._side).chainDeferred(self.done)
+        connection.open(self._destination, self._side).chainDeferred(self.done)
 
     def give_up(self) -> None:
         """It did not come up in time."""

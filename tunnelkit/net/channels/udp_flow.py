@@ -1,11 +1,11 @@
 """What one local UDP peer sends through a tunnel and is answered, whatever carries it.
 
-A `Flow` has a far address for each datagram: where it goes on its way out,
+A `UdpFlow` has a far address for each datagram: where it goes on its way out,
 where it came from on its way back. Which of the two ends opened it makes no
-difference to its use: `Flow.send` brings a datagram to the other end, and
+difference to its use: `UdpFlow.send` brings a datagram to the other end, and
 what comes from there is given to the `DatagramSink`.
 
-`ChannelFlow` is for muxes where each flow has a channel (LSTP);
+`ChannelUdpFlow` is for muxes where each flow has a channel (LSTP);
 `tunnelkit.net.channels.addressed_flows` has the one for muxes where each datagram carries
 both addresses (Usher).
 """
@@ -34,7 +34,7 @@ class DatagramSink(Protocol):
         """Nothing comes any more. ``code`` None: it was closed."""
 
 
-class Flow:
+class UdpFlow:
     """See the module's docstring."""
 
     __slots__ = ("over", "sink")
@@ -69,18 +69,18 @@ class Flow:
             self.sink.flow_ended(code, reason)
 
 
-class FlowRequest(Protocol):
+class UdpFlowRequest(Protocol):
     """The far side begins a flow."""
 
     @property
     def peer(self) -> str:
         """Verified name of who asks."""
 
-    def attach_flow(self, sink: DatagramSink) -> Flow:
+    def attach_flow(self, sink: DatagramSink) -> UdpFlow:
         """Accept it: ``sink`` takes the datagrams. Those that are here already come after this."""
 
 
-class ChannelFlow(Flow):
+class ChannelUdpFlow(UdpFlow):
     """A flow that has a channel of its own; the `LocalSide` of that channel."""
 
     __slots__ = ("_channel",)
@@ -90,13 +90,13 @@ class ChannelFlow(Flow):
         self._channel: Channel | None = None
 
     def send(self, remote: Remote, data: bytes | memoryview) -> bool:
-        """See `Flow`."""
+        """See `UdpFlow`."""
         channel = self._channel
-        if self.over or channel is None or channel.session is None:
+        if self.over or channel is None or channel.connection is None:
             return False
         near, far = (remote, ("", 0)) if channel.inbound else (("", 0), remote)
         try:
-            sent = channel.session.send_datagram(channel.id, near, far, data)
+            sent = channel.connection.send_datagram(channel.id, near, far, data)
         except ProtocolError as error:
             self.abort(getattr(error, "code", Code.UNREACHABLE), str(error))
             return False
@@ -112,13 +112,13 @@ class ChannelFlow(Flow):
             self.sink.datagram_received(remote, data)
 
     def end(self) -> None:
-        """See `Flow`: the channel ends in order, as a stream does."""
+        """See `UdpFlow`: the channel ends in order, as a stream does."""
         self.ended(None, "")
         if self._channel is not None:
             self._channel.ready()
 
     def abort(self, code: Code, reason: str) -> None:
-        """See `Flow`."""
+        """See `UdpFlow`."""
         self.ended(code, reason)
         if self._channel is not None:
             self._channel.abort(code, reason)

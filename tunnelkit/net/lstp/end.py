@@ -24,8 +24,8 @@ from tunnelkit.core.mux.contract import (
 )
 from tunnelkit.errors import Code, TunnelkitError
 from tunnelkit.net.channels.channel import ChannelRecord
-from tunnelkit.net.channels.connection import Request, Session
-from tunnelkit.net.channels.end import DiallingEnd, TunnelSession
+from tunnelkit.net.channels.connection import ChannelRequest, TunnelConnection
+from tunnelkit.net.channels.end import DiallingEnd, TunnelMember
 from tunnelkit.net.channels.establish import secure
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.backoff import Backoff
@@ -46,7 +46,7 @@ _JOIN_TIMEOUT = 20.0
 
 @attrs.frozen
 class EndSettings:
-    """How an LSTP end behaves, beyond who it is."""
+    """How an LSTP end behaves, upstream who it is."""
 
     peers: frozenset[str]
     """Names that the other end's certificate may have."""
@@ -73,9 +73,11 @@ class LstpEnd(DiallingEnd):
     ) -> None:
         super().__init__(shared, context, tunnel, on_ready)
         self.settings = settings
-        self.on_services: Callable[[Session, Sequence[TrustedSocket]], object] = _nobody_listens
-        """Told of what the far side of a session publishes, whenever that changes; nothing any
-        more when the session has ended (rows T1, T3)."""
+        self.on_services: Callable[[TunnelConnection, Sequence[TrustedSocket]], object] = (
+            _nobody_listens
+        )
+        """Told of what the far side of a connection publishes, whenever that changes; nothing any
+        more when the connection has ended (rows T1, T3)."""
         tunnel.on_published = self._announce
         self._rendezvous = rendezvous
         self._distrust = Backoff(most=_MOST_DISTRUST)
@@ -159,34 +161,36 @@ class LstpEnd(DiallingEnd):
             _log.warn("No further tunnel connection: {reason}", reason=str(error) or "too slow")
 
 
-class _Group(TunnelSession):
+class _Group(TunnelMember):
     """One tunnel connection with its further ones."""
 
     def __init__(self, end: LstpEnd, topology: tuple[str, ...]) -> None:
         super().__init__(end, topology)
         self._lstp = end
-        self._further: set[Session] = set()
+        self._further: set[TunnelConnection] = set()
         self._accepted = 0
         self._joins: dict[int, str] = {}
 
-    def session_up(self, session: Session) -> None:
+    def connection_up(self, connection: TunnelConnection) -> None:
         """The first connection is up."""
-        session.handle(ConnectionRequested, self._on_connection_requested)
-        session.handle(ChannelOpened, self._on_opened)
-        session.handle(ChannelEnded, self._on_ended)
-        session.handle(ServicesChanged, self._on_services_changed)
-        super().session_up(session)
+        connection.handle(ConnectionRequested, self._on_connection_requested)
+        connection.handle(ChannelOpened, self._on_opened)
+        connection.handle(ChannelEnded, self._on_ended)
+        connection.handle(ServicesChanged, self._on_services_changed)
+        super().connection_up(connection)
         # What has been published since the handshake.
         self.announce()
         if self._lstp.settings.connections > 1:
-            self._ask_for_more(session)
+            self._ask_for_more(connection)
 
-    def session_ended(self, session: Session, code: Code | None, reason: str) -> None:
+    def connection_ended(
+        self, connection: TunnelConnection, code: Code | None, reason: str
+    ) -> None:
         """The first connection is over, and the further ones with it."""
         for further in list(self._further):
             further.end(Code.RESET, "the tunnel's first connection has ended")
-        self._lstp.on_services(session, ())
-        super().session_ended(session, code, reason)
+        self._lstp.on_services(connection, ())
+        super().connection_ended(connection, code, reason)
 
     def shutdown(self, grace: float, reason: str) -> None:
         """Drain all connections of the group."""
@@ -199,96 +203,98 @@ class _Group(TunnelSession):
 
     def announce(self) -> None:
         """Tell the far side what is published here now."""
-        session, mux = self._first()
-        mux.announce(session.clock())
-        session.pump()
+        connection, mux = self._first()
+        mux.announce(connection.clock())
+        connection.pump()
 
     def _on_services_changed(self, event: ServicesChanged) -> None:
-        session, _ = self._first()
-        self._lstp.on_services(session, event.services)
+        connection, _ = self._first()
+        self._lstp.on_services(connection, event.services)
 
     # -- further connections ----------------------------------------------
 
-    def _first(self) -> tuple[Session, LstpMux]:
-        assert self.session is not None
-        assert isinstance(self.session.mux, LstpMux)
-        return self.session, self.session.mux
+    def _first(self) -> tuple[TunnelConnection, LstpMux]:
+        assert self.connection is not None
+        assert isinstance(self.connection.mux, LstpMux)
+        return self.connection, self.connection.mux
 
     def further_mux(self, master: bool, alpn: bytes, now: float) -> LstpMux:
         """A mux that takes its limits from the first connection's."""
         _, mux = self._first()
         return LstpMux(master, self._lstp.settings.mux, now, budget=mux.budget, parent=mux)
 
-    def _ask_for_more(self, session: Session) -> None:
+    def _ask_for_more(self, connection: TunnelConnection) -> None:
         _, mux = self._first()
         for _ in range(self._lstp.settings.connections - 1):
             common = secrets.token_urlsafe(32)
-            self._joins[mux.request_connection(common, session.clock())] = common
-        session.pump()
+            self._joins[mux.request_connection(common, connection.clock())] = common
+        connection.pump()
 
     def _on_connection_requested(self, event: ConnectionRequested) -> None:
-        session, mux = self._first()
+        connection, mux = self._first()
         if self._accepted >= MAX_FURTHER:
             reason = f"at most {MAX_FURTHER} further connections"
             mux.refuse_connection(event.channel, Code.LIMIT, reason)
             return
         self._accepted += 1
         mux.accept_connection(event.channel)
-        self._lstp.join(self, event.join, session.peer)
+        self._lstp.join(self, event.join, connection.peer)
 
     def _on_opened(self, event: ChannelOpened) -> None:
-        session, _ = self._first()
+        connection, _ = self._first()
         common = self._joins.pop(event.channel, None)
         if common is None:
-            session.channel_opened(event)
+            connection.channel_opened(event)
         else:
-            self._lstp.join(self, common, session.peer)
+            self._lstp.join(self, common, connection.peer)
 
     def _on_ended(self, event: ChannelEnded) -> None:
-        session, _ = self._first()
+        connection, _ = self._first()
         if self._joins.pop(event.channel, None) is None:
-            session.channel_ended(event)
+            connection.channel_ended(event)
         else:
             _log.info("The other end refuses a further connection: {why}", why=event.reason)
 
-    def further_up(self, session: Session) -> None:
+    def further_up(self, connection: TunnelConnection) -> None:
         """A further connection is up; too late if the first has ended."""
         if self.over.called:
-            session.end(Code.RESET, "the tunnel's first connection has ended")
+            connection.end(Code.RESET, "the tunnel's first connection has ended")
             return
-        self._further.add(session)
-        self._lstp.tunnel.add(session)
+        self._further.add(connection)
+        self._lstp.tunnel.add(connection)
         _log.info(
             "Tunnel {tunnel} with {peer} has {number} connections",
             tunnel=self._lstp.tunnel.name,
-            peer=session.peer,
+            peer=connection.peer,
             number=1 + len(self._further),
         )
 
-    def further_ended(self, session: Session) -> None:
+    def further_ended(self, connection: TunnelConnection) -> None:
         """A further connection is over."""
-        self._further.discard(session)
-        self._lstp.tunnel.remove(session)
+        self._further.discard(connection)
+        self._lstp.tunnel.remove(connection)
 
 
 class _Further:
-    """The owner of one further connection's session (`SessionOwner`)."""
+    """The owner of one further connection (`ConnectionOwner`)."""
 
     def __init__(self, group: _Group) -> None:
         self._group = group
 
-    def session_up(self, session: Session) -> None:
-        self._group.further_up(session)
+    def connection_up(self, connection: TunnelConnection) -> None:
+        self._group.further_up(connection)
 
-    def session_ended(self, session: Session, code: Code | None, reason: str) -> None:
-        self._group.further_ended(session)
+    def connection_ended(
+        self, connection: TunnelConnection, code: Code | None, reason: str
+    ) -> None:
+        self._group.further_ended(connection)
 
-    def channel_requested(self, request: Request) -> None:
+    def channel_requested(self, request: ChannelRequest) -> None:
         self._group.channel_requested(request)
 
     def channel_ended(self, record: ChannelRecord) -> None:
         self._group.channel_ended(record)
 
 
-def _nobody_listens(session: Session, services: Sequence[TrustedSocket]) -> None:
+def _nobody_listens(connection: TunnelConnection, services: Sequence[TrustedSocket]) -> None:
     """What `LstpEnd.on_services` is where no ports are opened."""

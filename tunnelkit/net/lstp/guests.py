@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelkit.core.lstp.cascade import Beyond
+from tunnelkit.core.lstp.cascade import Upstream
 from tunnelkit.core.lstp.middle_connection import MiddleConnection
 from tunnelkit.net.sockets.socket_carrier import Carrier, take_over
 
@@ -34,13 +34,13 @@ class Host(Protocol):
     def lost(self, connection: MiddleConnection) -> None:
         """An end that was not paired is gone."""
 
-    def next_reached(self, guest: Guest, way: WayOn) -> bool:
+    def next_reached(self, guest: Guest, way: UpstreamParty) -> bool:
         """The next middle has been dialled for ``guest``; False: that is not wanted any more."""
 
     def next_missed(self, guest: Guest) -> None:
         """There is no connection to the next middle for ``guest``."""
 
-    def answered(self, connection: Beyond, view: memoryview) -> None:
+    def answered(self, connection: Upstream, view: memoryview) -> None:
         """Bytes from the next middle."""
 
 
@@ -99,12 +99,12 @@ class Party:
 class Guest(Party):
     """An end, or another middle on its behalf, that has come to this one."""
 
-    __slots__ = ("_errand", "way_on")
+    __slots__ = ("_errand", "upstream_party")
 
     def __init__(self, host: Host, carrier: Carrier, address: str) -> None:
         super().__init__(host, carrier, MiddleConnection(address, self))
         self._errand: _Errand | None = None
-        self.way_on: WayOn | None = None
+        self.upstream_party: UpstreamParty | None = None
         """Its connection to the next middle."""
 
     def ask(self, endpoint: IStreamClientEndpoint) -> None:
@@ -115,11 +115,11 @@ class Guest(Party):
     def next_reached(self, carrier: Carrier) -> None:
         """The next middle has been dialled."""
         self._errand = None
-        self.way_on = WayOn(self.host, carrier, self)
-        if self.host.next_reached(self, self.way_on):
-            carrier.start(self.way_on)
+        self.upstream_party = UpstreamParty(self.host, carrier, self)
+        if self.host.next_reached(self, self.upstream_party):
+            carrier.start(self.upstream_party)
         else:
-            self.way_on = None
+            self.upstream_party = None
             carrier.abort()
 
     def next_missed(self) -> None:
@@ -132,9 +132,9 @@ class Guest(Party):
         errand, self._errand = self._errand, None
         if errand is not None:
             errand.drop()
-        way_on, self.way_on = self.way_on, None
-        if way_on is not None:
-            way_on.carrier.close()
+        upstream_party, self.upstream_party = self.upstream_party, None
+        if upstream_party is not None:
+            upstream_party.carrier.close()
 
     def leave(self) -> None:
         """See `Party`."""
@@ -151,7 +151,7 @@ class Guest(Party):
         self.host.receive(self.connection, view)
 
 
-class WayOn(Party):
+class UpstreamParty(Party):
     """The connection to the next middle on behalf of ``guest``."""
 
     __slots__ = ("guest",)
@@ -163,17 +163,17 @@ class WayOn(Party):
 
     def leave(self) -> None:
         """See `Party`."""
-        self.guest.way_on = None
+        self.guest.upstream_party = None
         super().leave()
 
     def gone(self) -> None:
         """See `Party`."""
-        self.guest.way_on = None
+        self.guest.upstream_party = None
         self.host.next_missed(self.guest)
 
     def carrier_received(self, view: memoryview) -> None:
         """See `CarrierSink`."""
-        assert isinstance(self.connection, Beyond)
+        assert isinstance(self.connection, Upstream)
         self.host.answered(self.connection, view)
 
 

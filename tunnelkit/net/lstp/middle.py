@@ -33,7 +33,6 @@ from zope.interface import implementer
 from tunnelkit.core.decision import Decision
 from tunnelkit.core.lstp.middle import (
     FIRST_BYTES_LIMIT,
-    Beyond,
     Close,
     Command,
     Dial,
@@ -42,8 +41,9 @@ from tunnelkit.core.lstp.middle import (
     Pair,
     Send,
     State,
+    Upstream,
 )
-from tunnelkit.net.lstp.guests import Guest, Party, WayOn
+from tunnelkit.net.lstp.guests import Guest, Party, UpstreamParty
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, TransportCarrier, take_over
@@ -165,7 +165,7 @@ class LstpMiddleFactory(Factory):
         """An end that was not paired is gone."""
         self.do(self.lobby.lost(connection, self._now()))
 
-    def next_reached(self, guest: Guest, way: WayOn) -> bool:
+    def next_reached(self, guest: Guest, way: UpstreamParty) -> bool:
         """The next middle has been dialled for ``guest``; False: that is not wanted any more."""
         commands = self.lobby.reached(guest.connection, way, self._now())
         for command in commands:
@@ -177,7 +177,7 @@ class LstpMiddleFactory(Factory):
         """There is no connection to the next middle for ``guest``."""
         self.do(self.lobby.missed(guest.connection, self._now()))
 
-    def answered(self, connection: Beyond, view: memoryview) -> None:
+    def answered(self, connection: Upstream, view: memoryview) -> None:
         """Bytes from the next middle."""
         self.do(self.lobby.answered(connection, view, self._now()))
 
@@ -215,8 +215,8 @@ class LstpMiddleFactory(Factory):
     def _join(self, first: Party, second: Party) -> None:
         for one, other in ((first, second), (second, first)):
             if isinstance(one, Guest):
-                if one.way_on is other:
-                    one.way_on = None
+                if one.upstream_party is other:
+                    one.upstream_party = None
                 one.stop_asking()
         self._pairs_ever += 1
         paired = _Paired(self, first, second, self._pairs_ever, self._now())

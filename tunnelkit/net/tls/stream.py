@@ -1,6 +1,6 @@
 """A carrier with TLS on it, driven by hand: batches of plaintext in, plaintext out.
 
-`SecureLink` has no queue of its own beyond the ciphertext of one batch: while
+`TlsStream` has no queue of its own beyond the ciphertext of one batch: while
 that has not gone out, `writable` is False and nobody is asked for more.
 """
 
@@ -21,35 +21,35 @@ _CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has to take what is left and to answer close_notify."""
 
 
-class LinkSink(Protocol):
-    """Who uses a `SecureLink`."""
+class TlsSink(Protocol):
+    """Who uses a `TlsStream`."""
 
-    def link_ready(self) -> None:
+    def tls_ready(self) -> None:
         """The handshake is complete; the certificate may be judged now."""
 
-    def link_received(self, view: memoryview) -> None:
+    def tls_received(self, view: memoryview) -> None:
         """Plaintext, valid only during the call."""
 
-    def link_writable(self) -> None:
+    def tls_writable(self) -> None:
         """Another batch may be sent."""
 
-    def link_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
+    def tls_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
         """It is over; ``clean``: the peer said close_notify. Not told after `close`, `abort`."""
 
 
-class SecureLink:
+class TlsStream:
     """TLS over a carrier that has been started already.
 
     ``leftover`` are bytes that arrived behind whatever was spoken before TLS:
     they go to the TLS engine and to nothing else (rule X4).
     """
 
-    def __init__(self, shared: Shared, carrier: Carrier, engine: TlsEngine, sink: LinkSink) -> None:
+    def __init__(self, shared: Shared, carrier: Carrier, engine: TlsEngine, sink: TlsSink) -> None:
         self.engine = engine
         self.carrier = carrier
         self.writable = False
         self._shared = shared
-        self._sink: LinkSink | None = sink
+        self._sink: TlsSink | None = sink
         self._backlog: memoryview | None = None
         self._closing = False
         self._finished = False
@@ -62,7 +62,7 @@ class SecureLink:
         self.carrier.resume_reading()
         self.carrier_received(memoryview(leftover))
 
-    def replace_sink(self, sink: LinkSink) -> None:
+    def replace_sink(self, sink: TlsSink) -> None:
         """From now on ``sink`` is told."""
         if self._sink is not None:
             self._sink = sink
@@ -112,7 +112,7 @@ class SecureLink:
         """The carrier takes more: first what is left of the last batch, then a new one."""
         self._flush()
         if self.writable and self._sink is not None:
-            self._sink.link_writable()
+            self._sink.tls_writable()
 
     # -- receiving --------------------------------------------------------
 
@@ -131,7 +131,7 @@ class SecureLink:
             while self._sink is not None:
                 size = engine.read_into(buffer)
                 if size and not self._closing:
-                    self._sink.link_received(buffer[:size])
+                    self._sink.tls_received(buffer[:size])
                 # Less than a buffer full was all there is, unless reading has ended for good.
                 if not size or (size < len(buffer) and not engine.stopped):
                     break
@@ -145,7 +145,7 @@ class SecureLink:
     def _established(self) -> None:
         self._stop_timer()
         if self._sink is not None:
-            self._sink.link_ready()
+            self._sink.tls_ready()
 
     # -- endings ----------------------------------------------------------
 
@@ -198,7 +198,7 @@ class SecureLink:
         # An alert or a close_notify on its way should arrive, so this is not a reset.
         self._flush_quietly()
         self.carrier.close()
-        sink.link_lost(reason, clean)
+        sink.tls_lost(reason, clean)
 
     def _flush_quietly(self) -> None:
         """One attempt to send what TLS still has to say."""
@@ -219,16 +219,16 @@ class SecureLink:
 
 
 class _Nobody:
-    """The sink of a link that is closing."""
+    """The sink of a stream that is closing."""
 
-    def link_ready(self) -> None:
+    def tls_ready(self) -> None:
         """Nothing to do."""
 
-    def link_received(self, view: memoryview) -> None:
+    def tls_received(self, view: memoryview) -> None:
         """Discard."""
 
-    def link_writable(self) -> None:
+    def tls_writable(self) -> None:
         """Nothing to do."""
 
-    def link_lost(self, reason: Any, clean: bool) -> None:
+    def tls_lost(self, reason: Any, clean: bool) -> None:
         """Nothing to do."""

@@ -22,7 +22,7 @@ from tunnelkit.core.usher.mux import UsherChannels, UsherMux
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.interfaces import IMeeting, IRendezvous
-from tunnelkit.net.channels.end import DiallingEnd, End, TunnelSession
+from tunnelkit.net.channels.end import DiallingEnd, End, TunnelMember
 from tunnelkit.net.channels.establish import secure
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.context import Shared
@@ -226,20 +226,20 @@ class _Dialled(TwistedProtocol):
         self.meeting.carrier_received(memoryview(data))
 
 
-class _UsherTunnel(TunnelSession):
+class _UsherTunnel(TunnelMember):
     """The path of an Usher tunnel is its two ends."""
 
     def __init__(self, end: End, name: str) -> None:
         super().__init__(end, ())
         self._name = name
 
-    def session_up(self, session: Any) -> None:
-        self._topology = (self._name, session.peer)
-        super().session_up(session)
+    def connection_up(self, connection: Any) -> None:
+        self._topology = (self._name, connection.peer)
+        super().connection_up(connection)
 
 
 async def _secure(
-    end: End, meeting: UsherMeeting, settings: UsherSettings, owner: TunnelSession
+    end: End, meeting: UsherMeeting, settings: UsherSettings, owner: TunnelMember
 ) -> None:
     budget = end.shared.budget
 
