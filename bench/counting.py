@@ -30,6 +30,7 @@ FIGURES = {
     "system": "system calls",
     "user": "user us",
     "kernel": "kernel us",
+    "cpu": "CPU us",
 }
 """What is counted, and the heads of its columns: functions in Python, functions in C called from
 Python, ..."""
@@ -85,8 +86,8 @@ def lives(address: loads.Address) -> Iterator[Callable[[int], None]]:
 
 
 OPERATIONS = (
-    Operation("round trip", round_trips, timed=2000, called=500, coded=200, traced=300),
-    Operation("channel's life", lives, timed=500, called=200, coded=60, traced=100),
+    Operation("round trip", round_trips, timed=4000, called=500, coded=200, traced=300),
+    Operation("channel's life", lives, timed=1000, called=200, coded=60, traced=100),
 )
 
 
@@ -213,6 +214,7 @@ def measure(rig: Rig, operation: Operation) -> dict[str, Counts]:
             "system": sum(calls.values()) if calls else float("nan"),
             "user": plain[party]["user"] * 1e6,
             "kernel": plain[party]["kernel"] * 1e6,
+            "cpu": (plain[party]["user"] + plain[party]["kernel"]) * 1e6,
         }
         counts[party] = Counts(figures, functions, built_in, calls)
     return counts

@@ -181,6 +181,8 @@ def new_connections(
                         raise LoadError("a new connection got no answer")
                 done += 1
                 begin()
+        if not done:
+            raise LoadError("no new connection got an answer")
         elapsed = time.perf_counter() - start
         return done / elapsed
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 
 def median(values: Sequence[float]) -> float:
-    """The median; nan if there are no values."""
-    return statistics.median(values) if values else math.nan
+    """The median of those that are not nan; nan if there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.median(known) if known else math.nan
 
 
 def number(value: float, unit: str = "") -> str:

@@ -100,8 +100,11 @@ class Rig:
             self._settle(counter)
 
     def _settle(self, counter: traffic.Counter) -> None:
-        """Wait until what is still on its way has arrived, so that the next load starts alone."""
-        deadline = time.monotonic() + 5
+        """Wait until what is still on its way has arrived, so that the next load starts alone.
+
+        A system without flow control may need a while.
+        """
+        deadline = time.monotonic() + 20
         last = -1
         while counter.value() != last and time.monotonic() < deadline:
             last = counter.value()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from bench.own import Lstp, Usher
 from bench.peers import Chisel, Frp, GsNetcat, SshLeg, SshPair, Stunnel
 from bench.system import NoTunnel, System
+from bench.wormhole_forwards import Fowl
 
 SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
-        *(NoTunnel(), SshPair(), SshLeg(), Stunnel(), Chisel(), GsNetcat(), Frp()),
+        *(NoTunnel(), SshPair(), SshLeg(), Stunnel(), Chisel(), GsNetcat(), Frp(), Fowl()),
         *(Lstp(), Usher()),
     )
 }

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from bench import loads
 from bench.busy import busy
@@ -40,8 +42,8 @@ COLUMNS = {
     "new": "new conn/s",
 }
 
-LOADS = ("bulk", "bulk16", "single", "fifty", "new")
-"""Their figures are the columns whose names begin like them."""
+LOADS = ("single", "fifty", "new", "bulk", "bulk16")
+"""In this order: bulk leaves some systems busy. Their figures are the columns named like them."""
 
 OURS: dict[str, type[Own]] = {"lstp": Lstp, "usher": Usher}
 
@@ -65,46 +67,39 @@ def load_of(column: str) -> str:
     return column.partition("_")[0]
 
 
-def measure(rig: Rig, chosen: Sequence[str], seconds: float, down: bool) -> dict[str, float]:
-    """Each load that was chosen once on one system."""
+def measure(rig: Rig, load: str, seconds: float, down: bool) -> dict[str, float]:
+    """One load on one system. Raises PartyFailed and LoadError."""
     short = seconds / 2
-    figures = {}
-    for load, streams in (("bulk", 1), ("bulk16", 16)):
-        if load in chosen:
-            bulk = rig.bulk(seconds, streams, warm=short, down=down)
-            figures.update({load: bulk.rate / MIB, f"{load}_cpu": bulk.cpu})
-    if "single" in chosen:
+    if load in ("bulk", "bulk16"):
+        bulk = rig.bulk(seconds, 1 if load == "bulk" else 16, warm=short, down=down)
+        return {load: bulk.rate / MIB, f"{load}_cpu": bulk.cpu}
+    if load == "single":
         single = rig.here(lambda: loads.request_response(rig.entry, short))
-        figures["single"] = single.rate
-        figures["single_us"] = single.median * 1e6
-        figures["single_p99"] = single.p99 * 1e6
-    if "fifty" in chosen:
-        figures["fifty"] = rig.here(lambda: loads.many_connections(rig.entry, short))
-    if "new" in chosen:
-        figures["new"] = rig.here(lambda: loads.new_connections(rig.entry, short))
-    return figures
+        return {load: single.rate, "single_us": single.median * 1e6, "single_p99": single.p99 * 1e6}
+    many = loads.many_connections if load == "fifty" else loads.new_connections
+    return {load: rig.here(lambda: many(rig.entry, short))}
 
 
 def measure_all(
     running: list[Rig],
-    runs: int,
-    once: Callable[[Rig], dict[str, float]],
+    options: argparse.Namespace,
     results: Results,
     notes: list[str],
     progress: Callable[[str], None],
 ) -> None:
-    """All systems in turn, ``runs`` times; their figures are added to ``results``."""
-    for run in range(runs):
-        for rig in running:
+    """Every load on all systems in turn, ``runs`` times; their figures are added to ``results``."""
+    for run in range(options.runs):
+        for rig, load in itertools.product(running, options.loads):
             name = rig.system.name
-            progress(f"run {run + 1} of {runs}: {name}")
+            progress(f"run {run + 1} of {options.runs}: {name}, {load}")
             try:
-                figures = once(rig)
+                figures = measure(rig, load, options.seconds, options.down)
             except (PartyFailed, loads.LoadError) as error:
-                notes.append(f"{name}: run {run + 1} failed: {describe(error)}")
-                continue
-            for column, value in figures.items():
-                results[name][column].append(value)
+                notes.append(f"{name}, {load}: run {run + 1} failed: {describe(error)}")
+                figures = {}
+            for column, values in results[name].items():
+                if load_of(column) == load:
+                    values.append(figures.get(column, math.nan))
 
 
 def ratios(medians: dict[str, dict[str, float]]) -> list[list[str]]:
@@ -202,16 +197,13 @@ def run(
         if sys.stderr.isatty():
             print(f"\r{text:60}", end="", file=sys.stderr, flush=True)
 
-    def once(rig: Rig) -> dict[str, float]:
-        return measure(rig, options.loads, options.seconds, options.down)
-
     columns = [column for column in COLUMNS if load_of(column) in options.loads]
     results: Results = {}
     for _ in range(options.repeat or 1):
         with rigs(systems, layout, notes) as running, busy(options.busy):
             for rig in running:
                 results.setdefault(rig.system.name, {column: [] for column in columns})
-            measure_all(running, options.runs, once, results, notes, progress)
+            measure_all(running, options, results, notes, progress)
     progress("")
     return results
 

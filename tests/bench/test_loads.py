@@ -83,6 +83,13 @@ def test_a_load_notices_an_altered_answer(load: str) -> None:
         LOADS[load](answering(alter))
 
 
+def test_new_connections_that_nobody_answers_are_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        with pytest.raises(loads.LoadError, match="no new connection"):
+            loads.new_connections((host, port), 0.05, lanes=1)
+
+
 def test_a_quantile_is_the_value_below_which_that_share_lies() -> None:
     values = [float(value) for value in range(100)]
     assert loads.quantile(values, 0.99) == 99

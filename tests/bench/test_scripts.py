@@ -16,6 +16,7 @@ from bench.memory import HEADER, setup
 from bench.parties import Parties, PartyFailed, Place
 from bench.report import as_json, pairwise, spread, table, verdict
 from bench.systems import choose
+from bench.wormhole_forwards import Fowl
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,6 +130,17 @@ def test_an_unknown_system_is_named(module: str) -> None:
     done = run(module, "--only", "no-such")
     assert done.returncode != 0
     assert "no-such" in done.stderr
+
+
+def test_fowl_says_what_of_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fowl").touch(0o700)
+    (tmp_path / "python3").write_text("#!/bin/sh\necho magic-wormhole-mailbox-server\n")
+    (tmp_path / "python3").chmod(0o700)
+    monkeypatch.setattr("bench.wormhole_forwards.find", lambda name: str(tmp_path / name))
+    monkeypatch.setattr("bench.system.find", lambda name: str(tmp_path / name))
+    assert Fowl().missing() == ["magic-wormhole-mailbox-server"]
 
 
 def test_choose_keeps_the_order_asked_for() -> None:
