@@ -146,6 +146,11 @@ def _fields_of(hello: Reader) -> ClientHello:
         raise RemoteProtocolError(f"{_WHAT}: not a list of cipher suites")
     if not hello.block8():
         raise RemoteProtocolError(f"{_WHAT}: no compression methods")
+    return read_extensions(hello)
+
+
+def read_extensions(hello: Reader) -> ClientHello:
+    """What the extensions at the end of a hello ask for; ``hello`` has been read up to them."""
     if not hello.remaining:
         return ClientHello("")
     extensions = Reader(hello.block16(), _WHAT)
