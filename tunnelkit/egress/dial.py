@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -28,6 +27,7 @@ from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.channels.udp_flow import DatagramSink, UdpFlow
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import connect_tcp, connect_unix, format_address
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import SERVICE, TCP, UNIX, Destination, parse_destination
 from tunnelkit.policy.printable import printable
@@ -290,7 +290,7 @@ class _Dial:
         self._addresses: deque[str] = deque()
         self._attempts: list[Deferred[socket.socket]] = []
         self._failures: list[tuple[Code, str]] = []
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(egress.reactor, self._try_next)
         self._over = False
 
     def start(self) -> None:
@@ -353,7 +353,7 @@ class _Dial:
 
     def _try_next(self) -> None:
         """Begin with the next address that is allowed; fail if none is left or under way."""
-        self._stop_timer()
+        self._timer.stop()
         while self._addresses and not self._over:
             attempt = self._attempt(self._addresses.popleft())
             if attempt is None:
@@ -366,7 +366,7 @@ class _Dial:
                 errbackArgs=(attempt,),
             )
             if attempt in self._attempts and self._addresses:
-                self._timer = self._egress.reactor.callLater(STAGGER, self._try_next)
+                self._timer.start(STAGGER)
             return
         if not self._attempts and not self._over:
             self.fail(*self._most_telling())
@@ -419,17 +419,12 @@ class _Dial:
         self._end(aborted=False)
         self._request.attach(side, bound)
 
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
-
     def _end(self, aborted: bool) -> None:
         """Give up whatever is under way, and the place in the budget."""
         if self._over:
             return
         self._over = True
-        self._stop_timer()
+        self._timer.stop()
         for attempt in list(self._attempts):
             attempt.cancel()
         if self._resolving is not None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
@@ -23,6 +22,7 @@ from tunnelkit.core.lstp.socket_table import LONGEST_TTL, SocketTable, TrustedSo
 from tunnelkit.egress.dial import Egress, EgressRequest, refuse
 from tunnelkit.errors import Code, ConfigError, LocalProtocolError, NotAuthorized
 from tunnelkit.net.channels.tunnel import Tunnel
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.destination import (
     SERVICE,
@@ -139,7 +139,7 @@ class Publisher(Service):
         self._tunnel = tunnel
         self._table = tunnel.published
         self._specs: dict[str, PublishSpec] = {}
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor, self._expire)
         egress.answer_with(SERVICE, self.answer)
 
     def replace(self, specs: Iterable[PublishSpec]) -> list[str]:
@@ -180,9 +180,7 @@ class Publisher(Service):
     def stopService(self) -> None:
         """Let nothing expire any more; requests are still looked at one by one."""
         Service.stopService(self)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._timer.stop()
 
     def answer(self, request: EgressRequest, destination: Destination) -> None:
         """Connect ``request`` to where the service leads, if it is published now (row T2)."""
@@ -204,13 +202,10 @@ class Publisher(Service):
 
     def _set_timer(self) -> None:
         due = self._table.next_deadline()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._timer.stop()
         if due is not None:
             # Timers cannot be arbitrarily long.
-            delay = min(max(0.0, due - self._now()), _LONGEST_SLEEP)
-            self._timer = self._reactor.callLater(delay, self._expire)
+            self._timer.start(min(due - self._now(), _LONGEST_SLEEP))
 
     def _expire(self) -> None:
         if self._table.expire(self._now()):

@@ -15,7 +15,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from tunnelkit.egress.resolve import Resolver, SystemResolver
@@ -24,6 +23,7 @@ from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.relay import Relay
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
 from tunnelkit.net.sockets.tcp import connect_tcp, format_address
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import CONNECT, OwnListeners, PolicyHolder
 from tunnelkit.policy.destination import TCP
 from tunnelkit.policy.printable import printable
@@ -85,12 +85,12 @@ class UsherRelay(Service):
             dial.cancel()
         if not self._joined:
             return None
-        timer: IDelayedCall = self.shared.reactor.callLater(self._grace, self._abort)
+        timer = Timer(self.shared.reactor, self._abort)
+        timer.start(self._grace)
         self._drained = Deferred()
 
         def done(result: None) -> None:
-            if timer.active():
-                timer.cancel()
+            timer.stop()
 
         return self._drained.addCallback(done)
 
@@ -207,12 +207,11 @@ class _Arrival:
         self._carrier = carrier
         self.host = host
         self._hello = ClientHelloReader()
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(relay.shared.reactor, self._too_slow)
 
     def start(self) -> None:
         """Begin to read."""
-        reactor = self._relay.shared.reactor
-        self._timer = reactor.callLater(LIMIT, self.drop, "it has not said where to in time")
+        self._timer.start(LIMIT)
         self._carrier.start(self)
 
     def carrier_received(self, view: memoryview) -> None:
@@ -239,8 +238,9 @@ class _Arrival:
         _log.warn("Dropped {address}: {why}", address=self._carrier.far_address, why=why)
         self._carrier.abort()
 
+    def _too_slow(self) -> None:
+        self.drop("it has not said where to in time")
+
     def _leave(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        self._timer.stop()
         self._relay.forget(self)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +24,7 @@ from tunnelkit.errors import Code, DialError, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE, REMOTES
 from tunnelkit.net.channels.udp_flow import Remote, UdpFlow, UdpFlowRequest
 from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.sockets.udp import open_udp, send_udp
 
 _log = Logger()
@@ -65,7 +65,7 @@ class UdpMap:
         # Flows in the order of their last packet, with its time, all and by peer.
         self._flows: OrderedDict[MappedFlow, float] = OrderedDict()
         self._peers: dict[str, OrderedDict[MappedFlow, None]] = {}
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(poller.reactor, self._sweep)
 
     def serve(self, request: UdpFlowRequest, fixed: bool) -> None:
         """Accept a flow; ``fixed``: it has one destination, and ends if that cannot be had."""
@@ -79,8 +79,8 @@ class UdpMap:
         peers = self._peers.setdefault(request.peer, OrderedDict())
         peers[udp_flow] = None
         self._flows[udp_flow] = self.now()
-        if self._timer is None:
-            self._timer = self.poller.reactor.callLater(self.idle, self._sweep)
+        if not self._timer.running:
+            self._timer.start(self.idle)
         udp_flow.begin(request.attach_flow(udp_flow))
 
     def close(self) -> None:
@@ -107,18 +107,16 @@ class UdpMap:
         del peers[flow]
         if not peers:
             del self._peers[flow.peer]
-        if not self._flows and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if not self._flows:
+            self._timer.stop()
 
     def _sweep(self) -> None:
-        self._timer = None
         now = self.now()
         while self._flows:
             flow, last = next(iter(self._flows.items()))
             left = last + self.idle - now
             if left > 0:
-                self._timer = self.poller.reactor.callLater(left, self._sweep)
+                self._timer.start(left)
                 return
             flow.end()
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,6 +20,7 @@ from tunnelkit.net.channels.channel import Channel
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import connect_tcp, connect_unix
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.destination import DEFAULT_DISPLAY, UNIX, X11, Destination
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.xauthority import AuthorityFile, authority_path, parse_display, places_of
@@ -132,7 +132,7 @@ class ServerSide:
         self._sock: socket.socket | None = sock
         self._address = _address_of(sock)
         self._channel: Channel | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(poller.reactor, self._too_slow)
         self._setup = SetupReader()
         self._packet = b""
         """What the X server gets to see first, once it is complete."""
@@ -144,7 +144,7 @@ class ServerSide:
     def attach(self, channel: Channel) -> None:
         """See `LocalSide`."""
         self._channel = channel
-        self._timer = self._poller.reactor.callLater(SETUP_LIMIT, self._too_slow)
+        self._timer.start(SETUP_LIMIT)
 
     def pull_into(self, view: memoryview) -> int:
         """See `LocalSide`: there is nothing before the plain side."""
@@ -159,7 +159,7 @@ class ServerSide:
         except RemoteProtocolError as error:
             raise OSError(errno.EPROTO, str(error)) from None
         if self._setup.setup is not None:
-            self._stop_timer()
+            self._timer.stop()
             assert self._sock is not None
             self._packet = with_cookie(self._setup.setup, self._cookie())
             self._send(self._sock)
@@ -258,21 +258,15 @@ class ServerSide:
         self._abort(code, "the X server is gone")
 
     def _too_slow(self) -> None:
-        self._timer = None
         self._abort(Code.TIMED_OUT, f"no complete X setup packet within {SETUP_LIMIT:g} s")
 
     def _abort(self, code: Code, reason: str) -> None:
         if self._channel is not None:
             self._channel.abort(code, reason)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _release(self) -> socket.socket | None:
         """Let go of everything; the socket, if there is one now."""
-        self._stop_timer()
+        self._timer.stop()
         self._channel = None
         if self._redialling is not None:
             self._redialling.cancel()

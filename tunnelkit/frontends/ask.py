@@ -17,6 +17,7 @@ from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.local.listening import ChannelOpener, ListeningService, reset_socket
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import (
     SERVICE,
@@ -132,12 +133,16 @@ class _Client:
         self._begin(sock)
 
     def _begin(self, sock: socket.socket) -> None:
-        self._timer = self._ask.reactor.callLater(LIMIT, self.leave, "That took too long.")
+        self._timer = Timer(self._ask.reactor, self._too_slow)
+        self._timer.start(LIMIT)
         self._stream = SocketStream(self._ask.poller, sock, self)
 
     def greet(self) -> None:
         """Say what this is, and ask."""
         self._say(GREETING + PROMPT)
+
+    def _too_slow(self) -> None:
+        self.leave("That took too long.")
 
     def leave(self, why: str) -> None:
         """Say why, and close."""
@@ -149,8 +154,7 @@ class _Client:
         self._stream.write(text.encode("ascii", "replace"))
 
     def _forget(self) -> None:
-        if self._timer.active():
-            self._timer.cancel()
+        self._timer.stop()
         self._ask.forget(self)
 
     # -- SocketStream -----------------------------------------------------

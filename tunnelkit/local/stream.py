@@ -9,10 +9,9 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
-from twisted.internet.interfaces import IDelayedCall
-
 from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.timer import Timer
 
 READ_SIZE = 65_536
 HIGH_WATER = 131_072
@@ -62,7 +61,7 @@ class SocketStream:
         self._paused = False
         self._read_over = False
         self._leaving = False
-        self._linger: IDelayedCall | None = None
+        self._linger = Timer(poller.reactor, self.close)
         self._registered = True
         poller.add(self._fd, self, True, False)
 
@@ -112,7 +111,7 @@ class SocketStream:
             return
         self._leaving = True
         self._paused = False
-        self._linger = self._poller.reactor.callLater(LINGER, self.close)
+        self._linger.start(LINGER)
         if not self._outbound:
             self._said()
         else:
@@ -218,7 +217,6 @@ class SocketStream:
         if self._registered:
             self._registered = False
             self._poller.remove(self._fd)
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
+        self._linger.stop()
         sock, self._sock = self._sock, None
         return sock

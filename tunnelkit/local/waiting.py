@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
+from tunnelkit.net.sockets.timer import Timer
 
 
 class Newcomer(Protocol):
@@ -24,22 +24,21 @@ class Waiting:
         self._most = most
         # In order of their deadlines, since all have the same time.
         self._deadlines: dict[Newcomer, float] = {}
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor, self._sweep)
 
     def add(self, newcomer: Newcomer) -> None:
         """Expire ``newcomer`` unless it is discarded in time."""
         if len(self._deadlines) >= self._most:
             next(iter(self._deadlines)).expire()
         self._deadlines[newcomer] = self._reactor.seconds() + self._limit
-        if self._timer is None:
-            self._timer = self._reactor.callLater(self._limit, self._sweep)
+        if not self._timer.running:
+            self._timer.start(self._limit)
 
     def discard(self, newcomer: Newcomer) -> None:
         """It is no longer waited for."""
         self._deadlines.pop(newcomer, None)
-        if not self._deadlines and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if not self._deadlines:
+            self._timer.stop()
 
     def expire_all(self) -> None:
         """Wait for nobody any more."""
@@ -47,10 +46,9 @@ class Waiting:
             newcomer.expire()
 
     def _sweep(self) -> None:
-        self._timer = None
         now = self._reactor.seconds()
         for newcomer, deadline in list(self._deadlines.items()):
             if deadline > now:
-                self._timer = self._reactor.callLater(deadline - now, self._sweep)
+                self._timer.start_at(deadline)
                 return
             newcomer.expire()

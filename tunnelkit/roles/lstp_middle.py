@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from zope.interface import implementer
@@ -19,6 +18,7 @@ from tunnelkit.interfaces import IProxyRole
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.middle import LstpMiddleFactory
 from tunnelkit.net.sockets.tcp import Listener, format_address
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import Policy
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.end import WayOut
@@ -115,11 +115,11 @@ class LstpMiddleService(Service):
         Service.stopService(self)
         self._close_listeners()
         drained = self.factory.shut_down()
-        timer: IDelayedCall = self._reactor.callLater(GRACE, self.factory.abort_pairs)
+        timer = Timer(self._reactor, self.factory.abort_pairs)
+        timer.start(GRACE)
 
         def done(result: None) -> None:
-            if timer.active():
-                timer.cancel()
+            timer.stop()
 
         return drained.addCallback(done)
 

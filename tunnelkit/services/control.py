@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_unix
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import Policy
 
 Commands = Mapping[str, Callable[[], Mapping[str, object]]]
@@ -77,14 +77,13 @@ class _Control(Protocol):
     """One request and its answer."""
 
     def __init__(self, reactor: Any, commands: Commands) -> None:
-        self._reactor = reactor
         self._commands = commands
         self._request = b""
-        self._limit: IDelayedCall | None = None
+        self._limit = Timer(reactor, self._leave)
 
     def connectionMade(self) -> None:
         """The request has to come soon."""
-        self._limit = self._reactor.callLater(_REQUEST_LIMIT, self._leave)
+        self._limit.start(_REQUEST_LIMIT)
 
     def dataReceived(self, data: bytes) -> None:
         """Part of the request."""
@@ -99,8 +98,7 @@ class _Control(Protocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """It is over."""
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
+        self._limit.stop()
 
     def _answer(self, line: bytes) -> Mapping[str, object]:
         name = line.decode("ascii", "replace")

@@ -13,6 +13,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.control import ControlService
 from tunnelkit.services.logs import LineObserver, observer_for
 from tunnelkit.services.options import RoleOptions, exit_with
@@ -30,6 +31,7 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
     from twisted.internet import reactor
 
     check_libraries_or_exit(options.tapname)
+    use_monotonic_clock(reactor)
     try:
         service = role.make_service(reactor, options.config)
         observer = observer_for(options.parent or {}, options.log_as_json)

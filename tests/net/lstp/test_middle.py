@@ -214,9 +214,9 @@ class MiddleTests(TestCase):
     async def pass_time(self) -> None:
         """Let the reactor fire the middle's timer now."""
         timer = self.middle._timer
-        assert timer is not None
-        timer.reset(0)
-        await until(lambda: self.middle._timer is not timer)
+        timer.start(0.0)
+        due = timer.due
+        await until(lambda: timer.due != due or not timer.running)
 
     async def test_ten_seconds_without_setup_end_a_connection(self) -> None:
         end = self.end(CLIENT[:-1])

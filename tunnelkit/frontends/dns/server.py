@@ -28,6 +28,7 @@ from tunnelkit.local.listening import ListeningService
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import BindError, format_address
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.sockets.udp import bind_udp
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import TCP, UDP, parse_listen
@@ -239,7 +240,8 @@ class _Client:
         self._waiting: deque[bytes] = deque()
         self._asked = 0
         self._ended = False
-        self._idle = port.reactor.callLater(IDLE, self.leave)
+        self._idle = Timer(port.reactor, self.leave)
+        self._idle.start(IDLE)
         self._stream = SocketStream(port.poller, sock, self)
 
     def leave(self) -> None:
@@ -298,7 +300,7 @@ class _Client:
         self._asked -= 1
         if self._stream.closed:
             return
-        self._idle.reset(IDLE)
+        self._idle.start(IDLE)
         self._stream.write(dns.framed(answer))
         if self._waiting:
             self._port.poller.after_batch(self._ask)
@@ -310,8 +312,7 @@ class _Client:
             self._stream.finish()
 
     def _forget(self) -> None:
-        if self._idle.active():
-            self._idle.cancel()
+        self._idle.stop()
         self._port.forget(self)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService, MultiService, Service
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
@@ -30,6 +29,7 @@ from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.backoff import Backoff
 from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import (
     LISTEN,
@@ -112,13 +112,13 @@ class _FarPort:
         self._reverse = reverse
         self._peer = peer
         self._side: FarListener | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reverse.reactor, self.open)
         self._backoff = Backoff()
         self._told = ""
 
     def open(self) -> None:
         """Have the port opened, unless it is open."""
-        self._stop_timer()
+        self._timer.stop()
         if self._side is not None:
             return
         connections = [
@@ -133,7 +133,7 @@ class _FarPort:
 
     def close_port(self) -> None:
         """Close it, and leave it closed."""
-        self._stop_timer()
+        self._timer.stop()
         side, self._side = self._side, None
         if side is not None:
             side.end()
@@ -152,12 +152,7 @@ class _FarPort:
                 peer=printable(self._peer),
                 why=printable(why),
             )
-        delay = self._backoff.next_delay()
-        self._timer = self._reverse.reactor.callLater(delay, self._again)
-
-    def _again(self) -> None:
-        self._timer = None
-        self.open()
+        self._timer.start(self._backoff.next_delay())
 
     def _opened(self, side: FarListener, bound: str) -> None:
         if side is not self._side:
@@ -174,11 +169,6 @@ class _FarPort:
     def _refused(self, failure: Failure) -> None:
         # The side has been told.
         failure.trap(ChannelClosed)
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
 
 
 @implementer(IPlugin, IFrontEnd)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from tunnelkit.local.udp_peer import FlowOpener, UdpPeer
@@ -15,6 +14,7 @@ from tunnelkit.net.channels.addressed_flows import IDLE
 from tunnelkit.net.channels.udp_flow import Remote
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.sockets.udp import bind_udp
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.destination import UDP, ForwardSpec
@@ -55,7 +55,7 @@ class UdpForward(Service):
         policy.listeners.add(*self._own)
         self._clients: OrderedDict[Remote, _Client] = OrderedDict()
         """In the order of their last packet."""
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(self._reactor, self._sweep)
         self._registered = False
         self.address = format_address(name)
         """``HOST:PORT`` with the real port."""
@@ -132,8 +132,8 @@ class UdpForward(Service):
             partial(self._answer, address),
         )
         client = self._clients[address] = _Client(peer, policy)
-        if self._timer is None:
-            self._timer = self._reactor.callLater(self._idle, self._sweep)
+        if not self._timer.running:
+            self._timer.start(self._idle)
         return client
 
     def _answer(self, address: Remote, remote: Remote, data: memoryview) -> None:
@@ -150,18 +150,16 @@ class UdpForward(Service):
     def _forget(self, address: Remote) -> None:
         client = self._clients.pop(address)
         client.peer.close()
-        if not self._clients and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if not self._clients:
+            self._timer.stop()
 
     def _sweep(self) -> None:
-        self._timer = None
         now = self._reactor.seconds()
         while self._clients:
             address, client = next(iter(self._clients.items()))
             left = client.last + self._idle - now
             if left > 0:
-                self._timer = self._reactor.callLater(left, self._sweep)
+                self._timer.start(left)
                 return
             self._forget(address)
 

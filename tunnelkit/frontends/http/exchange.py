@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -20,6 +20,7 @@ from tunnelkit.errors import ChannelClosed, Code, RemoteProtocolError
 from tunnelkit.frontends.http.messages import Target, request_for_origin, response_for_client, told
 from tunnelkit.net.channels.channel import LocalSide
 from tunnelkit.net.channels.protocol_side import ChannelTransport, TunnelAddress
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.wire.http_body import Body, chunk, last_chunk, response_body
 from tunnelkit.wire.http_head import (
     RequestHead,
@@ -91,7 +92,7 @@ class Exchange(TwistedProtocol):
         self._rechunk = False
         self._over = False
         self._origin_ended = False
-        self._linger: IDelayedCall | None = None
+        self._linger = Timer(reactor, self._linger_over)
 
     def start(self, tunnel: Opens) -> None:
         """Open the channel; the head travels with the request for it."""
@@ -188,8 +189,7 @@ class Exchange(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The channel is over, or was refused."""
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
+        self._linger.stop()
         if not self._over:
             error = reason.value
             self._fail(*told(error.code if isinstance(error, ChannelClosed) else Code.RESET))
@@ -257,4 +257,7 @@ class Exchange(TwistedProtocol):
         else:
             # It was asked to close the connection behind its answer, and should do so now.
             self.transport.loseWriteConnection()
-            self._linger = self._reactor.callLater(LINGER, self.transport.abortConnection)
+            self._linger.start(LINGER)
+
+    def _linger_over(self) -> None:
+        self.transport.abortConnection()

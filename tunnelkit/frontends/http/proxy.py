@@ -33,6 +33,7 @@ from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.local.listening import ListeningService, reset_socket
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import TCP, Destination, parse_listen
 from tunnelkit.policy.printable import printable
@@ -120,7 +121,8 @@ class _Client:
         """Of the last request whose head was read."""
         self._origin_takes_more = True
         self._ended = False
-        self._timer = proxy.reactor.callLater(HEAD_LIMIT, self._too_slow)
+        self._timer = Timer(proxy.reactor, self._too_slow)
+        self._timer.start(HEAD_LIMIT)
         self._stream = SocketStream(proxy.poller, sock, self)
         proxy.waits(self)
 
@@ -208,7 +210,7 @@ class _Client:
         except RemoteProtocolError as error:
             self._turn_away(400, str(error))
             return False
-        self._timer.cancel()
+        self._timer.stop()
         self._proxy.is_served(self)
         self._exchange = Exchange(self._proxy.reactor, self, head, target, body, keeps_alive(head))
         self._exchange.start(self._proxy.tunnel)
@@ -248,8 +250,7 @@ class _Client:
         self._stream.finish()
 
     def _forget(self) -> None:
-        if self._timer.active():
-            self._timer.cancel()
+        self._timer.stop()
         self._proxy.forget(self)
 
     # -- ExchangeClient ---------------------------------------------------
@@ -271,7 +272,7 @@ class _Client:
             self._forget()
             self._stream.finish()
             return
-        self._timer = self._proxy.reactor.callLater(HEAD_LIMIT, self._too_slow)
+        self._timer.start(HEAD_LIMIT)
         self._proxy.waits(self)
         if self._buffer:
             # Not from within the exchange: many requests in one piece must not nest.

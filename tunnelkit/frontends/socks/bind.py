@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,6 +15,7 @@ from tunnelkit.frontends.socks.control import Control, SocksPort
 from tunnelkit.net.channels.far_listener import FarListener
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.destination import LISTEN, TCP, Destination, parse_destination
 from tunnelkit.policy.printable import printable
 
@@ -45,7 +45,8 @@ class Binding(Control):
         super().__init__(port, sock, server, turn_away)
         self._expected = request.host
         self._early = server.leftover
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(port.reactor, self._too_slow)
+        self._granted = False
         self._listener = FarListener(self._accepted, self._listener_over)
         destination = str(Destination(LISTEN, address_for(request.host), 0))
         opening = port.tunnel.open(destination, self._listener)
@@ -60,12 +61,15 @@ class Binding(Control):
     def stopped(self) -> None:
         """See `Control`."""
         self._listener.end()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._timer.stop()
 
     def _opened(self, bound: str) -> None:
         if not self.over and self.grant(*address_of(bound)):
-            self._timer = self.port.reactor.callLater(PATIENCE, self.refuse, Code.TIMED_OUT)
+            self._granted = True
+            self._timer.start(PATIENCE)
+
+    def _too_slow(self) -> None:
+        self.refuse(Code.TIMED_OUT)
 
     def _refused(self, failure: Failure) -> None:
         error = failure.value
@@ -76,7 +80,7 @@ class Binding(Control):
 
     def _listener_over(self, listener: FarListener, code: Code | None, reason: str) -> None:
         # Before the first answer the refusal says it.
-        if self._timer is not None:
+        if self._granted:
             self.refuse(code or Code.RESET)
 
     def _accepted(self, request: ChannelRequest) -> None:

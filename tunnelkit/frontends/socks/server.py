@@ -16,7 +16,6 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
@@ -36,6 +35,7 @@ from tunnelkit.frontends.socks.control import Control, SocksTunnel
 from tunnelkit.frontends.socks.udp import Association
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.local.listening import ListeningService, reset_socket
+from tunnelkit.local.waiting import Waiting
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder
@@ -79,15 +79,12 @@ class Socks(ListeningService):
         self._check: Check | None = None
         if config.users is not None:
             self._check = check_against(config.users)
-        # In order of their deadlines, since all have the same time.
-        self._waiting: dict[_Client, float] = {}
-        self._timer: IDelayedCall | None = None
+        self._waiting = Waiting(reactor, HANDSHAKE_LIMIT, HANDSHAKES)
 
     def stopService(self) -> None:
         """Stop listening and drop whoever has not been served."""
         ListeningService.stopService(self)
-        for client in list(self._waiting):
-            client.drop()
+        self._waiting.expire_all()
         for control in list(self._serving):
             control.drop()
 
@@ -102,38 +99,21 @@ class Socks(ListeningService):
         self._serving.pop(control, None)
 
     def _enter(self, sock: socket.socket) -> None:
-        if len(self._waiting) >= HANDSHAKES:
-            next(iter(self._waiting)).drop()
-        now = self.reactor.seconds()
-        client = _Client(self, self.poller, sock, SocksServer(now, self._check))
+        client = _Client(self, self.poller, sock, SocksServer(self.now(), self._check))
         self.watch(client)
 
     def watch(self, client: _Client) -> None:
         """Drop ``client`` if it is not forgotten within the time for a handshake."""
-        self._waiting[client] = self.reactor.seconds() + HANDSHAKE_LIMIT
-        if self._timer is None:
-            self._timer = self.reactor.callLater(HANDSHAKE_LIMIT, self._sweep)
+        self._waiting.add(client)
 
     def forget(self, client: _Client) -> None:
         """The client is no longer being waited for."""
-        self._waiting.pop(client, None)
-        if not self._waiting and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._waiting.discard(client)
 
     def now(self) -> float:
         """The reactor's clock."""
         now: float = self.reactor.seconds()
         return now
-
-    def _sweep(self) -> None:
-        self._timer = None
-        now = self.now()
-        for client, deadline in list(self._waiting.items()):
-            if deadline > now:
-                self._timer = self.reactor.callLater(deadline - now, self._sweep)
-                return
-            client.drop()
 
 
 class _Client:
@@ -171,6 +151,10 @@ class _Client:
 
     def writable(self) -> None:
         """Never asked for."""
+
+    def expire(self) -> None:
+        """See `tunnelkit.local.waiting.Newcomer`."""
+        self.drop()
 
     def drop(self) -> None:
         """Close, without another word."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 
 from tunnelkit.core.lstp.setup import Refused, Verified
 from tunnelkit.core.mux.contract import TunnelMux
@@ -24,6 +23,7 @@ from tunnelkit.errors import (
 from tunnelkit.net.channels.connection import ConnectionOwner, TunnelConnection
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.tls.engine import TlsEngine
 from tunnelkit.net.tls.stream import TlsStream
@@ -101,7 +101,7 @@ class _Securing:
         self._make_mux = make_mux
         self._owner = owner
         self._prologue: Prologue | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(shared.reactor, self._deadline)
         self.done: Deferred[TunnelConnection] = Deferred(self._cancel)
         engine = TlsEngine(context, meeting.tls_client)
         self._stream = TlsStream(shared, meeting.carrier, engine, self)
@@ -124,7 +124,7 @@ class _Securing:
         self._stream.send(memoryview(self._prologue.data_to_send()))
         due = self._prologue.next_deadline()
         if due is not None and not self.done.called:
-            self._timer = self._shared.reactor.callLater(due - now, self._deadline)
+            self._timer.start_at(due)
 
     def tls_received(self, view: memoryview) -> None:
         assert self._prologue is not None
@@ -148,7 +148,6 @@ class _Securing:
             self._fail(AuthError(f"the other end closed the connection unproved: {reason}"))
 
     def _deadline(self) -> None:
-        self._timer = None
         if self._prologue is not None:
             self._handle(self._prologue.deadline_passed(self._shared.reactor.seconds()))
 
@@ -161,24 +160,19 @@ class _Securing:
 
     def _begin(self, peer: str, leftover: bytes) -> None:
         """The other end is ``peer``, beyond doubt."""
-        self._stop_timer()
+        self._timer.stop()
         now = self._shared.reactor.seconds()
         mux = self._make_mux(self._meeting.tls_client, self._stream.engine.alpn, now)
         connection = TunnelConnection(self._shared, self._stream, mux, peer, self._owner)
         self.done.callback(connection)
         connection.start(leftover)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
     def _cancel(self, _done: Any) -> None:
-        self._stop_timer()
+        self._timer.stop()
         self._stream.abort()
 
     def _fail(self, error: TunnelkitError) -> None:
-        self._stop_timer()
+        self._timer.stop()
         self._stream.close()
         if not self.done.called:
             self.done.errback(error)

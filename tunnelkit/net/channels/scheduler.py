@@ -15,11 +15,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall
-
 from tunnelkit.errors import Code
 from tunnelkit.net.channels.channel import END, Channel
 from tunnelkit.net.sockets.context import BATCH_SIZE, Shared
+from tunnelkit.net.sockets.timer import Timer
 
 if TYPE_CHECKING:
     from tunnelkit.net.channels.connection import TunnelConnection
@@ -53,7 +52,7 @@ class Scheduler:
         self._path_waits: list[Channel] = []
         self._due = False
         self._low_water = 0
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(shared.reactor, self._deadline)
         self._stopped = False
 
     def schedule(self, channel: Channel) -> None:
@@ -70,9 +69,7 @@ class Scheduler:
     def stop(self) -> None:
         """Send nothing any more."""
         self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._timer.stop()
 
     def run(self) -> None:
         """Send what can be sent: control first, then channels in turn."""
@@ -158,19 +155,10 @@ class Scheduler:
 
     def _set_timer(self) -> None:
         due = self._mux.next_deadline()
-        timer = self._timer
-        if due is None:
-            return
-        if timer is not None and timer.active():
-            # A timer that fires too early costs less than moving it at every turn.
-            if timer.getTime() <= due + 0.001:
-                return
-            timer.cancel()
-        delay = max(0.0, due - self._connection.clock())
-        self._timer = self._shared.reactor.callLater(delay, self._deadline)
+        if due is not None:
+            self._timer.start_by(due, 0.001)
 
     def _deadline(self) -> None:
-        self._timer = None
         if self._stopped:
             return
         now = self._connection.clock()

@@ -14,7 +14,6 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IListeningPort,
     IProtocolFactory,
     IStreamServerEndpoint,
@@ -29,6 +28,7 @@ from tunnelkit.net.channels.connection import ChannelRequest, TunnelConnection
 from tunnelkit.net.channels.protocol_side import ChannelEndpoint, ChannelTransport, TunnelAddress
 from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
 from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.timer import Timer
 
 OPEN_PATIENCE = 5.0
 """Seconds that an open waits for a tunnel that is down."""
@@ -64,7 +64,7 @@ class Tunnel:
     ) -> None:
         self.name = name
         self.topology: tuple[str, ...] = ()
-        self._shared = shared
+        self.shared = shared
         self._acceptor = acceptor
         self._on_record = on_record
         self._connections: list[TunnelConnection] = []
@@ -134,7 +134,7 @@ class Tunnel:
             waiting.give_up()
         else:
             self._waiting.append(waiting)
-            waiting.timer = self._shared.reactor.callLater(OPEN_PATIENCE, waiting.give_up)
+            waiting.timer.start(OPEN_PATIENCE)
         return waiting.done
 
     def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> UdpFlow | None:
@@ -227,13 +227,12 @@ class _Waiting:
         self._tunnel = tunnel
         self._destination = destination
         self._side = side
-        self.timer: IDelayedCall | None = None
+        self.timer = Timer(tunnel.shared.reactor, self.give_up)
         self.done: Deferred[str] = Deferred()
 
     def go(self, connection: TunnelConnection) -> None:
         """The tunnel is up."""
-        if self.timer is not None:
-            self.timer.cancel()
+        self.timer.stop()
         connection.open(self._destination, self._side).chainDeferred(self.done)
 
     def give_up(self) -> None:

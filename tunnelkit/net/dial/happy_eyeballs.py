@@ -20,7 +20,6 @@ from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHostResolution,
     IProtocol,
     IProtocolFactory,
@@ -32,6 +31,7 @@ from zope.interface import implementer
 
 from tunnelkit.errors import Code, DialError, DialTimeout
 from tunnelkit.net.sockets.tcp import code_of
+from tunnelkit.net.sockets.timer import Timer
 
 ATTEMPT_DELAY = 0.25
 """Seconds before the next address is tried beside the ones under way (RFC 8305, section 5)."""
@@ -131,9 +131,10 @@ class _Race:
         self._waiting: list[_Address] = []
         self._running: dict[_Address, defer.Deferred[IProtocol]] = {}
         self._failed: dict[_Address, tuple[str, Code]] = {}
-        self._next_attempt: IDelayedCall | None = None
+        self._next_attempt = Timer(course.reactor, self._try_next)
         self._over = False
-        self._time_limit: IDelayedCall = course.reactor.callLater(course.limit, self._time_is_over)
+        self._time_limit = Timer(course.reactor, self._time_is_over)
+        self._time_limit.start(course.limit)
         self.done: defer.Deferred[IProtocol] = defer.Deferred(self._cancel)
 
     def start(self) -> None:
@@ -150,14 +151,13 @@ class _Race:
         self._try_next()
 
     def _try_next(self) -> None:
-        if self._next_attempt is not None and self._next_attempt.active():
-            self._next_attempt.cancel()
+        self._next_attempt.stop()
         address = self._waiting.pop(0)
         course = self._course
         kind = TCP4ClientEndpoint if isinstance(address, IPv4Address) else TCP6ClientEndpoint
         endpoint = kind(course.reactor, address.host, course.port, timeout=course.limit)
         if self._waiting:
-            self._next_attempt = course.reactor.callLater(ATTEMPT_DELAY, self._try_next)
+            self._next_attempt.start(ATTEMPT_DELAY)
         attempt: defer.Deferred[IProtocol] = endpoint.connect(self._factory)
         self._running[address] = attempt
         attempt.addCallbacks(
@@ -221,8 +221,7 @@ class _Race:
     def _finish(self) -> None:
         self._over = True
         for timer in (self._time_limit, self._next_attempt):
-            if timer is not None and timer.active():
-                timer.cancel()
+            timer.stop()
         running, self._running = self._running, {}
         for attempt in running.values():
             # One that has connected in this very moment has nothing left to stop.

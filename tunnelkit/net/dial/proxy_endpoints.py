@@ -28,7 +28,6 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
     IProtocolFactory,
@@ -59,6 +58,7 @@ from tunnelkit.errors import (
     RemoteProtocolError,
 )
 from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.sockets.timer import Timer
 
 
 def _target_address(host: str, port: int) -> IAddress:
@@ -85,15 +85,14 @@ class _ProxyHandshake(Protocol):
         self._done = done
         self._failed = failed
         self._describe = describe
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock, self._time_is_over)
         self._inner: IProtocol | None = None
         self._over = False
 
     def connectionMade(self) -> None:
         deadline = self._core.next_deadline()
         if deadline is not None:
-            delay = max(0.0, deadline - self._clock.seconds())
-            self._timer = self._clock.callLater(delay, self._time_is_over)
+            self._timer.start_at(deadline)
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
@@ -148,7 +147,6 @@ class _ProxyHandshake(Protocol):
             self.transport.write(data)
 
     def _time_is_over(self) -> None:
-        self._timer = None
         for event in self._core.deadline_passed(self._clock.seconds()):
             self._happened(event)
 
@@ -165,9 +163,7 @@ class _ProxyHandshake(Protocol):
 
     def _stop(self) -> None:
         self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
 
 
 class _HandshakeFactory(Factory):

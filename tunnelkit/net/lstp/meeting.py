@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -19,6 +19,7 @@ from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.lstp.middle import LstpMiddleFactory
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_over
+from tunnelkit.net.sockets.timer import Timer
 
 
 @attrs.frozen
@@ -134,7 +135,7 @@ class LstpEndProtocol(Protocol):
         self._setup: Setup | None = None
         self._carrier: Carrier | None = None
         self._unsent = b""
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(shared.reactor, self._deadline)
         self.met: Deferred[LstpMeeting] = Deferred(self._cancel)
 
     def connectionMade(self) -> None:
@@ -192,35 +193,28 @@ class LstpEndProtocol(Protocol):
             elif isinstance(event, Partner):
                 assert self._carrier is not None
                 assert self._setup is not None
-                self._stop_timer()
+                self._timer.stop()
                 self._carrier.pause_reading()
                 self.met.callback(LstpMeeting(self._carrier, self._setup, event))
 
     def _set_timer(self) -> None:
-        self._stop_timer()
+        self._timer.stop()
         if self.met.called or self._setup is None:
             return
         due = self._setup.next_deadline()
         if due is not None:
-            reactor = self._shared.reactor
-            self._timer = reactor.callLater(max(0.0, due - reactor.seconds()), self._deadline)
+            self._timer.start_at(due)
 
     def _deadline(self) -> None:
-        self._timer = None
         if self._setup is not None:
             self._handle(self._setup.deadline_passed(self._shared.reactor.seconds()))
             self._set_timer()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
 
     def _cancel(self, _met: Deferred[LstpMeeting]) -> None:
         self._fail(None)
 
     def _fail(self, error: Exception | None) -> None:
-        self._stop_timer()
+        self._timer.stop()
         if self._carrier is not None:
             self._carrier.close()
         if error is not None and not self.met.called:

@@ -11,7 +11,6 @@ nothing here sees their bytes any more.
 from __future__ import annotations
 
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -21,7 +20,6 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IStreamClientEndpoint,
 )
@@ -48,6 +46,7 @@ from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, TransportCarrier, take_over
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, keep_alive
+from tunnelkit.net.sockets.timer import Timer
 
 _log = Logger()
 
@@ -91,17 +90,17 @@ class LstpMiddleFactory(Factory):
         *,
         admit: Sequence[Network] = (),
         next_middle: IStreamClientEndpoint | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        self._reactor = reactor
-        self._now = clock
         self._poller = Poller.of(reactor)
+        reactor = self._poller.reactor
+        self._reactor = reactor
+        self._now: Callable[[], float] = clock or reactor.seconds
         self.lobby = lobby
         self.admit = tuple(admit)
         """It may be replaced at any time; who is in stays in."""
         self._next_middle = next_middle
-        self._timer: IDelayedCall | None = None
-        self._timer_due = 0.0
+        self._timer = Timer(reactor, self._deadline_passed)
         self._pairs: set[_Paired] = set()
         self._young: deque[_Paired] = deque()
         self._pairs_ever = 0
@@ -156,7 +155,7 @@ class LstpMiddleFactory(Factory):
         commands = self.lobby.receive(connection, view, self._now())
         if commands:
             self.do(commands)
-        elif self._timer is None:
+        elif not self._timer.running:
             self._arm()
 
     # What its connections tell it (`tunnelkit.net.lstp.guests.Host`).
@@ -267,22 +266,12 @@ class LstpMiddleFactory(Factory):
     def _arm(self) -> None:
         """One timer for all. One that comes too early finds nothing to do and is set again."""
         deadline = self.lobby.next_deadline()
-        timer = self._timer
         if deadline is None:
-            if timer is not None:
-                timer.cancel()
-                self._timer = None
-            return
-        if timer is not None:
-            if self._timer_due <= deadline:
-                return
-            timer.cancel()
-        self._timer_due = deadline
-        delay = max(0.0, deadline - self._now())
-        self._timer = self._reactor.callLater(delay, self._deadline_passed)
+            self._timer.stop()
+        else:
+            self._timer.start_by(self._reactor.seconds() + deadline - self._now(), 0.001)
 
     def _deadline_passed(self) -> None:
-        self._timer = None
         now = self._now()
         young = self._young
         # The lobby's limit began a little before the relay's: whoever is close to it counts.

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.timer import on_monotonic_clock
 
 BATCH_SIZE = 1024 * 1024
 """Most plaintext, in bytes, that is encrypted and handed to a socket at once."""
@@ -32,7 +33,8 @@ class Shared:
     """
 
     def __init__(self, reactor: Any) -> None:
-        self.reactor = reactor
+        self.reactor = on_monotonic_clock(reactor)
+        """With the one clock that everything here goes by."""
         self.poller = Poller.of(reactor)
         self.budget = Budget()
         self.holders: set[Holder] = set()

@@ -20,6 +20,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelkit.net.sockets.timer import on_monotonic_clock
+
 _log = Logger()
 
 READ_BUFFER_SIZE = 1 << 20
@@ -58,7 +60,7 @@ class Poller:
     """
 
     def __init__(self, reactor: Any) -> None:
-        self.reactor = reactor
+        self.reactor = on_monotonic_clock(reactor)
         self._buffer: memoryview | None = None
         self._handlers: dict[int, Handler] = {}
         self._masks: dict[int, int] = {}

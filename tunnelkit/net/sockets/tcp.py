@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, LocalProtocolError
 from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.timer import Timer
 
 _log = Logger()
 
@@ -214,7 +214,7 @@ class Listener:
         self._poller = poller
         self._socket = sock
         self._on_accept = on_accept
-        self._pause: IDelayedCall | None = None
+        self._pause = Timer(poller.reactor, self._resume)
         self._exhausted = False
         self._unix = sock.family == socket.AF_UNIX
         self._closed = False
@@ -256,10 +256,9 @@ class Listener:
                 reason=error.strerror,
             )
         self._poller.change(self._socket.fileno(), False, False)
-        self._pause = self._poller.reactor.callLater(ACCEPT_PAUSE, self._resume)
+        self._pause.start(ACCEPT_PAUSE)
 
     def _resume(self) -> None:
-        self._pause = None
         self._poller.change(self._socket.fileno(), True, False)
 
     def close(self) -> None:
@@ -267,8 +266,7 @@ class Listener:
         if self._closed:
             return
         self._closed = True
-        if self._pause is not None:
-            self._pause.cancel()
+        self._pause.stop()
         self._poller.remove(self._socket.fileno())
         self._socket.close()
         if self._unix:
@@ -309,12 +307,13 @@ def _connect(
 class _Connecting:
     """One connection attempt."""
 
-    __slots__ = ("_address", "_poller", "_socket", "_timer", "done")
+    __slots__ = ("_address", "_poller", "_socket", "_timeout", "_timer", "done")
 
     def __init__(self, poller: Poller, address: Any) -> None:
         self._poller = poller
         self._address = address
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(poller.reactor, self._timed_out)
+        self._timeout = 0.0
         self._socket: socket.socket | None = None
         self.done: Deferred[socket.socket] = Deferred(self._cancelled)
 
@@ -330,7 +329,8 @@ class _Connecting:
                 self._failed(error)
                 return
             self._poller.add(sock.fileno(), self, False, True)
-            self._timer = self._poller.reactor.callLater(timeout, self._timed_out, timeout)
+            self._timeout = timeout
+            self._timer.start(timeout)
         except OSError as error:
             self._failed(error)
         else:
@@ -364,11 +364,9 @@ class _Connecting:
 
     def _release(self) -> socket.socket | None:
         sock, self._socket = self._socket, None
-        if self._timer is not None:
-            if self._timer.active():
-                self._timer.cancel()
-            if sock is not None:
-                self._poller.remove(sock.fileno())
+        self._timer.stop()
+        if sock is not None:
+            self._poller.remove(sock.fileno())
         return sock
 
     def _give_up(self) -> None:
@@ -383,10 +381,10 @@ class _Connecting:
             DialError(f"{hop}: {error.strerror or error}", hop=hop, code=code_of(error))
         )
 
-    def _timed_out(self, timeout: float) -> None:
+    def _timed_out(self) -> None:
         self._give_up()
         hop = format_address(self._address)
-        self.done.errback(DialTimeout(f"{hop}: no answer within {timeout:g} s", hop=hop))
+        self.done.errback(DialTimeout(f"{hop}: no answer within {self._timeout:g} s", hop=hop))
 
     def _cancelled(self, _done: Deferred[socket.socket]) -> None:
         self._give_up()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
-
 from tunnelkit.errors import DialTimeout, TunnelkitError
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.engine import TlsEngine
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -53,11 +52,11 @@ class TlsStream:
         self._backlog: memoryview | None = None
         self._closing = False
         self._finished = False
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(shared.reactor, self._too_slow)
 
     def start(self, leftover: bytes) -> None:
         """Begin the handshake."""
-        self._timer = self._shared.reactor.callLater(HANDSHAKE_TIMEOUT, self._too_slow)
+        self._timer.start(HANDSHAKE_TIMEOUT)
         self.carrier.hand_over(self)
         self.carrier.resume_reading()
         self.carrier_received(memoryview(leftover))
@@ -143,7 +142,7 @@ class TlsStream:
             self._lost("the far side closed the tunnel connection", True)
 
     def _established(self) -> None:
-        self._stop_timer()
+        self._timer.stop()
         if self._sink is not None:
             self._sink.tls_ready()
 
@@ -166,8 +165,9 @@ class TlsStream:
         self._closing = True
         self.writable = False
         self._sink = _Nobody()
-        self._stop_timer()
-        self._timer = self._shared.reactor.callLater(_CLOSE_TIMEOUT, self.abort)
+        self._timer.stop()
+        self._timer = Timer(self._shared.reactor, self.abort)
+        self._timer.start(_CLOSE_TIMEOUT)
         self.engine.shutdown()
         self._flush()
 
@@ -185,7 +185,6 @@ class TlsStream:
             self.carrier.finish_writing()
 
     def _too_slow(self) -> None:
-        self._timer = None
         self._lost(DialTimeout("the other end did not complete the TLS handshake"), False)
 
     def _lost(self, reason: TunnelkitError | str, clean: bool) -> None:
@@ -210,12 +209,7 @@ class TlsStream:
         self._sink = None
         self.writable = False
         self._backlog = None
-        self._stop_timer()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._timer.stop()
 
 
 class _Nobody:
