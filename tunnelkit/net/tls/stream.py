@@ -2,17 +2,24 @@
 
 `TlsStream` has no queue of its own beyond the ciphertext of one batch: while
 that has not gone out, `writable` is False and nobody is asked for more.
+
+A stream made with ``removable`` can be taken off again: `TlsStream.unwrap` ends TLS in
+both directions and gives the carrier back, with the bytes that came behind it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from tunnelkit.errors import DialTimeout, TunnelkitError
+import attrs
+from twisted.internet.defer import Deferred
+
+from tunnelkit.errors import DialError, DialTimeout, LocalProtocolError, TunnelkitError
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.engine import TlsEngine
+from tunnelkit.net.tls.records import RecordCutter
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds from the start of TLS to its end."""
@@ -36,14 +43,42 @@ class TlsSink(Protocol):
         """It is over; ``clean``: the peer said close_notify. Not told after `close`, `abort`."""
 
 
+@runtime_checkable
+class RemovableTlsSink(Protocol):
+    """A `TlsSink` that is told of the peer's close_notify, and then unwraps the stream or closes
+    it; for streams that are removable."""
+
+    def tls_ended(self) -> None:
+        """The peer has ended TLS: nothing more comes in it."""
+
+
+@attrs.frozen
+class Unwrapped:
+    """What is left when TLS has been taken off: the next stage begins with it."""
+
+    carrier: Carrier
+    """Reading is paused; hand it over to the next stage's sink, then resume."""
+    leftover: bytes = attrs.field(repr=False)
+    """Bytes behind the peer's close_notify; they belong to the next stage and to nothing else."""
+
+
 class TlsStream:
     """TLS over a carrier that has been started already.
 
     ``leftover`` are bytes that arrived behind whatever was spoken before TLS:
-    they go to the TLS engine and to nothing else (rule X4).
+    they go to the TLS engine and to nothing else (rule X4). ``removable``: records are fed one by
+    one, so that `unwrap` is possible; that costs a little for each record.
     """
 
-    def __init__(self, shared: Shared, carrier: Carrier, engine: TlsEngine, sink: TlsSink) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        carrier: Carrier,
+        engine: TlsEngine,
+        sink: TlsSink,
+        *,
+        removable: bool = False,
+    ) -> None:
         self.engine = engine
         self.carrier = carrier
         self.writable = False
@@ -52,6 +87,8 @@ class TlsStream:
         self._backlog: memoryview | None = None
         self._closing = False
         self._finished = False
+        self._records = RecordCutter() if removable else None
+        self._unwrapped: Deferred[Unwrapped] | None = None
         self._timer = Timer(shared.reactor, self._too_slow)
 
     def start(self, leftover: bytes) -> None:
@@ -59,7 +96,10 @@ class TlsStream:
         self._timer.start(HANDSHAKE_TIMEOUT)
         self.carrier.hand_over(self)
         self.carrier.resume_reading()
-        self.carrier_received(memoryview(leftover))
+        # The TLS client speaks first, whatever has come.
+        self._read()
+        if leftover:
+            self.carrier_received(memoryview(leftover))
 
     def replace_sink(self, sink: TlsSink) -> None:
         """From now on ``sink`` is told."""
@@ -103,6 +143,9 @@ class TlsStream:
                     return
             if size < len(buffer):
                 break
+        if self._unwrapped is not None:
+            self._release()
+            return
         self.writable = engine.established and not self._closing
         if self._closing:
             self._finish_closing()
@@ -117,8 +160,22 @@ class TlsStream:
 
     def carrier_received(self, view: memoryview) -> None:
         """Ciphertext has arrived."""
+        records = self._records
+        if records is None:
+            self.engine.feed(view)
+            self._read()
+            return
+        records.add(view)
+        while self._sink is not None and not self.engine.closed_cleanly:
+            record = records.next()
+            if not record:
+                break
+            self.engine.feed(memoryview(record))
+            self._read()
+
+    def _read(self) -> None:
+        """Go on with what has been fed."""
         engine = self.engine
-        engine.feed(view)
         try:
             if not engine.established:
                 done = engine.handshake()
@@ -139,12 +196,68 @@ class TlsStream:
             self._lost(error, False)
             return
         if engine.closed_cleanly:
-            self._lost("the far side closed the tunnel connection", True)
+            self._ended()
+
+    def _ended(self) -> None:
+        """The peer has said close_notify."""
+        if self._records is not None and not self._closing:
+            self.carrier.pause_reading()
+            if self._unwrapped is not None:
+                self._release()
+                return
+            if isinstance(self._sink, RemovableTlsSink):
+                self._sink.tls_ended()
+                return
+        self._lost("the far side closed the tunnel connection", True)
 
     def _established(self) -> None:
         self._timer.stop()
         if self._sink is not None:
             self._sink.tls_ready()
+
+    # -- taking TLS off ---------------------------------------------------
+
+    def unwrap(self) -> Deferred[Unwrapped]:
+        """End TLS in both directions, and give the carrier back.
+
+        What was sent goes out first, then close_notify; what the peer still sends before its own
+        is received as ever. Both ends may do this at once. A peer that does not answer within
+        5 s is cut off: `DialTimeout`. Fails with what ends the stream before; the sink hears
+        nothing of either. Raises `LocalProtocolError` where the stream is not removable, or not
+        established, or closed.
+        """
+        if self._records is None or self._closing or self._sink is None:
+            raise LocalProtocolError("this TLS stream cannot be taken off its carrier")
+        if not self.engine.established or self._unwrapped is not None:
+            raise LocalProtocolError("TLS can be taken off once, when it is established")
+        unwrapped: Deferred[Unwrapped] = Deferred(lambda _: self.abort())
+        self._unwrapped = unwrapped
+        self.writable = False
+        self._timer = Timer(self._shared.reactor, self._not_unwrapped)
+        self._timer.start(_CLOSE_TIMEOUT)
+        self.engine.shutdown()
+        self._flush()
+        return unwrapped
+
+    def _release(self) -> None:
+        """Give the carrier back, if both close_notify are through."""
+        unwrapped = self._unwrapped
+        if unwrapped is None or self._backlog is not None or not self.engine.closed_cleanly:
+            return
+        assert self._records is not None
+        self._over()
+        self._unwrapped = None
+        unwrapped.callback(Unwrapped(self.carrier, self._records.rest()))
+
+    def _not_unwrapped(self) -> None:
+        self._over()
+        self.carrier.abort()
+        self._fail_unwrapping(DialTimeout("the other end did not end its TLS session in time"))
+
+    def _fail_unwrapping(self, error: TunnelkitError) -> None:
+        unwrapped, self._unwrapped = self._unwrapped, None
+        if unwrapped is not None:
+            unwrapped.errback(error)
 
     # -- endings ----------------------------------------------------------
 
@@ -197,6 +310,11 @@ class TlsStream:
         # An alert or a close_notify on its way should arrive, so this is not a reset.
         self._flush_quietly()
         self.carrier.close()
+        if self._unwrapped is not None:
+            self._fail_unwrapping(
+                reason if isinstance(reason, TunnelkitError) else DialError(str(reason))
+            )
+            return
         sink.tls_lost(reason, clean)
 
     def _flush_quietly(self) -> None:
