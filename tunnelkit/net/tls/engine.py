@@ -117,7 +117,7 @@ class TlsEngine:
         except SSL.WantReadError:
             return False
         except SSL.Error as error:
-            self._fail(self._verdict.refusal or _explain(error))
+            self._fail(self._verdict.refusal or explain(error))
         widened: Any = self._connection
         certificate = widened.get_peer_certificate(as_cryptography=True)
         # The library guarantees both; checked again because everything rests on it.
@@ -253,7 +253,7 @@ class TlsEngine:
         if isinstance(error, SSL.ZeroReturnError):
             self.closed_cleanly = True
         else:
-            self._failure = _explain(error)
+            self._failure = explain(error)
             self._sending = False
 
     def _refuse(self, reason: TunnelkitError) -> NoReturn:
@@ -273,7 +273,7 @@ class TlsEngine:
             raise copy.copy(self._failure) from None
 
 
-def _explain(error: SSL.Error) -> TunnelkitError:
+def explain(error: SSL.Error) -> TunnelkitError:
     """The library's error as one of ours."""
     reasons = [str(entry[-1]) for entry in (error.args[0] if error.args else ())] or ["no reason"]
     for reason in reasons:
