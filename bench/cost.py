@@ -104,6 +104,25 @@ def most_called(title: str, runs: list[dict[str, Counts]], most: int) -> str:
     return "\n".join(lines)
 
 
+def by_file(title: str, runs: list[dict[str, Counts]]) -> str:
+    """Calls in Python by the file that the function is in, medians of the runs."""
+    lines = []
+    for party in runs[0] if runs else ():
+        files: dict[str, list[float]] = {}
+        for run in runs:
+            sums: dict[str, float] = {}
+            for name, times in run[party].functions.items() if party in run else ():
+                file = name.partition(":")[0]
+                sums[file] = sums.get(file, 0.0) + times
+            for file, times in sums.items():
+                files.setdefault(file, []).append(times)
+        if files:
+            lines.append(f"{title}, {party}, calls by file:")
+        ordered = sorted(files.items(), key=lambda item: (-median(item[1]), item[0]))
+        lines += [f"{median(each):8.2f}  {file}" for file, each in ordered]
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Run it; 0 if everything could be counted."""
     parser = argparse.ArgumentParser(
@@ -115,6 +134,7 @@ def main() -> int:
     parser.add_argument(
         "--functions", type=int, default=0, metavar="N", help="and the N most called"
     )
+    parser.add_argument("--files", action="store_true", help="and the calls by file")
     parser.add_argument("--share", type=float, default=1.0, help="of the usual repetitions")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args()
@@ -141,9 +161,11 @@ def main() -> int:
             for operation, mine in results[system.name].items():
                 beside = other[operation] if other else None
                 print(show(f"{system.name}: {operation}", mine, beside) + "\n")
-    if options.functions:
-        for name, by_operation in results.items():
-            for operation, mine in by_operation.items():
+    for name, by_operation in results.items():
+        for operation, mine in by_operation.items():
+            if options.files:
+                print(by_file(f"{name}: {operation}", mine) + "\n")
+            if options.functions:
                 print(most_called(f"{name}: {operation}", mine, options.functions) + "\n")
     for note in notes:
         print(note)

@@ -33,12 +33,13 @@ def test_the_cost_of_this_tree_and_of_a_revision_is_counted_in_every_way() -> No
 
 
 def test_the_cost_is_printed_as_a_table_with_what_is_called_most() -> None:
-    options = ("--only", "lstp", "--runs", "1", "--share", "0.02", "--functions", "2")
+    options = ("--only", "lstp", "--runs", "1", "--share", "0.02", "--functions", "2", "--files")
     done = run("cost", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lstp: round trip" in done.stdout
     assert "lstp: channel's life, lstp-middle, byte codes" not in done.stdout
-    assert done.stdout.count("lstp: round trip, lstp-middle, ") == 3
+    assert done.stdout.count("lstp: round trip, lstp-middle, ") == 4
+    assert "lstp: channel's life, lstp-server-end, calls by file:" in done.stdout
     assert "  ratio" not in done.stdout
 
 
