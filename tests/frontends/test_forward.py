@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import socket
+import struct
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -16,6 +20,7 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     connectProtocol,
 )
+from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
 from tests.frontends.fake_tunnel import FakeTunnel
@@ -41,6 +46,10 @@ class Refusing:
         side.reset(Code.NOT_ALLOWED, "not allowed there")
         result.errback(ChannelRefused(Code.NOT_ALLOWED, "not allowed there"))
         return result
+
+
+def can_be_read(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 class ForwardTests(FarSideCase):
@@ -82,6 +91,39 @@ class ForwardTests(FarSideCase):
         back = await talk.end()
         assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()
         await talk.close()
+
+    async def test_a_reset_behind_an_end_of_stream_is_noticed(self) -> None:
+        # Finding D-8, in both directions. Raw sockets: Twisted's do not notice either.
+        for resets_first in ("destination", "client"):
+            listener = socket.create_server(("127.0.0.1", 0))
+            self.addCleanup(listener.close)
+            listener.setblocking(False)
+            number = listener.getsockname()[1]
+            self.far.replace([parse_rule(f"tcp:127.0.0.1:{number}")])
+            host, _, port = self.forward(f"0=tcp:127.0.0.1:{number}").address.rpartition(":")
+            client = socket.create_connection((host, int(port)))
+            client.setblocking(False)
+            client.send(b"question")
+            await self.until(partial(can_be_read, listener))
+            destination, _ = listener.accept()
+            destination.setblocking(False)
+            await self.until(partial(can_be_read, destination))
+            assert destination.recv(100) == b"question"
+            if resets_first == "destination":
+                leaving, staying = destination, client
+            else:
+                leaving, staying = client, destination
+            leaving.shutdown(socket.SHUT_WR)
+            await self.until(partial(can_be_read, staying))
+            assert staying.recv(1) == b""
+            leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            leaving.close()
+            await self.until(partial(staying.getsockopt, socket.SOL_SOCKET, socket.SO_ERROR))
+            staying.close()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            await deferLater(reactor, 0.001)
 
     async def test_a_refused_client_is_reset(self) -> None:
         assert await self.is_reset(self.forward("0=tcp:127.0.0.1:1", Refusing()))

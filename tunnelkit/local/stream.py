@@ -167,6 +167,11 @@ class SocketStream:
         self._watch()
         self.owner.stream_ended()
 
+    def hung_up(self) -> None:
+        """See `tunnelkit.net.sockets.poll.Handler`."""
+        if self._sock is not None and self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._lost()
+
     def writable(self) -> None:
         """The other side takes more."""
         if self._sock is None:

@@ -35,6 +35,9 @@ class Recorder:
     def writable(self) -> None:
         self._note("writable")
 
+    def hung_up(self) -> None:
+        self._note("hung up")
+
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two connected non-blocking stream sockets."""
@@ -95,19 +98,21 @@ class PollerTests(TestCase):
             a.close()
             assert handler.told == [expected]
 
-    async def test_without_interests_a_hang_up_is_not_told_until_one_comes_back(self) -> None:
+    async def test_who_waits_for_bytes_again_hears_of_the_end_that_came_meanwhile(self) -> None:
         poller = self.make()
         a, b = pair()
-        handler = Recorder(lambda: poller.remove(a.fileno()))
+        handler = Recorder()
         poller.add(a.fileno(), handler, True, False)
         poller.change(a.fileno(), False, False)
         b.close()
         await turn()
-        assert handler.told == []
+        assert "readable" not in handler.told
+        handler.action = lambda: poller.remove(a.fileno())
         poller.change(a.fileno(), True, False)
-        await handler.called
+        while "readable" not in handler.told:
+            await turn()
         a.close()
-        assert handler.told == ["readable"]
+        assert handler.told[-1] == "readable"
 
     async def test_a_handler_may_remove_another_of_the_same_batch(self) -> None:
         poller = self.make()
@@ -227,6 +232,24 @@ class EpollPollerTests(PollerTests):
 
     def make(self) -> Poller:
         return EpollPoller(reactor)
+
+    async def test_who_waits_for_nothing_hears_of_a_hang_up_once(self) -> None:
+        poller = self.make()
+        for change in (False, True):
+            near, far = pair()
+            recorder = Recorder()
+            poller.add(near.fileno(), recorder, change, False)
+            if change:
+                poller.change(near.fileno(), False, False)
+            far.send(b"nobody reads this")
+            await turn()
+            assert recorder.told == []
+            far.close()
+            await recorder.called
+            await turn()
+            assert recorder.told == ["hung up"]
+            poller.remove(near.fileno())
+            near.close()
 
     def test_a_reactor_has_one_poller(self) -> None:
         assert Poller.of(reactor) is Poller.of(reactor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import select
 import socket
 import struct
 from typing import Any
@@ -161,6 +162,21 @@ class RelayTests(TestCase):
         assert peer.ended == "reset"
         assert (await self.ended)[2] == "reset"
         peer.close()
+
+    async def test_a_reset_behind_an_end_of_stream_is_passed_on(self) -> None:
+        if not isinstance(self.poller, EpollPoller):
+            return  # nobody else can tell (see `Handler`)
+        _, near, far = self.relay()
+        near.shutdown(socket.SHUT_WR)
+        far.setblocking(False)
+        while not select.select([far], [], [], 0)[0]:
+            await turn(0)
+        assert far.recv(1) == b""
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        near.close()
+        assert await self.ended == (0, 0, "reset")
+        assert far.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        far.close()
 
     async def test_abort_resets_both_sides(self) -> None:
         relay, near, far = self.relay()

@@ -89,7 +89,8 @@ class SocketSide:
         self._signalled = True
         assert self._channel is not None
         self._channel.ready()
-        self._watch(False, self._want_write)
+        # Watched from the beginning: a reset is to be noticed even if nothing can be pulled yet.
+        self._watch(True, self._want_write)
 
     def pull_into(self, view: memoryview) -> int:
         """See `LocalSide`."""
@@ -167,14 +168,23 @@ class SocketSide:
             self._signalled = True
             channel.ready()
             return
-        error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            channel.broken("the application reset the connection")
-        else:
+        if not self._has_failed():
             # Not pulled since the last time: the tunnel is full, or this direction is over.
-            # A hang-up would be told again and again, so the poller forgets the socket
-            # unless it waits to write.
+            # A hang-up would be told again and again, unless nobody waits for anything.
             self._watch(False, self._want_write)
+
+    def hung_up(self) -> None:
+        """See `Handler`: a reset is noticed also when nothing is to be read or written (D-8)."""
+        self._has_failed()
+
+    def _has_failed(self) -> bool:
+        """Whether the socket is broken; the channel is told."""
+        if self._sock is None or self._channel is None:
+            return False
+        if not self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return False
+        self._channel.broken("the application reset the connection")
+        return True
 
     def failed(self) -> None:
         """See `Handler`."""
@@ -192,11 +202,7 @@ class SocketSide:
             return
         self._want_read = read
         self._want_write = write
-        if not read and not write:
-            if self._registered:
-                self._registered = False
-                self._poller.remove(self._fd)
-        elif self._registered:
+        if self._registered:
             self._poller.change(self._fd, read, write)
         else:
             self._registered = True

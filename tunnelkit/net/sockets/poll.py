@@ -33,6 +33,7 @@ _LOOKS = 4
 _IN = 1
 _OUT = 4
 # `select` has these names only where there is an epoll; our own constants save look-ups.
+_EDGE = getattr(select, "EPOLLET", 0)
 _HAS_EPOLL = getattr(select, "EPOLLIN", 0) == _IN and getattr(select, "EPOLLOUT", 0) == _OUT
 _ATTRIBUTE = "_tunnelkit_poller"
 
@@ -43,6 +44,10 @@ class Handler(Protocol):
     Both methods must cope with a call for nothing (`BlockingIOError`). An
     exception that leaves them is logged and the descriptor forgotten; a
     handler that has a method ``failed()`` is told, to give up what it was for.
+
+    A handler that is ever watched with neither interest has a method ``hung_up()`` as well: it is
+    told once when the connection has failed, or is over in both directions, meanwhile. (Only
+    where there is an epoll: elsewhere nobody can tell.)
     """
 
     def readable(self) -> None:
@@ -89,8 +94,8 @@ class Poller:
         return len(self._handlers)
 
     def add(self, fd: int, handler: Handler, read: bool, write: bool) -> None:
-        """Watch ``fd``, which must not be watched already. Neither interest is allowed: a place
-        for `change`; not even a hang-up is told then."""
+        """Watch ``fd``, which must not be watched already. Neither interest is allowed: only a
+        failure or hang-up is told then, see `Handler`."""
         raise NotImplementedError
 
     def change(self, fd: int, read: bool, write: bool) -> None:
@@ -151,8 +156,7 @@ class EpollPoller(Poller):
             epoll = self._epoll = select.epoll()
             self.reactor.addReader(self)
         mask = (_IN if read else 0) | (_OUT if write else 0)
-        if mask:
-            epoll.register(fd, mask)
+        epoll.register(fd, mask or _EDGE)
         self._handlers[fd] = handler
         self._masks[fd] = mask
         if self._in_batch:
@@ -163,19 +167,15 @@ class EpollPoller(Poller):
         old = self._masks[fd]
         if mask == old or self._epoll is None:
             return
-        # Without interests a descriptor leaves the epoll: hang-ups would be told for ever.
-        if not mask:
-            self._epoll.unregister(fd)
-        elif not old:
-            self._epoll.register(fd, mask)
-        else:
-            self._epoll.modify(fd, mask)
+        # Without interests only failures are told, and once: told by level it would be for ever.
+        self._epoll.modify(fd, mask or _EDGE)
         self._masks[fd] = mask
 
     def remove(self, fd: int) -> None:
         if self._handlers.pop(fd, None) is None:
             return
-        if self._masks.pop(fd) and self._epoll is not None:
+        del self._masks[fd]
+        if self._epoll is not None:
             try:
                 self._epoll.unregister(fd)
             except OSError:
@@ -217,6 +217,9 @@ class EpollPoller(Poller):
                 continue
             mask = masks[fd]
             if event > _OUT + _IN:  # an error or a hang-up is for whoever waits
+                if not mask:
+                    self._hung_up(fd, handler)
+                    continue
                 event |= _IN if mask & _IN else _OUT
             event &= mask
             try:
@@ -234,6 +237,15 @@ class EpollPoller(Poller):
             fresh.clear()
         self._end_batch()
         return True
+
+    def _hung_up(self, fd: int, handler: Handler) -> None:
+        """An error or a hang-up while ``handler`` waited for nothing."""
+        told = getattr(handler, "hung_up", None)
+        if told is not None:
+            try:
+                told()
+            except Exception:
+                self._failed(fd, handler)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops and has thrown out its readers."""

@@ -120,6 +120,11 @@ class _Side:
             source._pump()
         self.relay.settle()
 
+    def hung_up(self) -> None:
+        """See `tunnelkit.net.sockets.poll.Handler`: what it sent before it failed is passed on."""
+        if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.relay.write_failed(self)
+
     # -- the flow from this socket to the other --
 
     def stalled(self) -> bool:

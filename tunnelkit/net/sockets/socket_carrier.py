@@ -25,6 +25,7 @@ side's orderly end that way instead; the other direction stays open until
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -235,6 +236,13 @@ class SocketCarrier:
         # Still stalled in most cases: the epoll is touched only if not.
         if not self._stalled:
             self._watch()
+
+    def hung_up(self) -> None:
+        """See `tunnelkit.net.sockets.poll.Handler`."""
+        if self._socket is not None:
+            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                self._lost(os.strerror(number), False)
 
     # -- inside --
 
