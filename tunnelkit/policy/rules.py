@@ -8,6 +8,7 @@ from ipaddress import ip_network
 import attrs
 import idna
 
+from tunnelkit.core.globs import Glob
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.destination import (
     KINDS,
@@ -21,7 +22,6 @@ from tunnelkit.policy.destination import (
     to_host,
     to_unix_path,
 )
-from tunnelkit.policy.globs import Glob
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.special import Address, Network, is_only_own, names_itself, to_network
 

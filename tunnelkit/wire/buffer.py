@@ -82,6 +82,11 @@ class FrameReader:
         self._messages -= 1
 
     @property
+    def held(self) -> int:
+        """Bytes behind the last message taken."""
+        return len(self._buffer)
+
+    @property
     def leftover(self) -> bytes:
         """Exactly the bytes behind the last message taken."""
         return bytes(self._buffer)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnelkit.policy.globs import Glob
+from tunnelkit.core.globs import Glob
 from tunnelkit.policy.rules import MAX_TEXT, parse_rule
 
 

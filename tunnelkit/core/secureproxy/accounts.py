@@ -1,0 +1,99 @@
+"""What each client and each stranger has at the moment, and has done lately (rules X16, X25)."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from tunnelkit.errors import Code, RemoteProtocolError
+
+MINUTE = 60.0
+MAX_REMEMBERED = 10_000
+
+
+def counted_address(address: str) -> str:
+    """The address as limits count it: IPv6 by /64, since a host has a whole one."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, 64), strict=False))
+
+
+class Accounts:
+    """How many of something each name has at once."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, what: str, name: str) -> int:
+        """How many it has."""
+        return self._counts[what, name]
+
+    def take(self, what: str, name: str, most: int) -> None:
+        """One more. Raises `RemoteProtocolError` with LIMIT for more than ``most``."""
+        if self._counts[what, name] >= most:
+            raise RemoteProtocolError(f"more than {most} {what} at once", code=Code.LIMIT)
+        self._counts[what, name] += 1
+
+    def give_back(self, what: str, name: str) -> None:
+        """One less."""
+        self._counts[what, name] -= 1
+        if not self._counts[what, name]:
+            del self._counts[what, name]
+
+
+class Failures:
+    """Failed logins of the last minute, by name and address together (S11)."""
+
+    __slots__ = ("_most", "_seen")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
+
+    def too_many(self, name: str, address: str, now: float) -> bool:
+        """Whether the next login would be one too many."""
+        times = self._seen.get((name, address), ())
+        return sum(1 for time in times if now - time < MINUTE) >= self._most
+
+    def add(self, name: str, address: str, now: float) -> None:
+        """One has failed."""
+        key = (name, address)
+        times = [time for time in self._seen.pop(key, ()) if now - time < MINUTE]
+        self._seen[key] = [*times, now][-self._most :]
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+
+
+class TokenBuckets:
+    """Each address may do something ``rate`` times a second, and ``burst`` times at once."""
+
+    __slots__ = ("_buckets", "_burst", "_rate")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """Tokens, and when they were counted; an address that is not there has all of them."""
+
+    def _tokens(self, address: str, now: float) -> float:
+        tokens, since = self._buckets.get(address, (float(self._burst), now))
+        return min(float(self._burst), tokens + (now - since) * self._rate)
+
+    def take(self, address: str, now: float) -> bool:
+        """Whether it may now; then it has done so."""
+        tokens = self._tokens(address, now)
+        if tokens < 1:
+            return False
+        self._buckets[address] = tokens - 1, now
+        self._buckets.move_to_end(address)
+        if len(self._buckets) > MAX_REMEMBERED:
+            self._buckets.popitem(last=False)
+        return True

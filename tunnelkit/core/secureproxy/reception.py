@@ -1,0 +1,140 @@
+"""How a Communication Server finds out who a connection is, and lets it in (rows S4, S11)."""
+
+from __future__ import annotations
+
+import secrets
+
+from tunnelkit.core.secureproxy.accounts import Failures
+from tunnelkit.core.secureproxy.commands import Authenticate, Present
+from tunnelkit.core.secureproxy.connection import Action, Input, ServerConnection
+from tunnelkit.core.secureproxy.hall import Hall
+from tunnelkit.core.secureproxy.policy import REFUSE
+from tunnelkit.core.secureproxy.presence import Publishing
+from tunnelkit.core.secureproxy.registry import Registration
+from tunnelkit.core.secureproxy.sessions import Refuse
+from tunnelkit.errors import Code, RemoteProtocolError
+from tunnelkit.wire.secureproxy import PRESENT, SESSION, Hello, MessageType, Welcome
+
+ASKING = "control connections that only ask"
+OPENING = "connections for sessions that wait"
+
+_WANTED = {PRESENT: Input.KNOWN_PRESENT, SESSION: Input.KNOWN_SESSION}
+
+
+class Reception:
+    """HELLO, logins, registration. ``servers``: others of the same configured name."""
+
+    def __init__(
+        self, hall: Hall, publishing: Publishing, refuse: Refuse, servers: tuple[str, ...]
+    ) -> None:
+        self._hall = hall
+        self._publishing = publishing
+        self._refuse = refuse
+        self._servers = servers
+        self._instance = secrets.token_hex(16)
+        self._failures = Failures(hall.limits.logins)
+        self._replaced: dict[tuple[str, str], float] = {}
+        """Until when the runs that were replaced stay away."""
+
+    def identify(self, connection: ServerConnection, hello: Hello, now: float) -> None:
+        """HELLO. Raises `RemoteProtocolError` for who does not even say who it is."""
+        connection.hello = hello
+        if hello.login is None:
+            if not connection.certificate:
+                raise RemoteProtocolError(
+                    "a certificate or a login is needed", code=Code.NOT_ALLOWED
+                )
+            self.admit(connection, connection.certificate, now)
+        elif self._failures.too_many(hello.login.name, connection.address, now):
+            raise RemoteProtocolError("too many logins have failed", code=Code.LIMIT)
+        else:
+            self._hall.do(Authenticate(connection))
+
+    def admit(self, connection: ServerConnection, name: str, now: float) -> None:
+        """It is known who it is: see whether, and as what, it may stay."""
+        try:
+            self._check(connection, name)
+            hello = connection.hello
+            assert hello is not None  # the state: HELLO has come
+            connection.trust(name)
+            action = connection.step(_WANTED.get(hello.purpose, Input.KNOWN_ASK))
+            if action is Action.WAIT:
+                self._hall.hold(connection, OPENING, self._hall.limits.opening)
+            else:
+                self._welcome(connection, hello, action, now)
+        except RemoteProtocolError as error:
+            self._refuse(connection, error.code, str(error), now, MessageType.HELLO)
+            return
+        self._hall.known[connection] = None
+
+    def rejected(self, connection: ServerConnection, now: float) -> None:
+        """The login is nobody's."""
+        hello = connection.hello
+        if hello is not None and hello.login is not None:
+            self._failures.add(hello.login.name, connection.address, now)
+        self._refuse(connection, Code.NOT_ALLOWED, "the login is wrong", now, MessageType.HELLO)
+
+    def _check(self, connection: ServerConnection, name: str) -> None:
+        verdict = self._hall.policy.may_register(name)
+        if not verdict:
+            self._hall.decide(name, "register", "", verdict, connection.observed)
+            raise RemoteProtocolError("no rule allows it", code=Code.NOT_ALLOWED)
+        if connection.certificate not in ("", name):
+            raise RemoteProtocolError("the login is not the certificate's", code=Code.NOT_ALLOWED)
+
+    def _welcome(
+        self, connection: ServerConnection, hello: Hello, action: Action, now: float
+    ) -> None:
+        hall = self._hall
+        if hall.draining:
+            raise RemoteProtocolError("the server is stopping", code=Code.SHUTDOWN)
+        generation = 0
+        if action is Action.REGISTER:
+            generation = self._register(connection, hello, now).generation
+        else:
+            self._room()
+            hall.hold(connection, ASKING, hall.limits.asking)
+        hall.control[connection] = None
+        welcome = Welcome(
+            hall.name,
+            connection.observed,
+            self._instance,
+            generation,
+            hall.limits.keepalive,
+            self._servers,
+        )
+        hall.send(connection, welcome, now)
+        hall.watch_over(connection, now)
+
+    def _room(self) -> None:
+        if len(self._hall.control) >= self._hall.limits.clients:
+            raise RemoteProtocolError("too many clients", code=Code.LIMIT)
+
+    def _register(self, connection: ServerConnection, hello: Hello, now: float) -> Registration:
+        hall = self._hall
+        before = hall.registry.get(connection.name)
+        if before is None:
+            self._room()
+        elif before.run == hello.run:
+            self._refuse(
+                before.connection, Code.REPLACED, "this client has registered anew", now, 0
+            )
+        elif hall.policy.duplicate == REFUSE:
+            raise RemoteProtocolError(f"{connection.name} is registered already", code=Code.REFUSED)
+        else:
+            self._replace(before, connection, hello, now)
+        registration = hall.registry.add(connection, hello.run)
+        hall.do(Present(registration))
+        self._publishing.tell_soon(now)
+        return registration
+
+    def _replace(
+        self, before: Registration, connection: ServerConnection, hello: Hello, now: float
+    ) -> None:
+        """Somebody else of the same name takes its place."""
+        self._replaced = {key: until for key, until in self._replaced.items() if until > now}
+        if (connection.name, hello.run) in self._replaced:
+            raise RemoteProtocolError("replaced a moment ago", code=Code.REPLACED)
+        self._replaced[before.name, before.run] = now + self._hall.limits.replaced
+        reason = f"registered from {connection.observed}"
+        self._refuse(before.connection, Code.REPLACED, reason, now, 0)
