@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import loads
 from bench.checkout import ROOT, checkout
-from bench.counting import FIGURES, OPERATIONS, Counts, Operation, can_trace, measure
+from bench.counting import FIGURES, OPERATIONS, Counts, Operation, cannot_trace, measure
 from bench.own import Lstp, Own, Usher
 from bench.parties import Layout, PartyFailed, loopback, prepared
 from bench.report import as_json, median, number, pairwise, spread, table
@@ -169,8 +169,8 @@ def main() -> int:
                 print(most_called(f"{name}: {operation}", mine, options.functions) + "\n")
     for note in notes:
         print(note)
-    if not can_trace():
-        print("strace is not installed: no system calls")
+    if reason := cannot_trace():
+        print(f"System calls were not counted: {reason}.")
     return 1 if notes else 0
 
 

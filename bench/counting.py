@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
@@ -192,9 +194,14 @@ def traced(rig: Rig, operation: Operation) -> dict[str, dict[str, float]]:
     }
 
 
-def can_trace() -> bool:
-    """Whether strace is installed."""
-    return shutil.which("strace") is not None
+def cannot_trace() -> str:
+    """Why system calls cannot be counted; empty if they can."""
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    if os.geteuid() and scope.exists() and scope.read_text().strip() != "0":
+        return f"only root may trace other processes here ({scope})"
+    return ""
 
 
 def measure(rig: Rig, operation: Operation) -> dict[str, Counts]:
@@ -202,7 +209,7 @@ def measure(rig: Rig, operation: Operation) -> dict[str, Counts]:
     plain = counted(rig, operation, "plain", operation.timed)
     called = counted(rig, operation, "calls", operation.called)
     coded = counted(rig, operation, "codes", operation.coded)
-    system = traced(rig, operation) if can_trace() else {}
+    system: dict[str, dict[str, float]] = {} if cannot_trace() else traced(rig, operation)
     counts: dict[str, Counts] = {}
     for party in plain:
         functions, built_in = called[party]["functions"], called[party]["built_in"]

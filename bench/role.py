@@ -38,19 +38,19 @@ Trace = Callable[[FrameType, str, Any], Any]
 
 
 def use_tree(source: str) -> None:
-    """Make ``source`` the only place where tunnelkit and its plug-ins are found."""
+    """Make ``source`` the place where tunnelkit and its plug-ins are found, and no other tree."""
+    here = Path(__file__).resolve().parent
     sys.meta_path[:] = [
         finder
         for finder in sys.meta_path
         if "tunnelkit" not in getattr(finder, "__module__", "")  # of an editable installation
     ]
-    here = Path(__file__).resolve().parent
-    elsewhere = [
-        place
-        for place in sys.path
-        if Path(place).resolve() != here and not Path(place, "tunnelkit").is_dir()
-    ]
-    sys.path[:] = [source, *elsewhere]
+
+    def is_tree(place: str) -> bool:
+        return Path(place, "tunnelkit").is_dir() and Path(place, "setup.cfg").exists()
+
+    elsewhere = [place for place in sys.path if Path(place).resolve() != here]
+    sys.path[:] = [source, *(place for place in elsewhere if not is_tree(place))]
 
 
 def name_of(code: CodeType | str) -> str:

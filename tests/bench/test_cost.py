@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.checkout import ROOT, checkout
-from bench.counting import FIGURES, grown
+from bench.counting import FIGURES, cannot_trace, grown
 from tests.bench.test_scripts import run
 
 
@@ -23,13 +23,13 @@ def test_the_cost_of_this_tree_and_of_a_revision_is_counted_in_every_way() -> No
         assert list(by_operation) == ["round trip", "channel's life"]
         for (counts,) in by_operation.values():
             assert set(counts) == {"usher-gate", "usher-portal", "all together"}
-            for figure in FIGURES:
+            for figure in FIGURES.keys() - ({"system"} if cannot_trace() else set()):
                 values = [each["figures"][figure] for each in counts.values()]
-                # Ticks of the kernel are too coarse for the CPU of so few operations.
+                # The kernel's estimates may give one of the two all of the CPU.
                 assert all(value > 0 or figure in ("user", "kernel") for value in values), figure
                 assert sum(values) == pytest.approx(2 * values[-1])
             assert counts["usher-gate"]["functions"]
-            assert "epoll_wait" in counts["usher-gate"]["system"]
+            assert cannot_trace() or "epoll_wait" in counts["usher-gate"]["system"]
 
 
 def test_the_cost_is_printed_as_a_table_with_what_is_called_most() -> None:
@@ -38,9 +38,26 @@ def test_the_cost_is_printed_as_a_table_with_what_is_called_most() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lstp: round trip" in done.stdout
     assert "lstp: channel's life, lstp-middle, byte codes" not in done.stdout
-    assert done.stdout.count("lstp: round trip, lstp-middle, ") == 4
+    kinds = 3 if cannot_trace() else 4
+    assert done.stdout.count("lstp: round trip, lstp-middle, ") == kinds
     assert "lstp: channel's life, lstp-server-end, calls by file:" in done.stdout
     assert "  ratio" not in done.stdout
+
+
+MOST_CALLS = {
+    "round trip": {"lstp-middle": 53, "lstp-server-end": 120, "lstp-client-end": 120},
+    "channel's life": {"lstp-middle": 150, "lstp-server-end": 480, "lstp-client-end": 460},
+}
+"""Calls of Python functions per operation, a tenth above what they are: lower them with it."""
+
+
+def test_a_message_and_a_channel_make_no_more_calls_than_they_did() -> None:
+    done = run("cost", "--only", "lstp", "--runs", "1", "--share", "0.1", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for operation, parties in MOST_CALLS.items():
+        (counts,) = json.loads(done.stdout)["runs"]["lstp"][operation]
+        for party, most in parties.items():
+            assert counts[party]["figures"]["calls"] <= most, (operation, party)
 
 
 def test_a_revision_is_checked_out_beside_this_tree_and_removed() -> None:
