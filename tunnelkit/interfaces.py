@@ -7,6 +7,12 @@ uses `typing.Protocol` instead.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import IService, IServiceMaker
+from twisted.python.components import registerAdapter
+from twisted.python.reflect import namedAny
 from zope.interface import Attribute, Interface
 
 # zope.interface methods take no ``self``.
@@ -14,14 +20,70 @@ from zope.interface import Attribute, Interface
 
 
 class IProxyRole(Interface):
-    """One party of one tunnel protocol, e.g. the LSTP middle: one twistd subcommand."""
+    """One party of one tunnel protocol, e.g. the LSTP middle: a plug-in, one twistd subcommand.
+
+    An object in a ``twisted/plugins/`` file that provides this and `IPlugin` is all that the
+    subcommand needs: ``--help``, ``--config``, ``--log-json``, ``--control``, SIGHUP and an
+    orderly end are made from what it declares. Every start of twistd imports that file, so
+    what is heavy is imported inside the methods.
+    """
 
     name = Attribute("The twistd subcommand, e.g. ``lstp-middle``.")
     description = Attribute("One line for ``twistd --help``.")
-    config_class = Attribute("The attrs class that holds this role's configuration.")
+    synopsis = Attribute("What has to be given, e.g. ``--listen HOST:PORT [options]``.")
+    longdesc = Attribute("A few sentences for ``twistd NAME --help``.")
+    options = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
+    config_class = Attribute("The class that holds this role's configuration.")
 
-    def make_service(reactor: object, config: object) -> object:
-        """Return the `twisted.application.service.IService` that is this party."""
+    def configure(settings: Any, starting: bool) -> Any:
+        """A ``config_class`` out of a `tunnelkit.policy.settings.Settings`.
+
+        ``starting``: no party runs with this yet, so one that would be of no use is a mistake;
+        one that runs may lose its last rule. Raises `ConfigError` with the place of a mistake.
+        """
+
+    def make_service(reactor: Any, config: Any) -> IRoleService:
+        """The party, with its ports bound; raises `ConfigError` if one is taken."""
+
+
+class IEndRole(IProxyRole):
+    """A role that is an end of a tunnel: `tunnel:` endpoint strings can be had of it too."""
+
+    def make_service(reactor: Any, config: Any) -> IEndService:
+        """The end, with its ports bound; raises `ConfigError` if one is taken."""
+
+
+class IRoleService(IService):
+    """A party of a tunnel that runs."""
+
+    def status() -> Mapping[str, object]:
+        """An immutable snapshot of what it is doing, for `tunnelkit status` and pages."""
+
+    def commands() -> Mapping[str, Callable[[], Mapping[str, object]]]:
+        """What it can be told at its control socket, ``status`` among it, and the answers."""
+
+    def reload(config: Any) -> Sequence[str]:
+        """Put in force what can change while it runs; what that was, in words.
+
+        Raises `ConfigError`, and nothing has changed then.
+        """
+
+
+class IEndService(IRoleService):
+    """An end of a tunnel that runs."""
+
+    tunnel = Attribute("Its `ITunnel`.")
+    grace = Attribute("Seconds, to be set: in these what is open may finish when it stops.")
+
+
+def _subcommand(role: Any) -> Any:
+    # By its name: the rooms above know this one, not the other way round.
+    return namedAny("tunnelkit.services.subcommand.Subcommand")(role)
+
+
+# Twisted asks each plug-in for an IServiceMaker, and takes one that it can be adapted to. To
+# know that a plug-in is a role it has to have imported this module.
+registerAdapter(_subcommand, IProxyRole, IServiceMaker)
 
 
 class ITunnel(Interface):
@@ -81,15 +143,32 @@ class IDialer(Interface):
 
 
 class IFrontEnd(Interface):
-    """What applications talk to at one end of a tunnel."""
+    """What applications talk to at one end of a tunnel: a plug-in.
 
-    name = Attribute("The command line option without dashes, e.g. ``socks``.")
+    An object in a ``twisted/plugins/`` file that provides this and `IPlugin` has its options in
+    ``--help``, ``--config`` and endpoint strings of every end, and its ports follow a reload.
+    Every start of twistd imports that file, so what is heavy is imported inside the methods;
+    or the object is a `tunnelkit.frontends.registry.FrontEndMaker`.
+    """
 
-    def parse(description: str) -> object:
-        """The option's value as a configuration object; raises `ConfigError`."""
+    name = Attribute("One word for logs and errors, that of its first option, e.g. ``socks``.")
+    options = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
 
-    def make_service(reactor: object, tunnel: object, policy: object, config: object) -> object:
-        """The `IService` that listens and opens channels through ``tunnel``."""
+    def configure(settings: Any) -> Sequence[Any]:
+        """What to open, each to be given to ``make_service``; empty if nothing is asked for.
+
+        ``settings`` is a `tunnelkit.policy.settings.Settings`. Two configurations that are
+        equal (``==``) are the same port, which a reload leaves alone. Raises `ConfigError` with
+        the place of a mistake.
+        """
+
+    def make_service(reactor: Any, tunnel: ITunnel, policy: Any, config: Any) -> IService:
+        """One of them, its port bound; clients are to be let in from ``startService`` on.
+
+        ``policy`` is a `tunnelkit.policy.acl.PolicyHolder`: ``admits(address)`` says who may
+        enter. The service's ``description``, if it has one, is in the ready line. Raises
+        `ConfigError` if it cannot be opened.
+        """
 
 
 class IRegistry(Interface):

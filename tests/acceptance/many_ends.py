@@ -16,15 +16,9 @@ from twisted.application.service import IService, MultiService
 from twisted.internet import reactor as installed
 from twisted.logger import globalLogBeginner
 
-from tunnelkit.roles.lstp_client_end import LstpClientEnd
-from tunnelkit.roles.lstp_server_end import LstpServerEnd
-from tunnelkit.services import tap_lstp_client_end, tap_lstp_server_end
+from tunnelkit.roles.registry import roles
 from tunnelkit.services.logs import LineObserver, format_text
-
-ROLES: dict[str, tuple[Any, Any]] = {
-    "lstp-client-end": (LstpClientEnd, tap_lstp_client_end.Options),
-    "lstp-server-end": (LstpServerEnd, tap_lstp_server_end.Options),
-}
+from tunnelkit.services.options import options_for
 
 
 def main(file: str) -> None:
@@ -33,10 +27,10 @@ def main(file: str) -> None:
     globalLogBeginner.beginLoggingTo([LineObserver(sys.stdout, format_text)])
     ends = MultiService()
     for name, *words in json.loads(Path(file).read_text()):
-        role, options_class = ROLES[name]
-        options = options_class()
+        role = roles()[name]
+        options = options_for(role)()
         options.parseOptions(words)
-        IService(role().make_service(reactor, options.config)).setServiceParent(ends)
+        IService(role.make_service(reactor, options.config)).setServiceParent(ends)
     reactor.addSystemEventTrigger("before", "shutdown", ends.stopService)
     ends.startService()
     reactor.run()

@@ -69,7 +69,7 @@ def test_connecting_by_hand_does_not_wait_for_the_next_attempt(
     port = free_port()
     client = processes.role(
         "lstp-client-end", "--middle", f"127.0.0.1:{port}", "--tunnel", "test", "--identity",
-        identities("client"), "--peer", "server", "--control", control, wait=False,
+        identities("client"), "--peer", "server", "--socks", "0", "--control", control, wait=False,
     )  # fmt: skip
     # By now the waits are longer than the whole test may take by itself.
     client.wait_for(r"trying again in [5-9]\.", limit=40)
@@ -85,7 +85,7 @@ def test_a_middle_tells_what_it_does(
     control = tmp_path / "control"
     middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0", "--control", control)
     start_server_end(processes, identities, middle, ["tcp:127.0.0.1:9"])
-    start_client_end(processes, identities, middle)
+    start_client_end(processes, identities, middle, "--socks", "0")
     now = status(control)
     assert (now["pairs"], now["waiting"]) == (1, 1)
     text = tunnelkit("status", "--control", control)

@@ -84,6 +84,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], Words], str]] = {
         "--publish: the service web is published twice",
     ),
     "rule that is none": (lambda p: p.server("--allow", "everything"), "--allow"),
+    "nothing to do": (lambda p: p.client(), "this end would be of no use: expected a port here"),
     "both without a rule": (lambda p: p.client("--both"), "--allow is missing"),
     "listen without a port": (lambda p: ["lstp-middle", "--listen", "127.0.0.1"], "--listen"),
     "address of another machine": (
@@ -160,7 +161,7 @@ def test_a_middle_that_is_not_there_is_tried_again_and_named(
     place = f"127.0.0.1:{free_port()}"
     client = processes.role(
         "lstp-client-end", "--middle", place, "--tunnel", "t",
-        "--identity", identities("client"), "--peer", "server", wait=False,
+        "--identity", identities("client"), "--peer", "server", "--socks", "0", wait=False,
     )  # fmt: skip
     for _ in range(2):
         seen = len(client.process.lines)
@@ -173,7 +174,7 @@ def test_a_middle_whose_name_does_not_resolve_is_tried_again_and_named(
 ) -> None:
     client = processes.role(
         "lstp-client-end", "--middle", "nobody.invalid:7000", "--tunnel", "t",
-        "--identity", identities("client"), "--peer", "server", wait=False,
+        "--identity", identities("client"), "--peer", "server", "--socks", "0", wait=False,
     )  # fmt: skip
     client.wait_for("cannot reach the middle nobody.invalid:7000: .*trying again in")
     assert client.process.stop() == 0

@@ -174,7 +174,7 @@ def test_whoever_is_revoked_is_cut_and_stays_out(
     server.wait_for("nobody gets in", since=seen)
     late = processes.role(
         "lstp-client-end", *meeting(middle), "--identity", own("good"), "--peer", "server",
-        wait=False,
+        "--socks", "0", wait=False,
     )  # fmt: skip
     server.wait_for("No tunnel test with who calls itself good", since=seen)
     shutil.move(keys / "aside", keys / "revoked.crl")

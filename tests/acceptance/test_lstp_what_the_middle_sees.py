@@ -142,7 +142,7 @@ def test_whoever_is_not_a_named_peer_gets_no_tunnel(
     server = start_server_end(processes, identities, middle, ["tcp:127.0.0.1:1"])
     stranger = processes.role(
         "lstp-client-end", "--middle", middle.address("listening on"), "--tunnel", "test",
-        "--identity", identities("stranger"), "--peer", "server", wait=False,
+        "--identity", identities("stranger"), "--peer", "server", "--socks", "0", wait=False,
     )  # fmt: skip
     server.wait_for("No tunnel test with who calls itself stranger")
     stranger.wait_for("No tunnel test|trying again")

@@ -112,7 +112,9 @@ def test_middles_in_a_ring_refuse_instead_of_dialling_for_ever(
         "lstp-middle", "--listen", f"127.0.0.1:{port}", "--name", "two",
         "--next", one.address("listening on"),
     )  # fmt: skip
-    client = client_end(processes, identities, "--middle", one.address("listening on"), wait=False)
+    client = client_end(
+        processes, identities, "--middle", one.address("listening on"), "--socks", "0", wait=False
+    )
     client.wait_for("the middle says protocol: this middle is on the path already")
     # One dial each way for each attempt of the end, not more.
     said = sum("on the path already" in line for line in client.process.lines)

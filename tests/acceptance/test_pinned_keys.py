@@ -90,7 +90,7 @@ def test_ends_that_pin_each_other_need_no_ca(ends: Ends, web: WebServer) -> None
 def test_a_key_that_is_not_pinned_is_told_in_one_line(ends: Ends, server: Application) -> None:
     laptop, office, other = (ends.identity(name) for name in ("laptop", "office", "other"))
     far = ends.far(*trusting(office, other.pin), "--allow", server.destination)
-    ends.near(*trusting(laptop, office.pin), wait=False)
+    ends.near(*trusting(laptop, office.pin), "--socks", "0", wait=False)
     line = far.wait_for("the key of laptop is not one of the pinned keys$")
     assert "Traceback" not in far.process.log
     assert line
@@ -100,7 +100,7 @@ def test_a_key_that_is_not_pinned_is_told_in_one_line(ends: Ends, server: Applic
 def test_the_end_that_dials_refuses_another_key(ends: Ends, server: Application) -> None:
     laptop, office, other = (ends.identity(name) for name in ("laptop", "office", "other"))
     far = ends.far(*trusting(office, laptop.pin), "--allow", server.destination)
-    near = ends.near(*trusting(laptop, other.pin), wait=False)
+    near = ends.near(*trusting(laptop, other.pin), "--socks", "0", wait=False)
     near.wait_for("the key of office is not one of the pinned keys")
     assert not any("is up" in line for line in near.process.lines + far.process.lines)
 
@@ -113,4 +113,5 @@ def test_an_identity_of_a_ca_can_be_pinned_by_name_of_its_key(
     shown = (tunnelkit("keys", "show", file) for file in (laptop, office))
     pins = [re.findall(r"sha256:[0-9a-f]{64}", text)[0] for text in shown]
     ends.far(*trusting(office, pins[0], ends.identity("third").pin), "--allow", server.destination)
-    ends.near(*trusting(laptop, pins[1])).wait_for("with office is up")
+    near = ends.near(*trusting(laptop, pins[1]), "--socks", "0")
+    near.wait_for("with office is up")

@@ -376,6 +376,6 @@ def test_an_end_that_waits_goes_by_a_new_rendezvous_secret(
         assert opened.works()
         processes.role(
             "lstp-client-end", *meeting(tunnel.middle), "--identity", identities("client"),
-            "--peer", "server",
+            "--peer", "server", "--socks", "0",
         )  # fmt: skip
         assert opened.works()

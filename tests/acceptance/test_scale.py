@@ -238,7 +238,7 @@ def test_idle_ends_cost_the_middle_little(processes: Processes, identities: Iden
         start_server_end(processes, identities, middle, ["tcp:127.0.0.1:1"])
         processes.role(
             "lstp-client-end", *meeting(middle), "--identity", identities("client"),
-            "--peer", "server",
+            "--peer", "server", "--socks", "0",
         )  # fmt: skip
     finally:
         for end in ends:

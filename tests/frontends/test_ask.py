@@ -10,6 +10,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from zope.interface.verify import verifyObject
 
 from tests.frontends.far_side import FarSideCase
+from tests.frontends.installed import configured, front_end
 from tests.frontends.talk import Talk, is_reset, unused_port
 from tests.frontends.test_http_proxy import Refusing
 from tunnelkit.errors import Code, ConfigError
@@ -20,7 +21,6 @@ from tunnelkit.frontends.ask import (
     PROMPT,
     Ask,
     AskConfig,
-    AskFrontEnd,
     parse_answer,
 )
 from tunnelkit.interfaces import IFrontEnd
@@ -163,7 +163,7 @@ def test_what_is_no_answer(text: str) -> None:
 
 
 def test_the_option() -> None:
-    assert verifyObject(IFrontEnd, AskFrontEnd())
-    assert AskFrontEnd().parse("2323") == AskConfig("127.0.0.1", 2323)
+    assert verifyObject(IFrontEnd, front_end("ask"))
+    assert configured("ask", "2323") == AskConfig("127.0.0.1", 2323)
     with pytest.raises(ConfigError):
-        AskFrontEnd().parse("name:23")
+        configured("ask", "name:23")

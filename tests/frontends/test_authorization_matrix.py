@@ -25,6 +25,7 @@ from twisted.trial.unittest import TestCase
 from tests.frontends.matrix import OVER_LSTP, OVER_USHER, WAYS, Targets, Ways, dials
 from tests.frontends.talk import unused_port
 from tests.frontends.test_x11 import free_display
+from tests.services.roles import parsed
 from tunnelkit.core.decision import Decision
 from tunnelkit.egress import publish
 from tunnelkit.egress.publish import parse_publish
@@ -32,29 +33,15 @@ from tunnelkit.frontends.forward import reverse
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 from tunnelkit.policy.destination import X11_BASE_PORT
 from tunnelkit.policy.key_directory import KeyDirectory
-from tunnelkit.roles.lstp_client_end import LstpClientEnd
 from tunnelkit.roles.lstp_end import LstpEndConfig
-from tunnelkit.roles.lstp_server_end import LstpServerEnd
 from tunnelkit.roles.ports import descriptions
+from tunnelkit.roles.registry import roles
 from tunnelkit.roles.usher_gate import UsherGateConfig, UsherGateService
 from tunnelkit.roles.usher_portal import UsherPortalConfig, UsherPortalService
-from tunnelkit.services.end_options import (
-    LstpClientEndOptions,
-    LstpServerEndOptions,
-    UsherGateOptions,
-    UsherPortalOptions,
-)
-from tunnelkit.services.options import RoleOptions
 
 reactor: Any = global_reactor
 
 RULE_FOR_NOTHING = "tcp:192.0.2.1:1"
-
-
-def parsed(options: RoleOptions, *words: str) -> Any:
-    """The configuration that the options make."""
-    options.parseOptions(list(words))
-    return options.config
 
 
 class AuthorizationMatrixTests(TestCase):
@@ -155,13 +142,13 @@ class AuthorizationMatrixTests(TestCase):
 
     def make_gate(self, *words: str) -> tuple[Any, int]:
         """A gate that runs, and its port."""
-        config = parsed(UsherGateOptions(), "--listen", "127.0.0.1:0", *words)
+        config = parsed("usher-gate", "--listen", "127.0.0.1:0", *words)
         assert isinstance(config, UsherGateConfig)
         gate = self.run_service(UsherGateService(reactor, "usher-gate", config))
         return gate, self.port_of(gate, "listening on")
 
     def portal_config(self, place: int, *words: str) -> Any:
-        return parsed(UsherPortalOptions(), "--gate", f"127.0.0.1:{place}", *words)
+        return parsed("usher-portal", "--gate", f"127.0.0.1:{place}", *words)
 
     def make_portal(self, place: int, *words: str) -> Any:
         """A portal that runs."""
@@ -331,18 +318,20 @@ class LstpAuthorizationMatrixTests(AuthorizationMatrixTests):
     def make_gate(self, *words: str) -> tuple[Any, int]:
         place = unused_port()
         self.gate_config = parsed(
-            LstpServerEndOptions(), "--listen", f"127.0.0.1:{place}", "--tunnel", "t", *words
+            "lstp-server-end", "--listen", f"127.0.0.1:{place}", "--tunnel", "t", *words
         )
         assert isinstance(self.gate_config, LstpEndConfig)
-        return self.run_service(LstpServerEnd().make_service(reactor, self.gate_config)), place
+        return self.run_service(
+            roles()["lstp-server-end"].make_service(reactor, self.gate_config)
+        ), place
 
     def portal_config(self, place: int, *words: str) -> Any:
         middle = ("--middle", f"127.0.0.1:{place}", "--tunnel", "t")
-        return parsed(LstpClientEndOptions(), *middle, *words)
+        return parsed("lstp-client-end", *middle, *words)
 
     def make_portal(self, place: int, *words: str) -> Any:
         config = self.portal_config(place, *words)
-        portal: Any = LstpClientEnd().make_service(reactor, config)
+        portal: Any = roles()["lstp-client-end"].make_service(reactor, config)
         real = portal.end.on_services
 
         def on_services(session: object, services: Sequence[object]) -> None:

@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
+from tests.frontends.installed import configured, front_end
 from tests.frontends.resolver import (
     Resolver,
     Say,
@@ -38,7 +39,7 @@ from tunnelkit.egress.dns import DnsEgress
 from tunnelkit.egress.dns_lookup import SystemServers, parse_server
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.dns import link as dns_link
-from tunnelkit.frontends.dns.server import Dns, DnsConfig, DnsFrontEnd
+from tunnelkit.frontends.dns.server import Dns, DnsConfig
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channels.protocol_side import ChannelTransport
 from tunnelkit.net.sockets.poll import Poller
@@ -523,10 +524,10 @@ def test_what_is_no_resolver(text: str) -> None:
 
 
 def test_the_option() -> None:
-    assert verifyObject(IFrontEnd, DnsFrontEnd())
-    assert DnsFrontEnd().parse("5353") == DnsConfig("127.0.0.1", 5353)
+    assert verifyObject(IFrontEnd, front_end("dns"))
+    assert configured("dns", "5353") == DnsConfig("127.0.0.1", 5353)
     with pytest.raises(ConfigError):
-        DnsFrontEnd().parse("name:53")
+        configured("dns", "name:53")
 
 
 def test_a_port_that_is_taken_for_udp_is_told() -> None:

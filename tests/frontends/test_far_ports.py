@@ -13,12 +13,12 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.frontends.fake_tunnel import FakeRequest
+from tests.frontends.installed import configured, front_end
 from tests.frontends.talk import is_reset, refused
 from tunnelkit.egress import listen as egress_listen
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.listen import ListenEgress
 from tunnelkit.errors import Code, ConfigError
-from tunnelkit.frontends.forward.reverse import ReverseFrontEnd
 from tunnelkit.frontends.socks.bind import address_for, is_other
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channels.channel import Channel, LocalSide
@@ -127,15 +127,14 @@ class ListenTests(TestCase):
 
 
 def test_reverse_is_a_plug_in_and_says_what_it_expects() -> None:
-    front_end = ReverseFrontEnd()
-    assert verifyObject(IFrontEnd, front_end)
-    assert len(front_end.parse("8000-8003=tcp:web:9000-9003")) == 4
-    assert str(front_end.parse("0.0.0.0:80=unix:/run/x")[0]) == "0.0.0.0:80=unix:/run/x"
+    assert verifyObject(IFrontEnd, front_end("reverse"))
+    assert len(configured("reverse", "8000-8003=tcp:web:9000-9003")) == 4
+    assert str(configured("reverse", "0.0.0.0:80=unix:/run/x")[0]) == "0.0.0.0:80=unix:/run/x"
     for wrong in ("53=udp:ns:53", "unix:/run/x=tcp:web:80", "80=service:wiki"):
         with pytest.raises(ConfigError, match="only TCP ports can be opened at the far side"):
-            front_end.parse(wrong)
-    with pytest.raises(ConfigError, match=r"^reverse 'x'"):
-        front_end.parse("x")
+            configured("reverse", wrong)
+    with pytest.raises(ConfigError, match=r"^--reverse: reverse 'x'"):
+        configured("reverse", "x")
 
 
 def test_bind_listens_as_narrowly_as_the_expected_host_allows() -> None:

@@ -25,10 +25,11 @@ from zope.interface.verify import verifyObject
 
 from tests.frontends.fake_tunnel import FakeTunnel
 from tests.frontends.far_side import FarSideCase
+from tests.frontends.installed import configured, front_end
 from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
 from tunnelkit.egress.dial import Egress
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
-from tunnelkit.frontends.forward.tcp import Forward, ForwardFrontEnd
+from tunnelkit.frontends.forward.tcp import Forward, make_service
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channels.channel import LocalSide
 from tunnelkit.net.sockets.poll import Poller
@@ -190,21 +191,20 @@ class ForwardTests(FarSideCase):
     def test_a_taken_port_is_a_config_error_before_the_service_starts(self) -> None:
         forward = self.forward("0=tcp:127.0.0.1:1")
         number = forward.address.rpartition(":")[2]
-        front_end = ForwardFrontEnd()
-        specs = (*front_end.parse("0=web:80"), *front_end.parse(f"{number}=web:80"))
+        specs = (*configured("forward", "0=web:80"), *configured("forward", f"{number}=web:80"))
         with pytest.raises(ConfigError, match="in use"):
-            front_end.make_service(reactor, self.tunnel, self.near, specs)
+            make_service(reactor, self.tunnel, self.near, specs)
         with pytest.raises(ConfigError, match="in use"):
-            front_end.make_service(reactor, self.tunnel, self.near, specs)
+            make_service(reactor, self.tunnel, self.near, specs)
 
     async def test_a_range_is_one_service_with_a_listener_for_each_port(self) -> None:
         _, port = self.serve()
-        front_end = ForwardFrontEnd()
-        service: Any = front_end.make_service(
+        service: Any = make_service(
             reactor,
             self.tunnel,
             self.near,
-            front_end.parse(f"0=127.0.0.1:{port}") + front_end.parse(f"0=127.0.0.1:{port}"),
+            configured("forward", f"0=127.0.0.1:{port}")
+            + configured("forward", f"0=127.0.0.1:{port}"),
         )
         service.startService()
         for forward in service:
@@ -216,7 +216,7 @@ class ForwardTests(FarSideCase):
         await service.stopService()
 
     def test_the_front_end_is_a_plug_in(self) -> None:
-        assert verifyObject(IFrontEnd, ForwardFrontEnd())
-        assert len(ForwardFrontEnd().parse("8000-8003=tcp:web:9000-9003")) == 4
-        with pytest.raises(ConfigError, match="cannot be forwarded to"):
-            ForwardFrontEnd().parse("53=udp:*")
+        assert verifyObject(IFrontEnd, front_end("forward"))
+        assert len(configured("forward", "8000-8003=tcp:web:9000-9003")) == 4
+        with pytest.raises(ConfigError, match=r"^--forward: .*cannot be forwarded to"):
+            configured("forward", "53=udp:*")

@@ -15,11 +15,12 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from zope.interface.verify import verifyObject
 
 from tests.frontends.far_side import FarSideCase
+from tests.frontends.installed import configured, front_end
 from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.http import exchange as http_exchange
 from tunnelkit.frontends.http import proxy as http_proxy
-from tunnelkit.frontends.http.proxy import HttpProxy, HttpProxyConfig, HttpProxyFrontEnd
+from tunnelkit.frontends.http.proxy import HttpProxy, HttpProxyConfig
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channels.channel import LocalSide
 from tunnelkit.policy.acl import parse_network, parse_rule
@@ -525,7 +526,7 @@ class ConnectTests(Case):
 
 
 def test_the_option() -> None:
-    assert verifyObject(IFrontEnd, HttpProxyFrontEnd())
-    assert HttpProxyFrontEnd().parse("[::1]:3128") == HttpProxyConfig("::1", 3128)
+    assert verifyObject(IFrontEnd, front_end("http-proxy"))
+    assert configured("http-proxy", "[::1]:3128") == HttpProxyConfig("::1", 3128)
     with pytest.raises(ConfigError):
-        HttpProxyFrontEnd().parse("name:3128")
+        configured("http-proxy", "name:3128")

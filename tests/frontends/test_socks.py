@@ -13,11 +13,13 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from zope.interface.verify import verifyObject
 
 from tests.frontends.far_side import FarSideCase
+from tests.frontends.installed import configured, front_end
 from tests.frontends.talk import Talk, is_reset, unused_port
 from tunnelkit.core.proxies.socks_server import HANDSHAKE_LIMIT
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
+from tunnelkit.frontends.logins import read_users
 from tunnelkit.frontends.socks import server as socks
-from tunnelkit.frontends.socks.server import Socks, SocksConfig, SocksFrontEnd, read_users
+from tunnelkit.frontends.socks.server import Socks, SocksConfig, make_service
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channels.channel import LocalSide
 from tunnelkit.policy.acl import parse_network, parse_rule
@@ -276,12 +278,9 @@ class SocksTests(FarSideCase):
         assert await is_reset(TCP4ClientEndpoint(reactor, host, int(port)))
 
     def test_the_front_end_is_a_plug_in(self) -> None:
-        front_end = SocksFrontEnd()
-        assert verifyObject(IFrontEnd, front_end)
-        assert front_end.parse("1080") == SocksConfig("127.0.0.1", 1080)
-        service: Any = front_end.make_service(
-            reactor, self.tunnel, self.near, front_end.parse("[::1]:0")
-        )
+        assert verifyObject(IFrontEnd, front_end("socks"))
+        assert configured("socks", "1080") == SocksConfig("127.0.0.1", 1080)
+        service: Any = make_service(reactor, self.tunnel, self.near, configured("socks", "[::1]:0"))
         assert service.description.startswith("socks [::1]:")
         service.stopService()
 
@@ -305,4 +304,4 @@ class SocksTests(FarSideCase):
         with pytest.raises(ConfigError, match="No such file"):
             read_users(path + "2")
         with pytest.raises(ConfigError, match="expected"):
-            SocksFrontEnd().parse("1080,users=x")
+            configured("socks", "1080,users=x")

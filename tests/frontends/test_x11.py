@@ -7,6 +7,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -23,13 +24,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
+from tests.frontends.installed import configured
 from tests.frontends.talk import Server, Talk, refused
 from tunnelkit.egress import x11 as x11_connect
 from tunnelkit.egress.dial import Egress, EgressRequest
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.frontends.x11.display import DisplayClaim
-from tunnelkit.frontends.x11.listen import X11Config, X11Display, X11FrontEnd
+from tunnelkit.frontends.x11.listen import X11Config, X11Display, parse_x11
 from tunnelkit.net.channels.channel import Channel
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
@@ -133,7 +135,7 @@ class X11Tests(TestCase):
         self, acceptor: Callable[[EgressRequest], object], clock: Any = reactor, more: str = ""
     ) -> X11Display:
         tunnel = FakeTunnel(acceptor)
-        config = X11FrontEnd().parse(f"{self.number}{more}")
+        config = parse_x11(f"{self.number}{more}")
         display = X11Display(reactor, tunnel, self.holder, config, self.near)
         display.waiting._reactor = clock
         self.addCleanup(lambda: display.running and display.stopService())
@@ -464,7 +466,7 @@ class X11Tests(TestCase):
 
 class OptionTests(TestCase):
     def test_numbers_and_displays(self) -> None:
-        parse = X11FrontEnd().parse
+        parse = partial(configured, "x11")
         assert parse("10") == parse(":10") == X11Config(10, "service:@x11")
         assert parse("10=:1") == X11Config(10, "x11::1")
         assert parse("10=Desk:1.0") == X11Config(10, "x11:desk:1")
@@ -474,4 +476,4 @@ class OptionTests(TestCase):
     def test_what_is_no_display_is_told_in_one_line(self) -> None:
         for text in ("", "a", "-1", "59536", "9" * 50, "1=", "1=desk", "\u0661"):
             with pytest.raises(ConfigError, match="expected"):
-                X11FrontEnd().parse(text)
+                parse_x11(text)

@@ -22,11 +22,8 @@ from twisted.protocols.wire import Echo
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from tunnelkit.roles.lstp_client_end import LstpClientEnd
-from tunnelkit.roles.lstp_middle import LstpMiddle
-from tunnelkit.roles.lstp_server_end import LstpServerEnd
-from tunnelkit.services import tap_lstp_client_end, tap_lstp_middle, tap_lstp_server_end
-from tunnelkit.services.options import RoleOptions
+from tunnelkit.roles.registry import roles
+from tunnelkit.services.options import options_for
 from tunnelkit.testing.authority import throwaway_ca
 
 reactor: Any = installed
@@ -76,8 +73,10 @@ def descriptors() -> int:
 class LeftoversTests(TestCase):
     timeout = 60.0
 
-    def start(self, role: Any, options: RoleOptions, *words: str) -> Any:
+    def start(self, name: str, *words: str) -> Any:
         """A running role; it is stopped when the test is over."""
+        role = roles()[name]
+        options = options_for(role)()
         options.parseOptions(list(words))
         service: Any = role.make_service(reactor, options.config)
         service.startService()
@@ -98,14 +97,14 @@ class LeftoversTests(TestCase):
         free = await place.listen(Factory.forProtocol(Echo))
         middle = f"127.0.0.1:{free.getHost().port}"
         await free.stopListening()
-        self.start(LstpMiddle(), tap_lstp_middle.Options(), "--listen", middle)
+        self.start("lstp-middle", "--listen", middle)
         common = ("--middle", middle, "--tunnel", "t", "--identity")
         self.start(
-            LstpServerEnd(), tap_lstp_server_end.Options(),
+            "lstp-server-end",
             *common, files[1], "--peer", "client", "--allow", target,
         )  # fmt: skip
         client = self.start(
-            LstpClientEnd(), tap_lstp_client_end.Options(),
+            "lstp-client-end",
             *common, files[0], "--peer", "server", "--forward", f"0={target}",
         )  # fmt: skip
         await client.tunnel.when_up()

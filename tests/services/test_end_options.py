@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.roles import options_class
 from tests.services.test_options import Refusal
 from tunnelkit.policy.identity import identity_pem, load_identity
 from tunnelkit.policy.key_directory import KeyDirectory
 from tunnelkit.roles.lstp_end import LstpEndConfig
-from tunnelkit.services.end_options import (
-    LstpClientEndOptions,
-    LstpEndOptions,
-    LstpServerEndOptions,
-)
+from tunnelkit.services.options import RoleOptions
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +36,30 @@ def needed(keys: Path) -> list[str]:
     ]
 
 
+PORT = ("--socks", "0")
+"""What makes a client end useful."""
+
+
 @pytest.fixture
 def refusal(capfd: pytest.CaptureFixture[str]) -> Refusal:
     return Refusal(capfd)
 
 
-def parsed(options: LstpEndOptions, words: list[str]) -> LstpEndConfig:
+def parsed(options: RoleOptions, words: list[str]) -> LstpEndConfig:
     options.parseOptions(words)
     assert isinstance(options.config, LstpEndConfig)
     return options.config
 
 
-def test_a_client_end_needs_only_four_options(needed: list[str]) -> None:
-    config = parsed(LstpClientEndOptions(), needed)
+def test_a_client_end_needs_only_four_options_and_a_port(needed: list[str]) -> None:
+    config = parsed(options_class("lstp-client-end")(), [*needed, *PORT])
     assert config.role == "client-end"
     assert config.middle == ("middle.example", 7000)
     assert config.tunnel == "t"
     assert config.identity.name == "a"
     assert config.peers == {"b"}
-    assert (config.via, config.front_ends, config.rules, config.sources) == ((), (), (), ())
+    assert [front_end.name for front_end, _ in config.front_ends] == ["socks"]
+    assert (config.via, config.rules, config.sources) == ((), (), ())
     assert (config.connections, config.max_channels) == (1, 1024)
     assert config.compress is False
 
@@ -68,7 +70,7 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
         file.write_text(text)
         file.chmod(0o600)
     config = parsed(
-        LstpServerEndOptions(),
+        options_class("lstp-server-end")(),
         [
             *needed,
             *("--peer", "c", "--via", "socks5://me@one:1", "--via", "http://two:2"),
@@ -88,10 +90,10 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
     assert config.via[0].password == "hush"
     assert config.admission_token == "in"
     names = [front_end.name for front_end, _ in config.front_ends]
-    assert names == ["socks", "socks", "forward", "forward", "x11", "x11"]
+    assert names == ["forward", "forward", "socks", "socks", "x11", "x11"]
     assert config.front_ends[5][1].destination == "x11::1"
-    assert config.front_ends[1][1].users == {"me": "secret"}
-    assert len(config.front_ends[3][1]) == 2
+    assert config.front_ends[3][1].users == {"me": "secret"}
+    assert len(config.front_ends[1][1]) == 2
     assert len(config.rules) == 2
     assert config.sources == (ip_network("127.0.0.0/8"),)
     assert config.crl_file == str(keys / "revoked.crl")
@@ -105,19 +107,43 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
 def test_ways_out_that_have_a_name(
     needed: list[str], via: str, expected: tuple[object, ...] | None
 ) -> None:
-    assert parsed(LstpClientEndOptions(), [*needed, "--via", via]).via == expected
+    config = parsed(options_class("lstp-client-end")(), [*needed, *PORT, "--via", via])
+    assert config.via == expected
 
 
 @pytest.mark.parametrize("missing", ["middle", "tunnel", "identity", "peer"])
 def test_what_is_missing_is_named(refusal: Refusal, needed: list[str], missing: str) -> None:
     at = needed.index(f"--{missing}")
-    said = refusal(LstpClientEndOptions(), *needed[:at], *needed[at + 2 :])
+    said = refusal("lstp-client-end", *needed[:at], *needed[at + 2 :])
     assert said.startswith(f"--{missing} is missing: expected ")
 
 
+USE = "--allow PATTERN of what the other end may reach from here"
+
+
+def test_an_end_that_would_be_of_no_use_does_not_start(refusal: Refusal, needed: list[str]) -> None:
+    said = refusal("lstp-client-end", *needed)
+    assert said.startswith("this end would be of no use: expected a port here")
+    for front_end in ("--ask", "--dns", "--forward", "--http-proxy", "--reverse", "--socks"):
+        assert front_end in said
+    assert said.endswith(USE)
+    for useful in (PORT, ("--allow", "tcp:10.0.0.1:1"), ("--publish", "web=10.0.0.1:80")):
+        parsed(options_class("lstp-client-end")(), [*needed, *useful])
+
+
+def test_an_end_that_runs_may_lose_its_last_use(needed: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "end.toml"
+    file.write_text('socks = "0"\n')
+    options = options_class("lstp-client-end")()
+    options.parseOptions([*needed, "--config", str(file)])
+    file.write_text("")
+    options.starting = False
+    assert options.make_config(options.read_settings()).front_ends == ()
+
+
 def test_an_end_that_serves_needs_a_rule(refusal: Refusal, needed: list[str]) -> None:
-    assert refusal(LstpServerEndOptions(), *needed).startswith("--allow is missing: expected ")
-    assert refusal(LstpClientEndOptions(), *needed, "--both").startswith("--allow is missing: ")
+    assert refusal("lstp-server-end", *needed).startswith("--allow is missing: expected ")
+    assert refusal("lstp-client-end", *needed, "--both").startswith("--allow is missing: ")
 
 
 @pytest.mark.parametrize(
@@ -161,12 +187,12 @@ def test_values_that_cannot_be(
     if f"--{option}" in needed:
         at = words.index(f"--{option}")
         del words[at : at + 2]
-    said = refusal(LstpServerEndOptions(), *words, f"--{option}", value)
+    said = refusal("lstp-server-end", *words, f"--{option}", value)
     assert said.startswith(f"--{option}")
     if option != "allow":
         file = tmp_path / "end.toml"
         file.write_text(f"# \n{option} = {_toml(value)}\n")
-        said = refusal(LstpServerEndOptions(), *words, "--config", str(file))
+        said = refusal("lstp-server-end", *words, "--config", str(file))
         assert said.startswith(f"{file}:2: key {option}")
 
 
@@ -190,13 +216,13 @@ def test_options_that_do_not_go_together(
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
     words = [str(tmp_path / word) if word.isupper() else word for word in words]
-    assert "expected" in refusal(LstpClientEndOptions(), *needed, *words)
+    assert "expected" in refusal("lstp-client-end", *needed, *words)
 
 
 def test_a_user_without_a_password_is_told_where_to_put_it(
     refusal: Refusal, needed: list[str]
 ) -> None:
-    said = refusal(LstpClientEndOptions(), *needed, "--via", "socks5://me@proxy:1")
+    said = refusal("lstp-client-end", *needed, "--via", "socks5://me@proxy:1")
     assert "--via-password-file" in said
 
 
@@ -207,14 +233,14 @@ def test_an_identity_that_others_can_read_is_refused(
     file.write_bytes(identity_pem(load_identity(keys / "a.pem")))
     file.chmod(0o640)
     needed[needed.index("--identity") + 1] = str(file)
-    assert "chmod 600" in refusal(LstpClientEndOptions(), *needed)
+    assert "chmod 600" in refusal("lstp-client-end", *needed)
 
 
 @pytest.mark.parametrize("url", ["socks5://me:hush@", "http://me:hush@proxy:99999", "x://a:hush@b"])
 def test_a_password_in_a_wrong_url_is_not_repeated(
     refusal: Refusal, needed: list[str], url: str
 ) -> None:
-    assert "hush" not in refusal(LstpClientEndOptions(), *needed, "--via", url)
+    assert "hush" not in refusal("lstp-client-end", *needed, "--via", url)
 
 
 def test_a_file_with_a_password_in_it_must_be_private(
@@ -223,10 +249,10 @@ def test_a_file_with_a_password_in_it_must_be_private(
     file = tmp_path / "end.toml"
     file.write_text('via = "socks5://me:hush@proxy:1"\n')
     file.chmod(0o644)
-    said = refusal(LstpClientEndOptions(), *needed, "--config", str(file))
+    said = refusal("lstp-client-end", *needed, "--config", str(file))
     assert said.startswith(f"{file}:1: key via: ")
     assert "chmod 600" in said
     file.chmod(0o600)
-    config = parsed(LstpClientEndOptions(), [*needed, "--config", str(file)])
+    config = parsed(options_class("lstp-client-end")(), [*needed, *PORT, "--config", str(file)])
     assert config.via is not None
     assert config.via[0].password == "hush"

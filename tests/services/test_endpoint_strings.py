@@ -86,12 +86,12 @@ def test_where_a_client_string_leads(keys: Path, start: str, destination: str) -
 
 
 def test_options_have_capitals_for_dashes_and_lists_have_commas(keys: Path) -> None:
+    from tunnelkit.policy.settings import Given
     from tunnelkit.services.endpoint_strings import _merged
-    from tunnelkit.services.given import Given
 
     given = {"maxChannels": [Given("5", "here")], "peer": [Given("x,y", "here")]}
     role, settings = _merged(given, "", "client-end")
-    assert role == "client-end"
+    assert role.name == "lstp-client-end"
     assert {name: [one.text for one in values] for name, values in settings.items()} == {
         "max-channels": ["5"],
         "peer": ["x", "y"],
@@ -116,9 +116,9 @@ def test_a_gate_in_the_configuration_means_usher(keys: Path, tmp_path: Path) -> 
     file = tmp_path / "portal.toml"
     file.write_text(f'gate = "127.0.0.1:7000"\nidentity = "{keys}/a.pem"\npeer = "b"\n')
     ends = Ends(MemoryReactorClock())
-    assert ends.settle({"config": str(file)}, "server-end")[0].startswith("portal ")
+    assert ends.settle({"config": str(file)}, "server-end")[0].startswith("usher-portal ")
     words = {"identity": str(keys / "a.pem"), "peer": "b", "role": "gate", "listen": "127.0.0.1:0"}
-    assert ends.settle(words, "server-end")[0].startswith("gate ")
+    assert ends.settle(words, "server-end")[0].startswith("usher-gate ")
 
 
 @pytest.mark.parametrize(

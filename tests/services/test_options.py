@@ -6,23 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.roles import ROLES, options_class
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig
-from tunnelkit.services.end_options import (
-    LstpClientEndOptions,
-    LstpServerEndOptions,
-    UsherGateOptions,
-    UsherPortalOptions,
-)
-from tunnelkit.services.options import LstpMiddleOptions, RoleOptions
-
-ROLES = (
-    *(LstpMiddleOptions, LstpClientEndOptions, LstpServerEndOptions),
-    *(UsherGateOptions, UsherPortalOptions),
-)
 
 
 def middle(*words: str) -> LstpMiddleConfig:
-    options = LstpMiddleOptions()
+    options = options_class("lstp-middle")()
     options.parseOptions(list(words))
     assert isinstance(options.config, LstpMiddleConfig)
     return options.config
@@ -34,7 +23,9 @@ class Refusal:
     def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
         self._capfd = capfd
 
-    def __call__(self, options: RoleOptions, *words: str) -> str:
+    def __call__(self, role: str, *words: str) -> str:
+        """The line, without the name of the program."""
+        options = options_class(role)()
         with pytest.raises(SystemExit) as ended:
             options.parseOptions(list(words))
         assert ended.value.code == 2
@@ -111,7 +102,7 @@ def test_the_file_gives_what_options_give_and_the_command_line_wins(tmp_path: Pa
     ],
 )
 def test_mistakes_in_options(refusal: Refusal, words: list[str], expected: str) -> None:
-    assert refusal(LstpMiddleOptions(), *words) == expected
+    assert refusal("lstp-middle", *words) == expected
 
 
 @pytest.mark.parametrize(
@@ -132,12 +123,12 @@ def test_mistakes_in_options(refusal: Refusal, words: list[str], expected: str) 
 )
 def test_values_that_cannot_be(refusal: Refusal, tmp_path: Path, option: str, value: str) -> None:
     rest = [] if option == "listen" else ["--listen", "127.0.0.1:1"]
-    said = refusal(LstpMiddleOptions(), *rest, f"--{option}", value)
+    said = refusal("lstp-middle", *rest, f"--{option}", value)
     assert said.startswith(f"--{option}")
     file = tmp_path / "middle.toml"
     lines = ['name = "x"'] if option == "listen" else ['listen = "127.0.0.1:1"']
     file.write_text("\n".join([*lines, f'{option} = "{value}"', ""]))
-    said = refusal(LstpMiddleOptions(), "--config", str(file))
+    said = refusal("lstp-middle", "--config", str(file))
     assert said.startswith(f"{file}:2: key {option}")
 
 
@@ -146,24 +137,27 @@ def test_a_token_that_others_can_read_is_refused(refusal: Refusal, tmp_path: Pat
     token.write_text("let me in\n")
     token.chmod(0o644)
     said = refusal(
-        LstpMiddleOptions(), "--listen", "127.0.0.1:1", "--admission-token-file", str(token)
+        "lstp-middle",
+        "--listen",
+        "127.0.0.1:1",
+        "--admission-token-file",
+        str(token),
     )
     assert "chmod 600" in said
     assert "let me in" not in said
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_help_shows_every_option(
-    role: type[RoleOptions], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_shows_every_option(role: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        role().parseOptions(["--help"])
+        options_class(role)().parseOptions(["--help"])
     assert not ended.value.code
     shown = capsys.readouterr().out
-    for name in role.known() | {"config"}:
+    for name in options_class(role).known() | {"config"}:
         assert f"--{name}=" in shown or f"--{name} " in shown
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_flags_and_repeatable_options_are_options(role: type[RoleOptions]) -> None:
-    assert role.flags | role.repeatable <= role.known()
+def test_flags_and_repeatable_options_are_options(role: str) -> None:
+    options = options_class(role)
+    assert options.flags | options.repeatable <= options.known()

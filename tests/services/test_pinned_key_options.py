@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.roles import options_class
 from tests.services.test_options import Refusal
 from tunnelkit.net.tls.context import spki_pin
 from tunnelkit.policy.identity import identity_pem
 from tunnelkit.policy.keys import Authority, self_signed
-from tunnelkit.services.end_options import UsherGateOptions, UsherPortalOptions
 
 OWN = self_signed("laptop")
 OTHER, THIRD = self_signed("office").fingerprint, self_signed("site").fingerprint
@@ -35,7 +35,7 @@ def refusal(capfd: pytest.CaptureFixture[str]) -> Refusal:
 
 
 def test_keys_are_trusted_instead_of_names(needed: list[str]) -> None:
-    options = UsherPortalOptions()
+    options = options_class("usher-portal")()
     words = [*needed, "--peer-pin", OTHER, "--peer-pin", "sha256:" + THIRD[7:].upper()]
     options.parseOptions([*words, "--allow", "tcp:10.0.0.1:1"])
     assert options.config.peers == frozenset()
@@ -44,9 +44,11 @@ def test_keys_are_trusted_instead_of_names(needed: list[str]) -> None:
 
 def test_an_identity_of_a_ca_may_trust_keys_too(tmp_path: Path) -> None:
     identity = Authority.create().issue("laptop")
-    options = UsherPortalOptions()
+    options = options_class("usher-portal")()
     file = write(tmp_path, identity_pem(identity))
-    options.parseOptions(["--gate", "gate:7000", "--identity", str(file), "--peer-pin", OTHER])
+    options.parseOptions(
+        ["--gate", "gate:7000", "--identity", str(file), "--peer-pin", OTHER, "--socks", "0"]
+    )
     assert spki_pin(identity.credentials.certificate) not in options.config.pins
 
 
@@ -65,7 +67,7 @@ def test_an_identity_of_a_ca_may_trust_keys_too(tmp_path: Path) -> None:
 def test_what_does_not_go_together(
     refusal: Refusal, needed: list[str], words: list[str], said: str
 ) -> None:
-    line = refusal(UsherPortalOptions(), *needed, *words)
+    line = refusal("usher-portal", *needed, *words)
     assert line.startswith(said)
     assert "expected" in line
 
@@ -74,6 +76,6 @@ def test_no_rule_is_for_one_of_several_pinned_keys_by_name(
     refusal: Refusal, needed: list[str]
 ) -> None:
     gate = ["--listen", "0", *needed[2:], "--peer-pin", OTHER, "--allow", "office=tcp:10.0.0.1:1"]
-    UsherGateOptions().parseOptions(gate)
-    line = refusal(UsherGateOptions(), *gate, "--peer-pin", THIRD)
+    options_class("usher-gate")().parseOptions(gate)
+    line = refusal("usher-gate", *gate, "--peer-pin", THIRD)
     assert line.startswith("--allow office=tcp:10.0.0.1:1: several keys are pinned")

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
+from tests.services.roles import options_class
 from tunnelkit.errors import ConfigError
-from tunnelkit.services.options import LstpMiddleOptions
 from tunnelkit.services.reload import Reloader
 
 
@@ -36,7 +36,7 @@ class World:
     def __init__(self, directory: Path, *words: str) -> None:
         self.file = directory / "middle.toml"
         self.file.write_text('listen = "127.0.0.1:0"\n')
-        options = LstpMiddleOptions()
+        options = options_class("lstp-middle")()
         options.parseOptions(["--config", str(self.file), *words])
         self.clock = Clock()
         self.role = Role()

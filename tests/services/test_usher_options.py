@@ -6,11 +6,11 @@ from ipaddress import ip_network
 
 import pytest
 
+from tests.services.roles import options_class
 from tests.services.test_options import Refusal
 from tunnelkit.policy.key_directory import KeyDirectory
 from tunnelkit.roles.usher_gate import UsherGateConfig
 from tunnelkit.roles.usher_portal import UsherPortalConfig
-from tunnelkit.services.end_options import UsherGateOptions, UsherPortalOptions
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +29,30 @@ def refusal(capfd: pytest.CaptureFixture[str]) -> Refusal:
 
 
 def gate(*words: str) -> UsherGateConfig:
-    options = UsherGateOptions()
+    options = options_class("usher-gate")()
     options.parseOptions(list(words))
     assert isinstance(options.config, UsherGateConfig)
     return options.config
 
 
 def portal(*words: str) -> UsherPortalConfig:
-    options = UsherPortalOptions()
+    options = options_class("usher-portal")()
     options.parseOptions(list(words))
     assert isinstance(options.config, UsherPortalConfig)
     return options.config
 
 
+def test_a_portal_that_would_be_of_no_use_does_not_start(refusal: Refusal, who: list[str]) -> None:
+    said = refusal("usher-portal", "--gate", "gate.example:7000", *who)
+    assert said.startswith("this end would be of no use: expected ")
+    portal("--gate", "gate.example:7000", *who, "--allow", "tcp:10.0.0.1:1")
+
+
 LISTEN = ("--listen", "127.0.0.1:0")
 
 
-def test_a_portal_needs_only_three_options(who: list[str]) -> None:
-    config = portal("--gate", "gate.example:7000", *who)
+def test_a_portal_needs_only_three_options_and_a_port(who: list[str]) -> None:
+    config = portal("--gate", "gate.example:7000", *who, "--socks", "0")
     assert config.gate == ("gate.example", 7000)
     assert config.identity.name == "a"
     assert config.peers == {"b"}
@@ -54,7 +60,9 @@ def test_a_portal_needs_only_three_options(who: list[str]) -> None:
 
 
 def test_a_portal_can_dial_through_proxies_and_ask_for_a_name(who: list[str]) -> None:
-    config = portal("--gate", "g:1", *who, "--via", "http://p:3", "--server-name", "Inside.")
+    config = portal(
+        "--gate", "g:1", *who, "--socks", "0", "--via", "http://p:3", "--server-name", "Inside."
+    )
     assert config.server_name == "inside"
     assert config.via is not None
     assert [str(hop) for hop in config.via] == ["http://p:3"]
@@ -77,7 +85,7 @@ def test_everything_a_gate_can_be_told(who: list[str]) -> None:
 def test_a_gate_needs_a_rule_unless_it_does_something_else(
     refusal: Refusal, who: list[str]
 ) -> None:
-    assert refusal(UsherGateOptions(), *LISTEN, *who).startswith("--allow is missing: expected ")
+    assert refusal("usher-gate", *LISTEN, *who).startswith("--allow is missing: expected ")
     assert gate(*LISTEN, *who, "--relay", "inside=gate:1").rules == ()
     assert gate(*LISTEN, *who, "--forward", "0=tcp:web:80").rules == ()
 
@@ -87,7 +95,7 @@ def test_what_a_gate_misses_is_named(refusal: Refusal, who: list[str], missing: 
     words = [*LISTEN, *who, "--allow", "tcp:127.0.0.1:80"]
     at = words.index(missing)
     del words[at : at + 2]
-    assert refusal(UsherGateOptions(), *words).startswith(f"{missing} is missing: expected ")
+    assert refusal("usher-gate", *words).startswith(f"{missing} is missing: expected ")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +113,7 @@ def test_what_a_gate_misses_is_named(refusal: Refusal, who: list[str], missing: 
     ],
 )
 def test_values_that_a_gate_cannot_have(refusal: Refusal, who: list[str], words: list[str]) -> None:
-    said = refusal(UsherGateOptions(), *LISTEN, *who, "--allow", "tcp:127.0.0.1:80", *words)
+    said = refusal("usher-gate", *LISTEN, *who, "--allow", "tcp:127.0.0.1:80", *words)
     assert said.startswith(words[-2])
     assert "expected" in said
 
@@ -117,6 +125,6 @@ def test_values_that_a_portal_cannot_have(
     refusal: Refusal, who: list[str], words: list[str]
 ) -> None:
     needed = [] if words[0] == "--gate" else ["--gate", "gate:1"]
-    said = refusal(UsherPortalOptions(), *needed, *who, *words)
+    said = refusal("usher-portal", *needed, *who, *words)
     assert said.startswith(words[0])
     assert "expected" in said

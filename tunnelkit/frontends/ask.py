@@ -8,12 +8,9 @@ from typing import Any
 import attrs
 from twisted.application.service import IService
 from twisted.logger import Logger
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tunnelkit.errors import ChannelClosed, Code, ConfigError, RemoteProtocolError
-from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.local.listening import ChannelOpener, ListeningService, reset_socket
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.channels.socket_side import SocketSide
@@ -31,6 +28,7 @@ from tunnelkit.policy.destination import (
     to_port,
 )
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.settings import Settings
 from tunnelkit.wire.telnet import TelnetLines
 
 _log = Logger()
@@ -262,16 +260,11 @@ class _Client:
         self._ask.poller.after_batch(self._read)
 
 
-@implementer(IPlugin, IFrontEnd)
-class AskFrontEnd:
-    """``--ask [HOST:]PORT``."""
+def configure(settings: Settings) -> list[AskConfig]:
+    """``--ask [HOST:]PORT``; see `IFrontEnd`."""
+    return [AskConfig(*given.parsed(parse_listen)) for given in settings.all("ask")]
 
-    name = "ask"
 
-    def parse(self, description: str) -> AskConfig:
-        """Where to listen; raises `ConfigError`."""
-        return AskConfig(*parse_listen(description))
-
-    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
-        """The port that an `AskConfig` describes; raises `ConfigError` if it is taken."""
-        return Ask(reactor, tunnel, policy, config)
+def make_service(reactor: Any, tunnel: Any, policy: Any, config: AskConfig) -> IService:
+    """One port; raises `ConfigError` if it is taken."""
+    return Ask(reactor, tunnel, policy, config)

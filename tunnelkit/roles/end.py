@@ -24,7 +24,7 @@ from tunnelkit.egress.listen import ListenEgress
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError, DialError
-from tunnelkit.interfaces import IDialer
+from tunnelkit.interfaces import IDialer, IEndService
 from tunnelkit.net.channels.end import DiallingEnd, End
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
@@ -71,6 +71,7 @@ class EndConfig:
     """Resolvers for ``service:@dns``; empty: those of this machine."""
 
 
+@implementer(IEndService)
 class EndService(MultiService):
     """One running end; its ports are bound when it is made (`ConfigError` if one is taken).
 

@@ -1,25 +1,22 @@
-"""The LSTP client end as a role."""
+"""The LSTP client end as a role; see `tunnelkit.roles.lstp_end`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.application.service import IService
-from twisted.plugin import IPlugin
-from zope.interface import implementer
-
-from tunnelkit.interfaces import IProxyRole
-from tunnelkit.roles.lstp_end import LstpEndConfig, LstpEndService
+from tunnelkit.policy.settings import Settings
+from tunnelkit.roles.lstp_end import LstpEndConfig, LstpEndService, config_class, configure_end
+from tunnelkit.wire.lstp import CLIENT_END
 
 
-@implementer(IPlugin, IProxyRole)
-class LstpClientEnd:
-    """``twistd lstp-client-end``: ports near the client application that lead into the tunnel."""
+def configure(settings: Settings, starting: bool) -> LstpEndConfig:
+    """See `IProxyRole`."""
+    return configure_end(settings, CLIENT_END, starting)
 
-    name = "lstp-client-end"
-    description = "LSTP client end: SOCKS and forwards here that lead through a tunnel."
-    config_class = LstpEndConfig
 
-    def make_service(self, reactor: Any, config: Any) -> IService:
-        """The running end; raises `ConfigError` for a port that is taken."""
-        return LstpEndService(reactor, self.name, config)
+def make_service(reactor: Any, config: LstpEndConfig) -> LstpEndService:
+    """See `IEndRole`."""
+    return LstpEndService(reactor, "lstp-client-end", config)
+
+
+__all__ = ["config_class", "configure", "make_service"]

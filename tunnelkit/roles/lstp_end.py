@@ -11,15 +11,33 @@ from twisted.logger import Logger
 from tunnelkit import __version__
 from tunnelkit.core.lstp.compression import AVAILABLE, NONE
 from tunnelkit.core.lstp.mux import MuxConfig
-from tunnelkit.egress.publish import Publisher, PublishSpec
+from tunnelkit.egress.publish import (
+    Publisher,
+    PublishSpec,
+    check_publications,
+    parse_publish,
+)
+from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.published_ports import PublishedPorts
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.end import EndSettings, LstpEnd
 from tunnelkit.net.lstp.meeting import InHouseRendezvous, LstpParty, LstpRendezvous
+from tunnelkit.policy.destination import parse_host_port, parse_listen
 from tunnelkit.policy.identity import Identity
+from tunnelkit.policy.rules import parse_network
+from tunnelkit.policy.settings import Settings
+from tunnelkit.roles.configure import (
+    admission_token,
+    count,
+    end_parts,
+    proxies,
+    require_rule,
+    require_use,
+    to_tunnel_name,
+)
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig, LstpMiddleService
-from tunnelkit.wire.lstp import derive_common
+from tunnelkit.wire.lstp import BOTH, SERVER_END, derive_common
 
 _log = Logger()
 
@@ -122,3 +140,60 @@ class LstpEndService(EndService):
             return rendezvous, f"its own middle, listening on {middle.addresses}"
         way = WayOut(self.shared.reactor, config.via, "middle", config.middle)
         return LstpRendezvous(self.shared, way, party), way.describe()
+
+
+config_class = LstpEndConfig
+
+
+def configure_end(settings: Settings, role: str, starting: bool) -> LstpEndConfig:
+    """The configuration of the client end or the server end, as ``role`` says."""
+    tunnel = settings.required("tunnel", "NAME, the same at both ends")
+    end = end_parts(settings)
+    role = BOTH if settings.flag("both") else role
+    config = LstpEndConfig(
+        role=role,
+        middle=meeting_place(settings, end["identity"].name),
+        tunnel=tunnel.parsed(to_tunnel_name),
+        via=proxies(settings),
+        admission_token=admission_token(settings),
+        connections=count(settings, "connections", 1, 1, 16),
+        compress=settings.flag("compress"),
+        max_channels=count(settings, "max-channels", 1024, 1, 65_536),
+        publish=publications(settings),
+        **end,
+    )
+    if starting and not config.publish:
+        if role in (SERVER_END, BOTH):
+            require_rule(config)
+        else:
+            require_use(config)
+    return config
+
+
+def publications(settings: Settings) -> tuple[PublishSpec, ...]:
+    """The services that ``--publish`` names (row T1)."""
+    specs: list[PublishSpec] = []
+    for given in settings.all("publish"):
+        specs.append(given.parsed(parse_publish))
+        try:
+            check_publications(specs)
+        except ConfigError as error:
+            raise ConfigError(f"{given.where}: {error}") from None
+    return tuple(specs)
+
+
+def meeting_place(settings: Settings, name: str) -> tuple[str, int] | LstpMiddleConfig:
+    """The middle to dial, or the one that this end is itself (row L9)."""
+    own = settings.all("listen")
+    if not own:
+        expected = "HOST:PORT of the middle, e.g. middle.example:7000 (or --listen to be one)"
+        return settings.required("middle", expected).parsed(parse_host_port)
+    for other in ("middle", "via"):
+        if given := settings.all(other):
+            given[0].wrong("this end is its own middle", f"--listen or --{other}, not both")
+    return LstpMiddleConfig(
+        listen=tuple(given.parsed(parse_listen) for given in own),
+        name=f"{name}-middle",
+        admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
+        admission_token=admission_token(settings),
+    )

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from tunnelkit.core.lstp.middle import Lobby
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IProxyRole
+from tunnelkit.interfaces import IRoleService
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.middle import LstpMiddleFactory
 from tunnelkit.net.sockets.tcp import Listener, format_address
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import Policy
+from tunnelkit.policy.destination import parse_host_port, parse_listen
+from tunnelkit.policy.rules import parse_network
+from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
+from tunnelkit.roles.configure import admission_token, count, proxies, to_name
 from tunnelkit.roles.end import WayOut
 
 _log = Logger()
@@ -53,6 +57,7 @@ class LstpMiddleConfig:
     """Connections at once whose setup is not complete."""
 
 
+@implementer(IRoleService)
 class LstpMiddleService(Service):
     """One running middle; its ports are bound when it is made (`ConfigError` if one is taken)."""
 
@@ -140,14 +145,28 @@ class LstpMiddleService(Service):
             listener.close()
 
 
-@implementer(IPlugin, IProxyRole)
-class LstpMiddle:
-    """``twistd lstp-middle``: pairs ends and passes their bytes on."""
+config_class = LstpMiddleConfig
 
-    name = "lstp-middle"
-    description = "LSTP middle: pairs two ends that dial it and passes their bytes on, unread."
-    config_class = LstpMiddleConfig
 
-    def make_service(self, reactor: Any, config: Any) -> IService:
-        """The running middle; raises `ConfigError` for a port that is taken."""
-        return LstpMiddleService(reactor, self.name, config)
+def configure(settings: Settings, starting: bool) -> LstpMiddleConfig:
+    """See `IProxyRole`."""
+    settings.required("listen", "HOST:PORT on which ends are awaited, e.g. 0.0.0.0:7000")
+    name, following = settings.one("name"), settings.one("next")
+    if following is None and settings.all("via"):
+        settings.all("via")[0].wrong("there is nowhere to go", "--next HOST:PORT as well")
+    return LstpMiddleConfig(
+        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
+        name=name.parsed(to_name) if name else to_name(socket.gethostname() or "middle"),
+        admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
+        admission_token=admission_token(settings),
+        next_middle=following.parsed(parse_host_port) if following else None,
+        via=proxies(settings),
+        max_waiting=count(settings, "max-waiting", 10_000, 1, 1_000_000),
+        max_waiting_per_address=count(settings, "max-waiting-per-address", 10_000, 1, 1_000_000),
+        max_in_setup=count(settings, "max-in-setup", 200, 1, 100_000),
+    )
+
+
+def make_service(reactor: Any, config: LstpMiddleConfig) -> LstpMiddleService:
+    """See `IProxyRole`."""
+    return LstpMiddleService(reactor, "lstp-middle", config)

@@ -1,25 +1,22 @@
-"""The LSTP server end as a role."""
+"""The LSTP server end as a role; see `tunnelkit.roles.lstp_end`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.application.service import IService
-from twisted.plugin import IPlugin
-from zope.interface import implementer
-
-from tunnelkit.interfaces import IProxyRole
-from tunnelkit.roles.lstp_end import LstpEndConfig, LstpEndService
+from tunnelkit.policy.settings import Settings
+from tunnelkit.roles.lstp_end import LstpEndConfig, LstpEndService, config_class, configure_end
+from tunnelkit.wire.lstp import SERVER_END
 
 
-@implementer(IPlugin, IProxyRole)
-class LstpServerEnd:
-    """``twistd lstp-server-end``: connects to what is allowed near the server application."""
+def configure(settings: Settings, starting: bool) -> LstpEndConfig:
+    """See `IProxyRole`."""
+    return configure_end(settings, SERVER_END, starting)
 
-    name = "lstp-server-end"
-    description = "LSTP server end: connects to what is allowed here, for the far side of a tunnel."
-    config_class = LstpEndConfig
 
-    def make_service(self, reactor: Any, config: Any) -> IService:
-        """The running end; raises `ConfigError` for a port that is taken."""
-        return LstpEndService(reactor, self.name, config)
+def make_service(reactor: Any, config: LstpEndConfig) -> LstpEndService:
+    """See `IEndRole`."""
+    return LstpEndService(reactor, "lstp-server-end", config)
+
+
+__all__ = ["config_class", "configure", "make_service"]

@@ -9,19 +9,27 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService
-from twisted.plugin import IPlugin
-from zope.interface import implementer
 
 from tunnelkit import __version__
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.egress.tls_relay import UsherRelay
-from tunnelkit.interfaces import IProxyRole
+from tunnelkit.errors import ConfigError
 from tunnelkit.local.listening import ListeningService
 from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
 from tunnelkit.net.usher.end import UsherGate, UsherSettings
 from tunnelkit.policy.acl import Policy, PolicyHolder
-from tunnelkit.policy.destination import TCP
+from tunnelkit.policy.destination import TCP, parse_host_port, parse_listen
+from tunnelkit.policy.printable import printable
+from tunnelkit.policy.rules import parse_network
+from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
+from tunnelkit.roles.configure import (
+    USHER_SESSIONS,
+    count,
+    end_parts,
+    require_rule,
+    to_server_name,
+)
 from tunnelkit.roles.end import GRACE, EndConfig, EndService
 
 TUNNEL = "usher"
@@ -118,14 +126,38 @@ class _Entrance(ListeningService):
         return int(self.address.rpartition(":")[2])
 
 
-@implementer(IPlugin, IProxyRole)
-class UsherGateRole:
-    """``twistd usher-gate``: takes portals in and connects for them to what is allowed here."""
+config_class = UsherGateConfig
 
-    name = "usher-gate"
-    description = "Usher gate: takes portals in and connects for them to what is allowed here."
-    config_class = UsherGateConfig
 
-    def make_service(self, reactor: Any, config: Any) -> IService:
-        """The running gate; raises `ConfigError` for a port that is taken."""
-        return UsherGateService(reactor, self.name, config)
+def configure(settings: Settings, starting: bool) -> UsherGateConfig:
+    """See `IProxyRole`; a gate that starts needs a rule, unless it relays or has front ends."""
+    settings.required("listen", "HOST:PORT on which portals are awaited, e.g. 0.0.0.0:7000")
+    relays: dict[str, tuple[str, int]] = {}
+    for given in settings.all("relay"):
+        name, target = given.parsed(parse_relay)
+        if name in relays:
+            given.wrong(f"{name} is relayed already", "each NAME once")
+        relays[name] = target
+    config = UsherGateConfig(
+        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
+        admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
+        relays=relays,
+        max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
+        **end_parts(settings),
+    )
+    if starting and not (config.relays or config.front_ends):
+        require_rule(config)
+    return config
+
+
+def parse_relay(text: str) -> tuple[str, tuple[str, int]]:
+    """``NAME=HOST:PORT``: the name that portals ask for, and the gate that it stands for."""
+    name, equals, target = text.partition("=")
+    if not equals:
+        raise ConfigError(f"'{printable(text)}' has no '=': expected NAME=HOST:PORT")
+    return to_server_name(name), parse_host_port(target)
+
+
+def make_service(reactor: Any, config: UsherGateConfig) -> UsherGateService:
+    """See `IEndRole`."""
+    return UsherGateService(reactor, "usher-gate", config)

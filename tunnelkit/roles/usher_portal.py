@@ -6,16 +6,22 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.application.service import IService
-from twisted.plugin import IPlugin
-from zope.interface import implementer
 
 from tunnelkit import __version__
 from tunnelkit.core.usher.receiver import UsherConfig
-from tunnelkit.interfaces import IProxyRole
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
 from tunnelkit.net.usher.end import UsherPortal, UsherRendezvous, UsherSettings
+from tunnelkit.policy.destination import parse_host_port
+from tunnelkit.policy.settings import Settings
+from tunnelkit.roles.configure import (
+    USHER_SESSIONS,
+    count,
+    end_parts,
+    proxies,
+    require_use,
+    to_server_name,
+)
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
 
 TUNNEL = "usher"
@@ -57,14 +63,25 @@ class UsherPortalService(EndService):
         self.run(end, way.describe())
 
 
-@implementer(IPlugin, IProxyRole)
-class UsherPortalRole:
-    """``twistd usher-portal``: ports near the user that lead through a gate."""
+config_class = UsherPortalConfig
 
-    name = "usher-portal"
-    description = "Usher portal: dials a gate; SOCKS and forwards here that lead through it."
-    config_class = UsherPortalConfig
 
-    def make_service(self, reactor: Any, config: Any) -> IService:
-        """The running portal; raises `ConfigError` for a port that is taken."""
-        return UsherPortalService(reactor, self.name, config)
+def configure(settings: Settings, starting: bool) -> UsherPortalConfig:
+    """See `IProxyRole`."""
+    gate = settings.required("gate", "HOST:PORT of the gate, e.g. gate.example:7000")
+    server_name = settings.one("server-name")
+    config = UsherPortalConfig(
+        gate=gate.parsed(parse_host_port),
+        server_name=server_name.parsed(to_server_name) if server_name is not None else "",
+        via=proxies(settings),
+        max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
+        **end_parts(settings),
+    )
+    if starting:
+        require_use(config)
+    return config
+
+
+def make_service(reactor: Any, config: UsherPortalConfig) -> UsherPortalService:
+    """See `IEndRole`."""
+    return UsherPortalService(reactor, "usher-portal", config)

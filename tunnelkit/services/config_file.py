@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.printable import printable
-from tunnelkit.services.given import Given, suggestion
+from tunnelkit.policy.settings import Given, suggestion
 
 if sys.version_info >= (3, 11):
     import tomllib

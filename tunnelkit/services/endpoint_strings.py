@@ -11,7 +11,7 @@ every endpoint string there is, so it imports nothing heavy itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -30,25 +30,31 @@ from zope.interface import implementer
 from tunnelkit.errors import Code, ConfigError, DialTimeout
 
 if TYPE_CHECKING:
+    from tunnelkit.interfaces import IEndRole
     from tunnelkit.net.channels.tunnel import Tunnel
-    from tunnelkit.roles.end import EndService
-    from tunnelkit.services.given import Given
+    from tunnelkit.policy.settings import Given
+    from tunnelkit.services.options import RoleOptions
 
 PREFIX = "tunnel"
 CLIENT_END, SERVER_END, BOTH = "client-end", "server-end", "both"
 PORTAL, GATE = "portal", "gate"
-ROLES = (CLIENT_END, SERVER_END, BOTH, PORTAL, GATE)
+SHORT = {
+    CLIENT_END: "lstp-client-end",
+    SERVER_END: "lstp-server-end",
+    BOTH: "lstp-client-end",
+    PORTAL: "usher-portal",
+    GATE: "usher-gate",
+}
+"""Short names of roles; every other end role that is installed goes by its own."""
 TIMEOUT = 30
 """Seconds that connecting waits for the tunnel to come up, unless the string says ``timeout``."""
 GRACE = 1.0
 """Seconds in which open channels may finish when the reactor stops."""
 
 _ATTRIBUTE = "_tunnelkit_ends"
-_LISTS = ("peer", "peer-pin")
-"""Keywords whose value is a list with commas."""
 
-Settled = tuple[str, Callable[[], "EndService"]]
-"""What makes two configurations the same, and what makes an end of it."""
+Settled = tuple[str, Callable[[], Any]]
+"""What makes two configurations the same, and what makes an `IEndService` of it."""
 
 
 @implementer(
@@ -70,7 +76,7 @@ class TunnelStrings:
     (``viaPasswordFile=``), or for both. A configuration that names a ``gate`` makes
     an Usher portal; otherwise a client string makes an LSTP client end, a server
     string a server end; ``role=`` says what else: ``client-end``, ``server-end``,
-    ``both``, ``portal`` or ``gate``.
+    ``both``, ``portal``, ``gate``, or the name of any other role that is an end.
     """
 
     prefix = PREFIX
@@ -98,7 +104,7 @@ class Ends:
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
-        self._running: dict[str, EndService] = {}
+        self._running: dict[str, Any] = {}
 
     @staticmethod
     def of(reactor: Any) -> Ends:
@@ -113,16 +119,21 @@ class Ends:
         """Ends that run."""
         return len(self._running)
 
-    def settle(self, keywords: Mapping[str, str], role: str) -> Settled:
+    def settle(self, keywords: Mapping[str, str], default: str) -> Settled:
         """Read and check a configuration; raises `ConfigError`."""
-        from tunnelkit.services.given import Given
+        from tunnelkit.policy.settings import Given, Settings
 
         given = {name: [Given(text, f"tunnel: {name}")] for name, text in keywords.items()}
         asked = given.pop("role", None)
-        role, settings = _merged(given, _role(asked[0].text) if asked else "", role)
-        make = _maker(self.reactor, role, settings)
-        texts = {name: [value.text for value in values] for name, values in settings.items()}
-        return f"{role} {sorted(texts.items())}", make
+        role, values = _merged(given, asked[0].text if asked else "", default)
+        settings = Settings(values)
+        # What the far side may have is what this program accepts: no rule is needed for that.
+        config = role.configure(settings, False)
+        texts = {name: [value.text for value in given] for name, given in values.items()}
+        return (
+            f"{role.name} {sorted(texts.items())}",
+            lambda: role.make_service(self.reactor, config),
+        )
 
     def tunnel(self, settled: Settled) -> Tunnel:
         """The tunnel of the end with this configuration, which runs from now on.
@@ -138,7 +149,8 @@ class Ends:
             end.grace = GRACE
             self._running[key] = end
             end.startService()
-        return end.tunnel
+        tunnel: Tunnel = end.tunnel
+        return tunnel
 
     def stop(self) -> Deferred[Any]:
         """Drain all of them; fires when they have ended."""
@@ -224,83 +236,69 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _role(text: str) -> str:
-    if text not in ROLES:
-        raise ConfigError(f"tunnel: role: expected {', '.join(ROLES)}")
-    return text
-
-
-def _maker(reactor: Any, role: str, values: Mapping[str, list[Given]]) -> Callable[[], EndService]:
-    """Makes the end that the settings describe; raises `ConfigError` for mistakes in them.
-
-    What the far side may have is what this program accepts: no rule is needed for that.
-    """
-    from tunnelkit.services.given import Settings
-
-    settings = Settings(values)
-    if role == PORTAL:
-        from tunnelkit.roles.usher_portal import UsherPortalService
-        from tunnelkit.services.usher_config import usher_portal_config
-
-        portal = usher_portal_config(settings)
-        return lambda: UsherPortalService(reactor, "usher-portal", portal)
-    if role == GATE:
-        from tunnelkit.roles.usher_gate import UsherGateService
-        from tunnelkit.services.usher_config import usher_gate_config
-
-        gate = usher_gate_config(settings, needs_rules=False)
-        return lambda: UsherGateService(reactor, "usher-gate", gate)
-    from tunnelkit.roles.lstp_end import LstpEndService
-    from tunnelkit.services.config import lstp_end_config
-
-    end = lstp_end_config(settings, role, needs_rules=False)
-    return lambda: LstpEndService(reactor, f"lstp-{end.role}", end)
-
-
 def _merged(
-    given: Mapping[str, list[Given]], role: str, default: str
-) -> tuple[str, dict[str, list[Given]]]:
-    """The role, and the settings of the file and over them the keywords, by names of options."""
+    given: Mapping[str, list[Given]], asked: str, default: str
+) -> tuple[IEndRole, dict[str, list[Given]]]:
+    """The role, and the settings of the file and over them the keywords, by names of options.
+
+    ``asked``: what ``role=`` says; empty: nothing, which means ``default`` or a portal.
+    """
     import attrs
 
     from tunnelkit.policy.printable import printable
-    from tunnelkit.services.config_file import read_config_file
-    from tunnelkit.services.end_options import (
-        LstpEndOptions,
-        UsherGateOptions,
-        UsherPortalOptions,
-    )
-    from tunnelkit.services.given import suggestion
+    from tunnelkit.policy.settings import Given, suggestion
+    from tunnelkit.roles.registry import end_roles
+    from tunnelkit.services.options import options_for
 
-    files = given.get("config", [])
-    if not role:
-        all_known = LstpEndOptions.known() | UsherPortalOptions.known()
-        repeatable = LstpEndOptions.repeatable
-        names = set(given)
-        for file in files:
-            names |= set(read_config_file(file.text, all_known, LstpEndOptions.flags, repeatable))
-        role = PORTAL if "gate" in names else default
-    options = {PORTAL: UsherPortalOptions, GATE: UsherGateOptions}.get(role, LstpEndOptions)
+    roles = end_roles()
+    options: dict[str, type[RoleOptions]] = {}
+    for name in (SHORT[PORTAL], SHORT[default]) if not asked else (SHORT.get(asked, asked),):
+        if name not in roles:
+            expected = ", ".join([*SHORT, *sorted(set(roles) - set(SHORT.values()))])
+            raise ConfigError(f"tunnel: role: expected {expected}")
+        options[name] = options_for(roles[name])
     settings: dict[str, list[Given]] = {}
+    files = [value.text for value in given.get("config", [])]
     for file in files:
-        settings = read_config_file(file.text, options.known(), options.flags, options.repeatable)
-    keywords = {_keyword(name): name for name in options.known() - options.flags}
+        settings = read_any(file, options.values())
+    name = SHORT.get(asked, asked)
+    if not asked:
+        name = SHORT[PORTAL] if "gate" in {*given, *settings} else SHORT[default]
+    chosen = options[name]
+    for file in files:
+        settings = read_any(file, [chosen])
+    keywords = {_keyword(option): option for option in chosen.known() - chosen.flags}
     for word, values in given.items():
         if word == "config":
             continue
-        name = keywords.get(word)
-        if name is None:
+        option = keywords.get(word)
+        if option is None:
             hint = suggestion(word, keywords)
             expected = ", ".join(sorted({*keywords, "config", "role", "service", "timeout"}))
             raise ConfigError(
                 f"tunnel: {printable(word)}: not known{hint}: expected one of {expected}"
             )
-        if name in _LISTS:
+        if chosen.declared[option].commas:
             values = [
                 attrs.evolve(value, text=part) for value in values for part in value.text.split(",")
             ]
-        settings[name] = list(values)
-    return role, settings
+        settings[option] = list(values)
+    if asked == BOTH:
+        settings[BOTH] = [Given("true", "tunnel: role")]
+    return roles[name], settings
+
+
+def read_any(file: str, options: Iterable[type[RoleOptions]]) -> dict[str, list[Given]]:
+    """The configuration file of a role with one of these options; raises `ConfigError`."""
+    from tunnelkit.services.config_file import read_config_file
+
+    known, flags, repeatable = (
+        frozenset().union(*names)
+        for names in zip(
+            *((one.known(), one.flags, one.repeatable) for one in options), strict=True
+        )
+    )
+    return read_config_file(file, known, flags, repeatable)
 
 
 def _keyword(option: str) -> str:

@@ -1,4 +1,4 @@
-"""The options of every role, as `twisted.python.usage` wants them.
+"""The options of every role, made from what it declares, as `twisted.python.usage` wants them.
 
 Each option is declared once; ``--config`` accepts the same names as keys. A
 mistake is one line on stderr and exit status 2 (twistd by itself would print
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import getopt
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from twisted.python import usage
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.interfaces import IProxyRole
+from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 from tunnelkit.services.config_file import read_config_file
-from tunnelkit.services.given import Given, Settings, suggestion
 
 EXIT_CONFIG = 2
 
@@ -31,37 +32,84 @@ def exit_with(program: str, problem: object) -> NoReturn:
     raise SystemExit(EXIT_CONFIG)
 
 
-def option(name: str, doc: str) -> Callable[[RoleOptions, str], None]:
+EVERY_ROLE = (
+    Option(
+        "config", "FILE.toml", "with the same settings; an option given here wins", files="*.toml"
+    ),
+    Option("log-json", "", "log as JSON, one object a line"),
+    Option(
+        "control",
+        "PATH",
+        "of a unix socket for `tunnelkit status`, `connect` and `disconnect`",
+    ),
+)
+"""What every role has, whatever it declares."""
+
+
+def options_for(role: IProxyRole) -> type[RoleOptions]:
+    """The class of the options of ``twistd NAME``.
+
+    Raises `ConfigError` if two plug-ins declare the same option.
+    """
+    declared: dict[str, Option] = {}
+    for option in (*EVERY_ROLE, *role.options):
+        if option.name in declared or option.name in ("help", "version"):
+            raise ConfigError(
+                f"--{option.name} is declared twice for {role.name}: expected front ends and "
+                "roles whose options have different names"
+            )
+        declared[option.name] = option
+    repeatable = frozenset(name for name, option in declared.items() if option.repeatable)
+    members: dict[str, Any] = {
+        "role": role,
+        "tapname": role.name,
+        "synopsis": role.synopsis,
+        "longdesc": role.longdesc,
+        "declared": declared,
+        "flags": frozenset(name for name, option in declared.items() if not option.metavar),
+        "repeatable": repeatable,
+        "live": frozenset(name for name, option in declared.items() if option.live),
+        "compData": usage.Completions(
+            multiUse=sorted(repeatable),
+            optActions={
+                name: usage.CompleteFiles(option.files)
+                for name, option in declared.items()
+                if option.files
+            },
+        ),
+    }
+    for option in declared.values():
+        members[f"opt_{option.attribute}"] = _taker(option)
+    return type("Options", (RoleOptions,), members)
+
+
+def _taker(option: Option) -> Callable[..., None]:
+    """The method that takes the option's value from the command line."""
+    name = option.name
+
     def take(self: RoleOptions, value: str) -> None:
         self.given.setdefault(name, []).append(Given(value, f"--{name}"))
 
-    take.__doc__ = doc
-    return take
-
-
-def flag(name: str, doc: str) -> Callable[[RoleOptions], None]:
-    def take(self: RoleOptions) -> None:
+    def take_flag(self: RoleOptions) -> None:
         self.given[name] = [Given("true", f"--{name}")]
 
-    take.__doc__ = doc
-    return take
+    method = take if option.metavar else take_flag
+    method.__doc__ = option.doc
+    return method
 
 
 class RoleOptions(usage.Options):
-    """Options of one twistd subcommand; a subclass names its options and makes its config."""
+    """Options of one twistd subcommand; `options_for` makes a subclass for each role."""
 
+    role: ClassVar[IProxyRole]
     tapname: ClassVar[str]
-    flags: ClassVar[frozenset[str]] = frozenset({"log-json"})
-    repeatable: ClassVar[frozenset[str]] = frozenset()
-    live: ClassVar[frozenset[str]] = frozenset()
+    synopsis: ClassVar[str]
+    declared: ClassVar[Mapping[str, Option]]
+    """By name."""
+    flags: ClassVar[frozenset[str]]
+    repeatable: ClassVar[frozenset[str]]
+    live: ClassVar[frozenset[str]]
     """What a reload can change; the rest needs a restart."""
-    synopsis = "[options]"
-
-    opt_config = option("config", "FILE.toml with the same settings; an option given here wins")
-    opt_log_json = flag("log-json", "log as JSON, one object a line")
-    opt_control = option(
-        "control", "PATH of a unix socket for `tunnelkit status`, `connect` and `disconnect`"
-    )
 
     def __init__(self) -> None:
         self.given: dict[str, list[Given]] = {}
@@ -70,9 +118,9 @@ class RoleOptions(usage.Options):
         """The role's configuration object, once the options have been parsed."""
         self.settings = Settings({})
         """What it was made of."""
-        self.needs_rules = True
-        """Whether an end that serves has to have a rule (X22). One that runs may lose its last:
-        what is taken away must not stay because of that."""
+        self.starting = True
+        """Whether an end that would be of no use is a mistake (X22). One that runs may lose its
+        last rule: what is taken away must not stay because of that."""
         self.log_as_json = False
         self.control_path = ""
         """Where the control socket is to be; empty: nowhere."""
@@ -80,13 +128,15 @@ class RoleOptions(usage.Options):
     @classmethod
     def known(cls) -> frozenset[str]:
         """The names of all settings, as options without dashes and as keys of the file."""
-        other = {"config", "help", "version"}
-        names = {name[4:].replace("_", "-") for name in dir(cls) if name.startswith("opt_")}
-        return frozenset(names - other)
+        return frozenset(cls.declared) - {"config"}
 
-    def make_config(self, settings: Settings) -> object:
+    def make_config(self, settings: Settings) -> Any:
         """The role's configuration; raises `ConfigError`."""
-        raise NotImplementedError
+        config = self.role.configure(settings, self.starting)
+        expected = self.role.config_class
+        if not isinstance(config, expected):
+            raise TypeError(f"{self.tapname} configured {config!r}: expected {expected.__name__}")
+        return config
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse, read the configuration file, validate; one line and status 2 for a mistake."""
@@ -157,52 +207,3 @@ class RoleOptions(usage.Options):
         dashes = "--" if len(name) > 1 else "-"
         hint = suggestion(name, self.known(), "--")
         return f"{dashes}{name} is not an option{hint}: see twistd {self.tapname} --help"
-
-
-FILE = usage.CompleteFiles()
-
-
-class LstpMiddleOptions(RoleOptions):
-    """The options of ``twistd lstp-middle``."""
-
-    tapname = "lstp-middle"
-    synopsis = "--listen HOST:PORT [options]"
-    longdesc = (
-        "The middle of LSTP tunnels: both ends dial it, it pairs the two that belong together "
-        "and passes their bytes on. It holds no key and cannot read what passes."
-    )
-    repeatable = frozenset({"listen", "admit", "via"})
-    live = frozenset({"admit", "admission-token-file"})
-    compData = usage.Completions(
-        multiUse=["listen", "admit", "via"],
-        optActions={
-            "config": usage.CompleteFiles("*.toml"),
-            "admission-token-file": FILE,
-            "via-password-file": FILE,
-        },
-    )
-
-    opt_listen = option("listen", "HOST:PORT on which ends are awaited; repeatable")
-    opt_name = option("name", "name of this middle in topologies (default: the host's)")
-    opt_next = option(
-        "next", "HOST:PORT of another middle, where partners are looked for that are not here"
-    )
-    opt_via = option("via", "URL of a proxy on the way to the next middle, as for ends; repeatable")
-    opt_via_password_file = option("via-password-file", "FILE with the last proxy's password")
-    opt_admit = option("admit", "NETWORK from which ends are admitted (default: all); repeatable")
-    opt_admission_token_file = option(
-        "admission-token-file", "FILE with the token that ends have to show"
-    )
-    opt_max_waiting = option("max-waiting", "ends that may wait at once (default: 10000)")
-    opt_max_waiting_per_address = option(
-        "max-waiting-per-address", "of those, from one address (default: 10000)"
-    )
-    opt_max_in_setup = option(
-        "max-in-setup", "connections at once whose setup is not complete (default: 200)"
-    )
-
-    def make_config(self, settings: Settings) -> object:
-        """See `tunnelkit.services.config.lstp_middle_config`."""
-        from tunnelkit.services.config import lstp_middle_config
-
-        return lstp_middle_config(settings)

@@ -9,8 +9,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.credential_watch import INTERVAL, stamp
-from tunnelkit.services.given import Settings
 from tunnelkit.services.options import RoleOptions
 
 _log = Logger()
@@ -34,7 +34,7 @@ class Reloader(Service):
     def startService(self) -> None:
         """Look at the file from now on, if there is one."""
         Service.startService(self)
-        self._options.needs_rules = False
+        self._options.starting = False
         if self._options.config_file:
             self._loop.start(INTERVAL, now=False)
 

@@ -17,13 +17,10 @@ from typing import Any
 import attrs
 from twisted.application.service import IService, MultiService, Service
 from twisted.logger import Logger
-from twisted.plugin import IPlugin
-from zope.interface import implementer
 
 from tunnelkit.core.dns_cache import DnsCache
 from tunnelkit.errors import RemoteProtocolError
 from tunnelkit.frontends.dns.link import DnsLink, OffersChannels
-from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.local.listening import ListeningService
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.sockets.poll import Poller
@@ -32,6 +29,7 @@ from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.sockets.udp import bind_udp
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import TCP, UDP, parse_listen
+from tunnelkit.policy.settings import Settings
 from tunnelkit.wire import dns
 
 _log = Logger()
@@ -316,17 +314,12 @@ class _Client:
         self._port.forget(self)
 
 
-@implementer(IPlugin, IFrontEnd)
-class DnsFrontEnd:
-    """``--dns [HOST:]PORT``."""
+def configure(settings: Settings) -> list[DnsConfig]:
+    """``--dns [HOST:]PORT``; see `IFrontEnd`."""
+    return [DnsConfig(*given.parsed(parse_listen)) for given in settings.all("dns")]
 
-    name = "dns"
 
-    def parse(self, description: str) -> DnsConfig:
-        """Where to listen; raises `ConfigError`."""
-        return DnsConfig(*parse_listen(description))
-
-    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
-        """The port that a `DnsConfig` describes; raises `ConfigError` if it is taken."""
-        service: IService = Dns(reactor, tunnel, policy, config)
-        return service
+def make_service(reactor: Any, tunnel: Any, policy: Any, config: DnsConfig) -> IService:
+    """One server; raises `ConfigError` if its port is taken."""
+    service: IService = Dns(reactor, tunnel, policy, config)
+    return service

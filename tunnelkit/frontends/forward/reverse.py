@@ -14,14 +14,11 @@ from typing import Any
 import attrs
 from twisted.application.service import IService, MultiService, Service
 from twisted.logger import Logger
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.egress.dial import Egress
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
-from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.channels.far_listener import FarListener
 from tunnelkit.net.channels.request import ChannelRequest
@@ -40,6 +37,7 @@ from tunnelkit.policy.destination import (
     parse_forward,
 )
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.settings import Settings
 
 _log = Logger()
 
@@ -171,30 +169,32 @@ class _FarPort:
         failure.trap(ChannelClosed)
 
 
-@implementer(IPlugin, IFrontEnd)
-class ReverseFrontEnd:
-    """``--reverse [HOST:]PORT=DESTINATION``."""
+def configure(settings: Settings) -> list[tuple[ForwardSpec, ...]]:
+    """``--reverse [ADDRESS:]PORT=DESTINATION``: one spec for each port of each option."""
+    return [given.parsed(parse_reverse) for given in settings.all("reverse")]
 
-    name = "reverse"
 
-    def parse(self, description: str) -> tuple[ForwardSpec, ...]:
-        """One spec for each port; raises `ConfigError`."""
-        try:
-            specs = parse_forward(description)
-        except ConfigError as error:
-            raise ConfigError(str(error).replace("forward ", "reverse ", 1)) from None
-        spec = specs[0]
-        if spec.protocol != TCP or spec.destination.kind not in (TCP, UNIX):
-            raise ConfigError(
-                f"reverse '{printable(description, 80)}': only TCP ports can be opened at the far "
-                "side; expected [ADDRESS:]PORT=tcp:HOST:PORT or [ADDRESS:]PORT=unix:PATH"
-            )
-        return specs
+def parse_reverse(text: str) -> tuple[ForwardSpec, ...]:
+    """Ports at the far side and where they lead here; raises `ConfigError`."""
+    try:
+        specs = parse_forward(text)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("forward ", "reverse ", 1)) from None
+    spec = specs[0]
+    if spec.protocol != TCP or spec.destination.kind not in (TCP, UNIX):
+        raise ConfigError(
+            f"reverse '{printable(text, 80)}': only TCP ports can be opened at the far "
+            "side; expected [ADDRESS:]PORT=tcp:HOST:PORT or [ADDRESS:]PORT=unix:PATH"
+        )
+    return specs
 
-    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
-        """One service for what `parse` gave."""
-        service = MultiService()
-        for spec in config:
-            reverse: IService = Reverse(reactor, tunnel, policy, spec)
-            reverse.setServiceParent(service)
-        return service
+
+def make_service(
+    reactor: Any, tunnel: Any, policy: Any, specs: tuple[ForwardSpec, ...]
+) -> IService:
+    """The far ports of one option."""
+    service = MultiService()
+    for spec in specs:
+        reverse: IService = Reverse(reactor, tunnel, policy, spec)
+        reverse.setServiceParent(service)
+    return service

@@ -10,18 +10,16 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tunnelkit.errors import ChannelClosed, ConfigError
 from tunnelkit.frontends.forward.udp import UdpForward
-from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.local.listening import ChannelOpener, ListeningService
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import UDP, ForwardSpec, parse_forward
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.settings import Settings
 
 _log = Logger()
 
@@ -57,25 +55,22 @@ class Forward(ListeningService):
         )
 
 
-@implementer(IPlugin, IFrontEnd)
-class ForwardFrontEnd:
-    """``--forward [HOST:]PORT=DESTINATION``."""
+def configure(settings: Settings) -> list[tuple[ForwardSpec, ...]]:
+    """``--forward [HOST:]PORT=DESTINATION``: one spec for each port of each option."""
+    return [given.parsed(parse_forward) for given in settings.all("forward")]
 
-    name = "forward"
 
-    def parse(self, description: str) -> tuple[ForwardSpec, ...]:
-        """One spec for each port; raises `ConfigError`."""
-        return parse_forward(description)
-
-    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
-        """One service for what `parse` gave; raises `ConfigError` if a port is taken."""
-        service = MultiService()
-        try:
-            for spec in config:
-                make = UdpForward if spec.protocol == UDP else Forward
-                forward: IService = make(reactor, tunnel, policy, spec)
-                forward.setServiceParent(service)
-        except ConfigError:
-            service.stopService()
-            raise
-        return service
+def make_service(
+    reactor: Any, tunnel: Any, policy: Any, specs: tuple[ForwardSpec, ...]
+) -> IService:
+    """The ports of one option, all of them; raises `ConfigError` if one is taken."""
+    service = MultiService()
+    try:
+        for spec in specs:
+            make = UdpForward if spec.protocol == UDP else Forward
+            forward: IService = make(reactor, tunnel, policy, spec)
+            forward.setServiceParent(service)
+    except ConfigError:
+        service.stopService()
+        raise
+    return service

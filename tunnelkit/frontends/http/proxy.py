@@ -13,9 +13,7 @@ from typing import Any
 import attrs
 from twisted.application.service import IService
 from twisted.logger import Logger
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tunnelkit.core.proxies.socks_server import Check, check_against
 from tunnelkit.errors import ChannelClosed, RemoteProtocolError
@@ -29,14 +27,15 @@ from tunnelkit.frontends.http.messages import (
     target_of,
     told,
 )
-from tunnelkit.interfaces import IFrontEnd
+from tunnelkit.frontends.logins import ports_with_logins
 from tunnelkit.local.listening import ListeningService, reset_socket
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import PolicyHolder
-from tunnelkit.policy.destination import TCP, Destination, parse_listen
+from tunnelkit.policy.destination import TCP, Destination
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.settings import Settings
 from tunnelkit.wire.http_body import request_body
 from tunnelkit.wire.http_head import head_size, parse_request_head
 
@@ -357,16 +356,11 @@ class _Nobody:
         """Never called."""
 
 
-@implementer(IPlugin, IFrontEnd)
-class HttpProxyFrontEnd:
-    """``--http-proxy [HOST:]PORT``; who configures it adds the users of `read_users`."""
+def configure(settings: Settings) -> list[HttpProxyConfig]:
+    """``--http-proxy [HOST:]PORT``, with the users of ``--http-proxy-auth-file``."""
+    return ports_with_logins(settings, "http-proxy", HttpProxyConfig)
 
-    name = "http-proxy"
 
-    def parse(self, description: str) -> HttpProxyConfig:
-        """Where to listen; raises `ConfigError`."""
-        return HttpProxyConfig(*parse_listen(description))
-
-    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
-        """The proxy that an `HttpProxyConfig` describes; raises `ConfigError` if it is taken."""
-        return HttpProxy(reactor, tunnel, policy, config)
+def make_service(reactor: Any, tunnel: Any, policy: Any, config: HttpProxyConfig) -> IService:
+    """One proxy port; raises `ConfigError` if it is taken."""
+    return HttpProxy(reactor, tunnel, policy, config)

@@ -8,18 +8,14 @@ that says how it went; from then on its socket is one side of the channel.
 
 from __future__ import annotations
 
-import os
 import socket
-import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 from twisted.application.service import IService
 from twisted.logger import Logger
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tunnelkit.core.proxies.socks_server import (
     HANDSHAKE_LIMIT,
@@ -30,17 +26,18 @@ from tunnelkit.core.proxies.socks_server import (
     check_against,
 )
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
+from tunnelkit.frontends.logins import ports_with_logins
 from tunnelkit.frontends.socks.bind import Binding, address_of
 from tunnelkit.frontends.socks.control import Control, SocksTunnel
 from tunnelkit.frontends.socks.udp import Association
-from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.local.listening import ListeningService, reset_socket
 from tunnelkit.local.waiting import Waiting
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder
-from tunnelkit.policy.destination import TCP, destination_to, parse_listen
+from tunnelkit.policy.destination import TCP, destination_to
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.settings import Settings
 from tunnelkit.wire.socks import Command
 
 _log = Logger()
@@ -258,45 +255,11 @@ class _Client:
                 self.drop()
 
 
-@implementer(IPlugin, IFrontEnd)
-class SocksFrontEnd:
-    """``--socks [HOST:]PORT``; who configures it adds the users of `read_users`."""
-
-    name = "socks"
-
-    def parse(self, description: str) -> SocksConfig:
-        """Where to listen; raises `ConfigError`."""
-        return SocksConfig(*parse_listen(description))
-
-    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
-        """The server that a `SocksConfig` describes; raises `ConfigError` if the port is taken."""
-        return Socks(reactor, tunnel, policy, config)
+def configure(settings: Settings) -> list[SocksConfig]:
+    """``--socks [HOST:]PORT``, with the users of ``--socks-auth-file``; see `IFrontEnd`."""
+    return ports_with_logins(settings, "socks", SocksConfig)
 
 
-def read_users(path: str) -> Mapping[str, str]:
-    """Passwords by user name from a file with a line ``USER:PASSWORD`` for each.
-
-    Only its owner may be able to read it. Raises `ConfigError`.
-    """
-    shown = printable(path, 80)
-    try:
-        with open(path, encoding="utf-8") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise ConfigError(f"users file {shown} can be read by others; expected mode 0600")
-            lines = file.read(1 << 20).splitlines()
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise ConfigError(f"users file {shown}: {why}; expected lines USER:PASSWORD") from None
-    users: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line or line.startswith("#"):
-            continue
-        user, _, password = line.partition(":")
-        if not user or not password or max(len(user.encode()), len(password.encode())) > 255:
-            raise ConfigError(
-                f"users file {shown}, line {number}: expected USER:PASSWORD, 1 to 255 bytes each"
-            )
-        users[user] = password
-    if not users:
-        raise ConfigError(f"users file {shown} names nobody; expected lines USER:PASSWORD")
-    return users
+def make_service(reactor: Any, tunnel: Any, policy: Any, config: SocksConfig) -> IService:
+    """One SOCKS port; raises `ConfigError` if it is taken."""
+    return Socks(reactor, tunnel, policy, config)

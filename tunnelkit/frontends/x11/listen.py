@@ -10,9 +10,7 @@ from typing import Any
 import attrs
 from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
-from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tunnelkit.core.x11_gate import (
     SETUP_LIMIT,
@@ -24,7 +22,6 @@ from tunnelkit.core.x11_gate import (
 )
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
 from tunnelkit.frontends.x11.display import DisplayClaim, socket_path
-from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.local.listening import ChannelOpener, ListeningService, reset_socket
 from tunnelkit.local.waiting import Waiting
 from tunnelkit.net.channels.socket_side import SocketSide
@@ -32,6 +29,7 @@ from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import DEFAULT_DISPLAY, MAX_DISPLAY, TCP, UNIX, X11_BASE_PORT
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.xauthority import (
     COOKIE_BYTES,
     AuthorityFile,
@@ -275,26 +273,26 @@ class ClientSide(SocketSide):
             self._on_refused(sock, code, reason)
 
 
-@implementer(IPlugin, IFrontEnd)
-class X11FrontEnd:
-    """``--x11 N`` or ``--x11 N=DISPLAY``; without DISPLAY the far side's own."""
+def configure(settings: Settings) -> list[X11Config]:
+    """``--x11 N`` or ``--x11 N=DISPLAY``; see `IFrontEnd`."""
+    return [given.parsed(parse_x11) for given in settings.all("x11")]
 
-    name = "x11"
 
-    def parse(self, description: str) -> X11Config:
-        """The display to be, and the one to lead to; raises `ConfigError`."""
-        text, equals, display = description.partition("=")
-        number = text.removeprefix(":")
-        if not (number.isascii() and number.isdigit() and int(number[:6]) <= MAX_DISPLAY):
-            raise ConfigError(
-                f"'{printable(description, 80)}': expected the number of a display that is free "
-                f"here, at most {MAX_DISPLAY}, as in 10, 10=:0 or 10=HOST:0"
-            )
-        if not equals:
-            return X11Config(int(number))
-        return X11Config(int(number), str(parse_display(display)))
+def parse_x11(text: str) -> X11Config:
+    """``N`` or ``N=DISPLAY``, without DISPLAY the far side's own; raises `ConfigError`."""
+    own, equals, display = text.partition("=")
+    number = own.removeprefix(":")
+    if not (number.isascii() and number.isdigit() and int(number[:6]) <= MAX_DISPLAY):
+        raise ConfigError(
+            f"'{printable(text, 80)}': expected the number of a display that is free "
+            f"here, at most {MAX_DISPLAY}, as in 10, 10=:0 or 10=HOST:0"
+        )
+    if not equals:
+        return X11Config(int(number))
+    return X11Config(int(number), str(parse_display(display)))
 
-    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
-        """The display that an `X11Config` describes; raises `ConfigError` if it is in use."""
-        service: IService = X11Display(reactor, tunnel, policy, config)
-        return service
+
+def make_service(reactor: Any, tunnel: Any, policy: Any, config: X11Config) -> IService:
+    """One display; raises `ConfigError` if it is in use."""
+    service: IService = X11Display(reactor, tunnel, policy, config)
+    return service

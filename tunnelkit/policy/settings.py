@@ -1,4 +1,7 @@
-"""Settings as they were given: their text, and the place to name when it is wrong."""
+"""Settings: how they are declared, and how they were given, with the place to name when wrong.
+
+Light, because every start of twistd imports what declares options.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,40 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.policy.printable import printable
 
 T = TypeVar("T")
+
+
+@attrs.frozen
+class Option:
+    """One setting of a role or front end.
+
+    It is an option of the command line, a key of ``--config`` and a keyword of endpoint strings.
+    """
+
+    name: str
+    """The option without its dashes; lower case, with hyphens: ``dns-server``."""
+    metavar: str
+    """What its value is, as help and errors name it: ``[HOST:]PORT``. Empty: a flag, no value."""
+    help: str
+    """The rest of the sentence that begins with ``metavar``."""
+    repeatable: bool = False
+    """It may be given more than once; a list in ``--config``."""
+    live: bool = False
+    """A reload takes it over; otherwise a change needs a restart."""
+    files: str = ""
+    """Its value is a file, and shells complete those of this pattern, ``*.pem``."""
+    commas: bool = False
+    """In endpoint strings, which have each keyword once, commas separate several values."""
+
+    @property
+    def doc(self) -> str:
+        """One line for ``--help``."""
+        gap = "" if not self.metavar or self.help.startswith(",") else " "
+        return f"{self.metavar}{gap}{self.help}{'; repeatable' if self.repeatable else ''}"
+
+    @property
+    def attribute(self) -> str:
+        """As part of a Python name."""
+        return self.name.replace("-", "_")
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""From settings, as they were given, to the configuration of a role, valid as a whole.
+"""From settings to configurations: the parts that several roles have.
 
 Every function raises `ConfigError` with one line: the place, what is wrong
 there, and what is expected (X22, R13).
@@ -8,111 +8,27 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import stat
+from ipaddress import ip_address
 from typing import Any
 
-import attrs
-
 from tunnelkit.egress.dns_lookup import parse_server
-from tunnelkit.egress.publish import PublishSpec, check_publications, parse_publish
 from tunnelkit.errors import ConfigError
-from tunnelkit.frontends.ask import AskFrontEnd
-from tunnelkit.frontends.dns.server import DnsFrontEnd
-from tunnelkit.frontends.forward.reverse import ReverseFrontEnd
-from tunnelkit.frontends.forward.tcp import ForwardFrontEnd
-from tunnelkit.frontends.http.proxy import HttpProxyFrontEnd
-from tunnelkit.frontends.socks.server import SocksFrontEnd, read_users
-from tunnelkit.frontends.x11.listen import X11FrontEnd
+from tunnelkit.frontends import registry
 from tunnelkit.net.dial.via import Hop, parse_hop, parse_via, read_password_file
 from tunnelkit.net.tls.context import spki_pin
-from tunnelkit.policy.destination import parse_host_port, parse_listen
+from tunnelkit.policy.destination import to_host
 from tunnelkit.policy.identity import Identity, load_identity, parse_pin, read_private_file
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
-from tunnelkit.roles.lstp_end import LstpEndConfig
-from tunnelkit.roles.lstp_middle import LstpMiddleConfig
-from tunnelkit.services.given import Given, Settings
-from tunnelkit.wire.lstp import BOTH, SERVER_END
+from tunnelkit.policy.settings import Given, Settings
+from tunnelkit.roles.end import EndConfig
 
 LONGEST_NAME = 255
 LONGEST_TOKEN = 1024
-
-
-def lstp_middle_config(settings: Settings) -> LstpMiddleConfig:
-    """The configuration of ``twistd lstp-middle``."""
-    settings.required("listen", "HOST:PORT on which ends are awaited, e.g. 0.0.0.0:7000")
-    name, following = settings.one("name"), settings.one("next")
-    if following is None and settings.all("via"):
-        settings.all("via")[0].wrong("there is nowhere to go", "--next HOST:PORT as well")
-    return LstpMiddleConfig(
-        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
-        name=name.parsed(to_name) if name else to_name(socket.gethostname() or "middle"),
-        admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
-        admission_token=admission_token(settings),
-        next_middle=following.parsed(parse_host_port) if following else None,
-        via=proxies(settings),
-        max_waiting=count(settings, "max-waiting", 10_000, 1, 1_000_000),
-        max_waiting_per_address=count(settings, "max-waiting-per-address", 10_000, 1, 1_000_000),
-        max_in_setup=count(settings, "max-in-setup", 200, 1, 100_000),
-    )
-
-
-def lstp_end_config(settings: Settings, role: str, needs_rules: bool = True) -> LstpEndConfig:
-    """The configuration of ``twistd lstp-client-end`` or ``lstp-server-end``.
-
-    With ``needs_rules`` an end that serves has to have an ``allow`` rule, or to publish something.
-    """
-    tunnel = settings.required("tunnel", "NAME, the same at both ends")
-    end = end_parts(settings)
-    role = BOTH if settings.flag("both") else role
-    if needs_rules and role in (SERVER_END, BOTH) and not settings.all("publish"):
-        require_rule(settings)
-    return LstpEndConfig(
-        role=role,
-        middle=meeting_place(settings, end["identity"].name),
-        tunnel=tunnel.parsed(to_tunnel_name),
-        via=proxies(settings),
-        admission_token=admission_token(settings),
-        connections=count(settings, "connections", 1, 1, 16),
-        compress=settings.flag("compress"),
-        max_channels=count(settings, "max-channels", 1024, 1, 65_536),
-        publish=publications(settings),
-        **end,
-    )
-
-
-def publications(settings: Settings) -> tuple[PublishSpec, ...]:
-    """The services that ``--publish`` names (row T1)."""
-    specs: list[PublishSpec] = []
-    for given in settings.all("publish"):
-        specs.append(given.parsed(parse_publish))
-        try:
-            check_publications(specs)
-        except ConfigError as error:
-            raise ConfigError(f"{given.where}: {error}") from None
-    return tuple(specs)
-
-
-def meeting_place(settings: Settings, name: str) -> tuple[str, int] | LstpMiddleConfig:
-    """The middle to dial, or the one that this end is itself (row L9)."""
-    own = settings.all("listen")
-    if not own:
-        expected = "HOST:PORT of the middle, e.g. middle.example:7000 (or --listen to be one)"
-        return settings.required("middle", expected).parsed(parse_host_port)
-    for other in ("middle", "via"):
-        if given := settings.all(other):
-            given[0].wrong("this end is its own middle", f"--listen or --{other}, not both")
-    return LstpMiddleConfig(
-        listen=tuple(given.parsed(parse_listen) for given in own),
-        name=f"{name}-middle",
-        admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
-        admission_token=admission_token(settings),
-    )
-
-
-# -- parts that several roles have ----------------------------------------
+USHER_SESSIONS = 10_000
+"""Sessions that the other end of an Usher tunnel may have open at once, unless it is said."""
 
 
 def end_parts(settings: Settings) -> dict[str, Any]:
@@ -136,7 +52,7 @@ def end_parts(settings: Settings) -> dict[str, Any]:
         "pins": pins,
         "peers": frozenset(given.parsed(to_name) for given in settings.all("peer")),
         "crl_file": revocation_list(settings, identity),
-        "front_ends": front_ends(settings),
+        "front_ends": registry.configured(settings),
         "rules": tuple(given.parsed(parse_rule) for given in settings.all("allow")),
         "sources": tuple(given.parsed(parse_network) for given in settings.all("from")),
         "dns_servers": tuple(given.parsed(parse_server) for given in settings.all("dns-server")),
@@ -164,13 +80,24 @@ def pinned_keys(settings: Settings, identity: Identity) -> frozenset[bytes]:
     return frozenset(pins)
 
 
-def require_rule(settings: Settings) -> None:
+def require_rule(config: EndConfig) -> None:
     """Refuse to start what dials for others without a rule (X22)."""
-    if not settings.all("allow"):
+    if not config.rules:
         raise ConfigError(
             "--allow is missing: expected at least one PATTERN of what the other end may reach "
             "from here, e.g. tcp:127.0.0.1:9000"
         )
+
+
+def require_use(config: EndConfig) -> None:
+    """Refuse to start an end that nothing can enter and that connects to nothing (X22)."""
+    if config.front_ends or config.rules:
+        return
+    ports = ", ".join(f"--{front_end.name}" for front_end in registry.front_ends())
+    raise ConfigError(
+        "this end would be of no use: expected a port here that leads to the far side "
+        f"({ports}), or --allow PATTERN of what the other end may reach from here"
+    )
 
 
 def to_name(text: str) -> str:
@@ -281,24 +208,11 @@ def _demand_private(given: Given) -> None:
         )
 
 
-def front_ends(settings: Settings) -> tuple[tuple[Any, Any], ...]:
-    """What each front end makes of its options, in the order of this function."""
-    found: list[tuple[Any, Any]] = []
-    with_logins: tuple[Any, ...] = (SocksFrontEnd(), HttpProxyFrontEnd())
-    for server in with_logins:
-        users = settings.one(f"{server.name}-auth-file")
-        logins = users.parsed(read_users) if users is not None else None
-        given_ports = settings.all(server.name)
-        for given in given_ports:
-            config = given.parsed(server.parse)
-            found.append((server, attrs.evolve(config, users=logins) if logins else config))
-        if users is not None and not given_ports:
-            users.wrong("there is no server that it could be for", f"--{server.name} as well")
-    forward = ForwardFrontEnd()
-    found += [(forward, given.parsed(forward.parse)) for given in settings.all("forward")]
-    reverse = ReverseFrontEnd()
-    found += [(reverse, given.parsed(reverse.parse)) for given in settings.all("reverse")]
-    for front_end in (X11FrontEnd(), DnsFrontEnd(), AskFrontEnd()):
-        name = front_end.name
-        found += [(front_end, given.parsed(front_end.parse)) for given in settings.all(name)]
-    return tuple(found)
+def to_server_name(text: str) -> str:
+    """A name as TLS carries it (RFC 6066): a host name in lower case, not an address."""
+    name = to_host(text).removesuffix(".")
+    try:
+        ip_address(name)
+    except ValueError:
+        return name
+    raise ConfigError(f"'{printable(text)}' is an address: expected a name")

@@ -1,0 +1,182 @@
+"""The options of the roles; what several of them have is declared once.
+
+The options of front ends are not here: each brings its own, see `tunnelkit.frontends.registry`.
+"""
+
+from __future__ import annotations
+
+from tunnelkit.policy.settings import Option
+
+END = (
+    Option("identity", "FILE.pem", "that `tunnelkit keys issue` made for this end", files="*.pem"),
+    Option(
+        "peer",
+        "NAME",
+        "that the other end's certificate must have",
+        repeatable=True,
+        commas=True,
+    ),
+    Option(
+        "peer-pin",
+        "sha256:HEX",
+        ", the fingerprint of the other end's key, instead of --peer and a CA",
+        repeatable=True,
+        commas=True,
+    ),
+    Option(
+        "crl",
+        "FILE",
+        "with revoked certificates (`tunnelkit keys revoke`)",
+        live=True,
+        files="*.crl",
+    ),
+    Option(
+        "allow",
+        "PATTERN",
+        "of what the other end may reach from here, e.g. tcp:127.0.0.1:9000",
+        repeatable=True,
+        live=True,
+    ),
+    Option(
+        "from",
+        "NETWORK",
+        "whose programs may enter the ports opened here",
+        repeatable=True,
+        live=True,
+    ),
+    Option(
+        "dns-server",
+        "ADDRESS[:PORT]",
+        "of a resolver that answers for service:@dns (default: those of /etc/resolv.conf)",
+        repeatable=True,
+    ),
+)
+"""What every end of every protocol has: who it is, and its policy."""
+
+_VIA_PASSWORD_FILE = Option(
+    "via-password-file", "FILE", "with the last proxy's password", files="*"
+)
+
+DIALLING = (
+    Option(
+        "via",
+        "URL",
+        "of a proxy on the way out, socks4://, socks4a://, socks5:// or http://, several for a "
+        "chain; or `none`, or `auto` for what the environment says (default: none)",
+        repeatable=True,
+    ),
+    _VIA_PASSWORD_FILE,
+    Option("manual", "", "connect only when `tunnelkit connect` says so; needs --control"),
+)
+"""What an end has that dials."""
+
+_ADMISSION_TOKEN_FILE = Option(
+    "admission-token-file",
+    "FILE",
+    "with the token that the middle asks for",
+    live=True,
+    files="*",
+)
+
+LSTP_END = (
+    *END,
+    *DIALLING,
+    Option("middle", "HOST:PORT", "of the middle at which the two ends meet"),
+    Option(
+        "listen",
+        "HOST:PORT",
+        ", instead of --middle: be the middle too, where the other end dials",
+        repeatable=True,
+    ),
+    Option(
+        "admit",
+        "NETWORK",
+        "from which the other end may come then (default: all)",
+        repeatable=True,
+        live=True,
+    ),
+    Option("tunnel", "NAME", "of the tunnel, the same at both ends"),
+    _ADMISSION_TOKEN_FILE,
+    Option(
+        "publish",
+        "NAME=HOST:PORT[,until=TIME][,listen=PORT]",
+        ", a service here that the other end may use until then (ISO 8601 or +SECONDS), and the "
+        "port there that it may open for it",
+        repeatable=True,
+        live=True,
+    ),
+    Option("both", "", "be client end and server end at once"),
+    Option("connections", "N", "connections that carry the tunnel's channels (default: 1)"),
+    Option("max-channels", "N", "channels open at once (default: 1024)"),
+    Option(
+        "compress",
+        "",
+        "compress what the channels carry, if the other end says --compress too",
+    ),
+)
+"""What both ends of LSTP tunnels have in common."""
+
+LSTP_MIDDLE = (
+    Option("listen", "HOST:PORT", "on which ends are awaited", repeatable=True),
+    Option("name", "NAME", "of this middle in topologies (default: the host's)"),
+    Option(
+        "next",
+        "HOST:PORT",
+        "of another middle, where partners are looked for that are not here",
+    ),
+    Option("via", "URL", "of a proxy on the way to the next middle, as for ends", repeatable=True),
+    _VIA_PASSWORD_FILE,
+    Option(
+        "admit",
+        "NETWORK",
+        "from which ends are admitted (default: all)",
+        repeatable=True,
+        live=True,
+    ),
+    Option(
+        "admission-token-file",
+        "FILE",
+        "with the token that ends have to show",
+        live=True,
+        files="*",
+    ),
+    Option("max-waiting", "N", "ends that may wait at once (default: 10000)"),
+    Option("max-waiting-per-address", "N", "of those, from one address (default: 10000)"),
+    Option("max-in-setup", "N", "connections at once whose setup is not complete (default: 200)"),
+)
+
+USHER_GATE = (
+    *END,
+    Option("listen", "HOST:PORT", "on which portals are awaited", repeatable=True),
+    Option(
+        "admit",
+        "NETWORK",
+        "from which portals are admitted (default: all)",
+        repeatable=True,
+        live=True,
+    ),
+    Option(
+        "relay",
+        "NAME=HOST:PORT",
+        "of a gate further inside; portals that ask for NAME (--server-name) are passed on to "
+        "it, unopened",
+        repeatable=True,
+    ),
+    Option("max-channels", "N", "sessions that one portal may have open at once (default: 10000)"),
+)
+
+USHER_PORTAL = (
+    *END,
+    *DIALLING,
+    Option("gate", "HOST:PORT", "of the gate, or of a bastion that relays to it"),
+    Option(
+        "server-name",
+        "NAME",
+        "under which a bastion relays to the gate; it is said in clear",
+    ),
+    Option(
+        "max-channels",
+        "N",
+        "sessions that the gate's side may have open at once (default: 10000)",
+    ),
+)

@@ -1,0 +1,117 @@
+"""The front ends. Every twistd start imports this: keep it light."""
+
+from tunnelkit.frontends.registry import FrontEndMaker
+from tunnelkit.policy.settings import Option
+
+ask = FrontEndMaker(
+    "ask",
+    "tunnelkit.frontends.ask",
+    (
+        Option(
+            "ask",
+            "[HOST:]PORT",
+            "here where telnet is asked where to go",
+            repeatable=True,
+            live=True,
+        ),
+    ),
+)
+
+dns = FrontEndMaker(
+    "dns",
+    "tunnelkit.frontends.dns.server",
+    (
+        Option(
+            "dns",
+            "[HOST:]PORT",
+            "of a DNS server here that asks the far side's",
+            repeatable=True,
+            live=True,
+        ),
+    ),
+)
+
+forward = FrontEndMaker(
+    "forward",
+    "tunnelkit.frontends.forward.tcp",
+    (
+        Option(
+            "forward",
+            "[HOST:]PORT=DESTINATION",
+            ", a port here that leads to there",
+            repeatable=True,
+            live=True,
+        ),
+    ),
+)
+
+http_proxy = FrontEndMaker(
+    "http-proxy",
+    "tunnelkit.frontends.http.proxy",
+    (
+        Option(
+            "http-proxy",
+            "[HOST:]PORT",
+            "of an HTTP proxy here, CONNECT and http:// URLs",
+            repeatable=True,
+            live=True,
+        ),
+        Option(
+            "http-proxy-auth-file",
+            "FILE",
+            "of USER:PASSWORD lines; HTTP proxy clients have to log in",
+            live=True,
+            files="*",
+        ),
+    ),
+)
+
+reverse = FrontEndMaker(
+    "reverse",
+    "tunnelkit.frontends.forward.reverse",
+    (
+        Option(
+            "reverse",
+            "[ADDRESS:]PORT=DESTINATION",
+            ", a port at the far side that leads to here",
+            repeatable=True,
+            live=True,
+        ),
+    ),
+)
+
+socks = FrontEndMaker(
+    "socks",
+    "tunnelkit.frontends.socks.server",
+    (
+        Option(
+            "socks",
+            "[HOST:]PORT",
+            "of a SOCKS 4, 4a and 5 server here",
+            repeatable=True,
+            live=True,
+        ),
+        Option(
+            "socks-auth-file",
+            "FILE",
+            "of USER:PASSWORD lines; SOCKS clients have to log in",
+            live=True,
+            files="*",
+        ),
+    ),
+)
+
+x11 = FrontEndMaker(
+    "x11",
+    "tunnelkit.frontends.x11.listen",
+    (
+        Option(
+            "x11",
+            "N",
+            ", to be display :N here, shown at the far side; N=DISPLAY to say where there "
+            "(default: the display that the rules there name, or DISPLAY there)",
+            repeatable=True,
+            live=True,
+        ),
+    ),
+)

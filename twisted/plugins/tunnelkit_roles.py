@@ -1,0 +1,55 @@
+"""The roles, each a twistd subcommand. Every twistd start imports this: keep it light."""
+
+from tunnelkit.roles import options
+from tunnelkit.roles.registry import EndMaker, RoleMaker
+
+lstp_middle = RoleMaker(
+    name="lstp-middle",
+    description="LSTP middle: pairs two ends that dial it and passes their bytes on, unread.",
+    synopsis="--listen HOST:PORT [options]",
+    longdesc="The middle of LSTP tunnels: both ends dial it, it pairs the two that belong "
+    "together and passes their bytes on. It holds no key and cannot read what passes.",
+    module="tunnelkit.roles.lstp_middle",
+    own_options=options.LSTP_MIDDLE,
+)
+
+lstp_client_end = EndMaker(
+    name="lstp-client-end",
+    description="LSTP client end: SOCKS and forwards here that lead through a tunnel.",
+    synopsis="--middle HOST:PORT --tunnel NAME --identity FILE --peer NAME [options]",
+    longdesc="The end of an LSTP tunnel near the client application. It dials the middle, opens "
+    "ports here, and leads what enters them to where the server end may connect.",
+    module="tunnelkit.roles.lstp_client_end",
+    own_options=options.LSTP_END,
+)
+
+lstp_server_end = EndMaker(
+    name="lstp-server-end",
+    description="LSTP server end: connects to what is allowed here, for the far side of a tunnel.",
+    synopsis="--middle HOST:PORT --tunnel NAME --identity FILE --peer NAME [options]",
+    longdesc="The end of an LSTP tunnel near the server application. It dials the middle, waits "
+    "there for client ends, and connects for them to what --allow names, and to nothing else.",
+    module="tunnelkit.roles.lstp_server_end",
+    own_options=options.LSTP_END,
+)
+
+usher_gate = EndMaker(
+    name="usher-gate",
+    description="Usher gate: takes portals in and connects for them to what is allowed here.",
+    synopsis="--listen HOST:PORT --identity FILE --peer NAME [options]",
+    longdesc="The end of Usher tunnels that is dialled, typically on a bastion host. It takes in "
+    "the portals that --peer names, and connects for them to what --allow names, and to nothing "
+    "else. Front ends here lead to what the newest portal allows.",
+    module="tunnelkit.roles.usher_gate",
+    own_options=options.USHER_GATE,
+)
+
+usher_portal = EndMaker(
+    name="usher-portal",
+    description="Usher portal: dials a gate; SOCKS and forwards here that lead through it.",
+    synopsis="--gate HOST:PORT --identity FILE --peer NAME [options]",
+    longdesc="The end of an Usher tunnel that dials its gate. Front ends here lead to what the "
+    "gate allows; --allow names what the gate's side may reach from here.",
+    module="tunnelkit.roles.usher_portal",
+    own_options=options.USHER_PORTAL,
+)
