@@ -94,7 +94,7 @@ def test_a_middle_tells_what_it_does(
 
 def test_a_gate_cannot_be_told_to_connect(transport: Transport, tmp_path: Path) -> None:
     control = tmp_path / "far"
-    tunnel = transport(["tcp:127.0.0.1:9"], server=["--control", control])
+    tunnel = transport(["tcp:127.0.0.1:9"], "--socks", "0", server=["--control", control])
     assert status(control)["peers"] == ["client"]
     if "usher-gate" in tunnel.server.process.name:
         said = tunnelkit_error("connect", "--control", control)

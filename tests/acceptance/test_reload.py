@@ -177,7 +177,7 @@ def test_every_kind_of_front_end_opens_and_closes(
     transport: Transport, settings: Settings, server: Application
 ) -> None:
     kinds = ("ask", "dns", "http-proxy", "socks")
-    settings.write()
+    settings.write(allow=[ANOTHER_RULE])
     tunnel = transport([server.destination], "--config", settings.path)
     ports = {kind: free_port() for kind in kinds}
     said = settings.reload(tunnel.client, "Reloaded: .*", **ports)
@@ -337,11 +337,11 @@ def test_a_middle_takes_over_its_admission_token(
     token("used", "xyz")
     hang_up(middle)
     middle.wait_for("Reloaded: another admission token")
-    late = start_client_end(processes, identities, middle, option, old, wait=False)
+    late = start_client_end(processes, identities, middle, "--socks", "0", option, old, wait=False)
     late.wait_for("no valid admission token")
     late.process.stop()
     # The server end was admitted before, and still waits.
-    start_client_end(processes, identities, middle, option, new)
+    start_client_end(processes, identities, middle, "--socks", "0", option, new)
 
 
 def test_a_middle_takes_over_whom_it_admits(
@@ -354,7 +354,8 @@ def test_a_middle_takes_over_whom_it_admits(
         middle, "Reloaded: ends are admitted from 192.0.2.0/24", listen=["127.0.0.1:0"],
         admit=["192.0.2.0/24"],
     )  # fmt: skip
-    start_client_end(processes, identities, middle, wait=False).wait_for("trying again")
+    client = start_client_end(processes, identities, middle, "--socks", "0", wait=False)
+    client.wait_for("trying again")
     middle.wait_for("Turned away 127.0.0.1: not in an admitted network")
 
 

@@ -58,7 +58,7 @@ def test_front_ends_of_a_gate_lead_to_its_newest_portal(
     place = gate.address("listening on")
     start_portal(processes, identities, place, "--allow", target, name="first")
     assert fetches(gate, digest)
-    second = start_portal(processes, identities, place, name="second")
+    second = start_portal(processes, identities, place, "--socks", "0", name="second")
     assert curl(f"http://{gate.address('forward')}/file").status != 0
     second.wait_for("Not allowed")
     second.process.stop()
