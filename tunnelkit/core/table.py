@@ -10,11 +10,21 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import TypeVar
 
-from tunnelkit.errors import Code, RemoteProtocolError
+from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 
 State = TypeVar("State", bound=Enum)
 Input = TypeVar("Input", bound=Enum)
 Action = TypeVar("Action", bound=Enum)
+
+
+class Symbol(Enum):
+    """A state, input or action of a table that is asked for every message.
+
+    Members are hashed by identity, as they are compared: an `Enum` hashes its name, in Python,
+    which would be two calls more for every look-up.
+    """
+
+    __hash__ = object.__hash__
 
 
 def step(
@@ -33,6 +43,26 @@ def step(
             f"{happened.name} is not allowed in state {state.name}", code=code, state=state.name
         )
     return entry
+
+
+def local_step(
+    table: Mapping[tuple[State, Input], tuple[Action, State]],
+    state: State,
+    wanted: Input,
+    what: str,
+) -> tuple[Action, State]:
+    """The same for a wish of this side; raises `LocalProtocolError` that begins with ``what``."""
+    entry = table.get((state, wanted))
+    if entry is None:
+        raise LocalProtocolError(f"{what} is {state.value}: {wanted.name} is not possible")
+    return entry
+
+
+def states_with(
+    table: Mapping[tuple[State, Input], tuple[Action, State]], happened: Input
+) -> frozenset[State]:
+    """The states in which ``happened`` is allowed."""
+    return frozenset(state for state, each in table if each is happened)
 
 
 def reachable(

@@ -26,6 +26,8 @@ from tunnelkit.wire.message_fields import body_if_any, body_of, read_code, read_
 FLAG_COMPRESSED = 1
 FLAG_LAST = 2
 
+_NO_FIELDS = (b"", b"{}")
+"""What messages without fields usually are; no reader is needed for it."""
 _OFFSETS = struct.Struct(">QQ")
 
 _M = TypeVar("_M", bound="_WithoutBody")
@@ -43,7 +45,8 @@ class _WithoutBody:
 
     @classmethod
     def read(cls: builtins.type[_M], body: bytes) -> _M:
-        load(body, cls.type.name)
+        if body not in _NO_FIELDS:
+            load(body, cls.type.name)
         return cls()
 
 
@@ -227,6 +230,8 @@ class ServiceFreeRequest:
 
     @classmethod
     def read(cls, body: bytes) -> ServiceFreeRequest:
+        if body in _NO_FIELDS:
+            return _ORDERLY
         fields = load(body, "SERVICE_FREE_REQUEST")
         if "code" not in fields:
             return _ORDERLY

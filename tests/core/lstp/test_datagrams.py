@@ -35,7 +35,7 @@ def datagrams(end: End) -> list[tuple[int, tuple[str, int], tuple[str, int], byt
 
 def send(end: End, channel: int, remote: tuple[str, int], data: bytes) -> bool:
     """One datagram to, or at the far end from, ``remote``."""
-    if end.mux._channels[channel].opener:
+    if end.mux.live.by_id[channel].opener:
         return end.mux.send_datagram(channel, ("127.0.0.1", 999), remote, data, end.now)
     return end.mux.send_datagram(channel, remote, ("127.0.0.1", 999), data, end.now)
 

@@ -27,7 +27,7 @@ def test_both_ends_are_up_once_the_properties_of_the_other_have_come() -> None:
     with pytest.raises(t.LimitReached):
         talk.near.mux.open("tcp:a:1", talk.near.now)
     with pytest.raises(t.LimitReached):
-        talk.near.mux.request_connection(COMMON, talk.near.now)
+        talk.near.mux.further.request(COMMON, talk.near.now)
     talk.settle()
     assert talk.near.events == [t.TunnelUp("two")]
     assert talk.far.events == [t.TunnelUp("one")]
@@ -50,6 +50,7 @@ def test_only_the_first_properties_say_the_window(announced: int | None, granted
     end.hears(lstp.PropertyExchange(window=5_000_000))
     channel = end.mux.open("tcp:a:1", end.now)
     end.hears(lstp.ConnectionAck(), channel)
+    end.hears(lstp.ServiceBeginAck(), channel)
     sent = 0
     while size := min(end.mux.sendable(channel), 4096):
         end.mux.send(channel, bytes(size), end.now)
@@ -438,10 +439,10 @@ def test_ids_are_of_the_own_parity_and_are_not_used_while_they_live(master: bool
     end.hears(lstp.PropertyExchange(max_channels=10))
     first = 1 if master else 2
     live = [end.mux.open("tcp:a:1", end.now) for _ in range(2)]
-    live.append(end.mux.request_connection(COMMON, end.now))
+    live.append(end.mux.further.request(COMMON, end.now))
     assert live == [first, first + 2, first + 4]
     last = 0xFFFFFFFF if master else 0xFFFFFFFE
-    end.mux._next_id = last
+    end.mux.live.ids.next = last
     end.hears(lstp.ConnectionNack(Code.LIMIT), first + 2)
     assert [end.mux.open("tcp:a:1", end.now) for _ in range(3)] == [last, first + 2, first + 6]
 
@@ -578,7 +579,7 @@ def test_a_draining_end_refuses_requests_on_their_way() -> None:
     near, far = talk.near, talk.far
     talk.open()
     channel = near.mux.open("tcp:a:1", near.now)
-    further = near.mux.request_connection(COMMON, near.now)
+    further = near.mux.further.request(COMMON, near.now)
     far.note(far.mux.shutdown(60, "", far.now))
     talk.carry(near)
     talk.carry(far)
@@ -711,10 +712,10 @@ def test_a_peer_that_asks_and_does_not_read_the_answers_is_dropped() -> None:
 def test_a_further_connection_is_asked_for_and_accepted() -> None:
     talk = Talk()
     near, far = talk.near, talk.far
-    number = near.mux.request_connection(COMMON, near.now)
+    number = near.mux.further.request(COMMON, near.now)
     talk.carry(near)
     assert far.events == [t.ConnectionRequested(number, COMMON)]
-    far.mux.accept_connection(number)
+    far.mux.further.accept(number)
     talk.settle()
     assert near.events == [t.ChannelOpened(number)]
     nothing_left(talk)
@@ -723,9 +724,9 @@ def test_a_further_connection_is_asked_for_and_accepted() -> None:
 def test_a_further_connection_is_refused() -> None:
     talk = Talk()
     near, far = talk.near, talk.far
-    number = near.mux.request_connection(COMMON, near.now)
+    number = near.mux.further.request(COMMON, near.now)
     talk.carry(near)
-    far.mux.refuse_connection(number, Code.LIMIT, "enough")
+    far.mux.further.refuse(number, Code.LIMIT, "enough")
     talk.settle()
     assert near.events == [t.ChannelEnded(number, Code.LIMIT, "enough", refused=True)]
 

@@ -158,7 +158,7 @@ class Muxes(RuleBasedStateMachine):
     @rule(which=side)
     def open(self, which: int) -> None:
         side = self.sides[which]
-        number = side.mux._next_id
+        number = side.mux.live.ids.next
         try:
             channel = side.mux.open(f"tcp:{number}:1", self.now)
         except t.LimitReached:

@@ -158,7 +158,7 @@ def hearing(end: End, message: Message, channel: int) -> End:
 
 def joining() -> End:
     end, _ = up()
-    assert end.mux.request_connection(COMMON, end.now) == 1
+    assert end.mux.further.request(COMMON, end.now) == 1
     return end
 
 

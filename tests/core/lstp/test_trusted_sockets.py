@@ -30,14 +30,14 @@ def publishing(*entries: TrustedSocket) -> tuple[End, SocketTable]:
 def test_what_is_published_is_in_the_first_properties_and_then_with_every_change() -> None:
     end, table = publishing(TrustedSocket("web", end_of_web := 1060.0, 8080, "tcp:10.0.0.1:80"))
     assert published(end) == [(lstp.Service("web", end_of_web - end.now, 8080),)]
-    end.mux.announce(end.now)
+    end.mux.trusted.announce(end.now)
     assert published(end) == []
     table.add(TrustedSocket("git"))
-    end.mux.announce(end.now + 10)
+    end.mux.trusted.announce(end.now + 10)
     assert published(end) == [(lstp.Service("web", 50.0, 8080), lstp.Service("git"))]
     table.withdraw("git")
     table.withdraw("web")
-    end.mux.announce(end.now)
+    end.mux.trusted.announce(end.now)
     assert published(end) == [()]
 
 

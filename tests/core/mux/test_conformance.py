@@ -50,11 +50,11 @@ class CleanResets(ExampleMux):
 class Boundless(ExampleMux):
     """Grants credit for what nobody has taken."""
 
-    def _far_data(self, ch: PlainChannel, data: memoryview) -> list[t.Event]:
-        events = super()._far_data(ch, data)
+    def _far_data(self, ch: PlainChannel, data: memoryview) -> t.Data:
+        event = super()._far_data(ch, data)
         self._put_grant(ch.number, ch.inbound.received, ch.inbound.received + self.window)
         ch.inbound.limit = ch.inbound.received + self.window
-        return events
+        return event
 
 
 class Leaking(ExampleMux):

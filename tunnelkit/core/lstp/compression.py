@@ -211,6 +211,40 @@ class Unpacker:
         return plain
 
 
+class CompressedChannel(Protocol):
+    """What is kept per channel, one of each at most; None until it is first needed."""
+
+    packer: Packer | None
+    unpacker: Unpacker | None
+
+
+class Compression:
+    """What the two ends of a tunnel have agreed on; ``method`` says it."""
+
+    __slots__ = ("method",)
+
+    def __init__(self, method: str = NONE) -> None:
+        self.method = method
+
+    def agree(self, own: Iterable[str], others: Iterable[str], master: bool) -> None:
+        """Both ends have said what they can do."""
+        self.method = agreed(own, others) if master else agreed(others, own)
+
+    def pack(self, channel: CompressedChannel, data: memoryview) -> bytes | None:
+        """See `Packer.pack`."""
+        packer = channel.packer
+        if packer is None:
+            packer = channel.packer = Packer(self.method)
+        return packer.pack(data)
+
+    def unpack(self, channel: CompressedChannel, body: bytearray) -> bytes:
+        """See `Unpacker.unpack`."""
+        unpacker = channel.unpacker
+        if unpacker is None:
+            unpacker = channel.unpacker = Unpacker(self.method)
+        return unpacker.unpack(body)
+
+
 def _worth(size: int) -> int:
     """The most that a message of ``size`` bytes may come to."""
     return size - 1 - (size >> 4)

@@ -1,20 +1,21 @@
-"""UDP on LSTP channels, and connections accepted for the far side (`spec/lstp.md`, 'UDP').
+"""UDP on LSTP channels (`spec/lstp.md`, 'UDP').
 
 On a channel to ``udp:HOST:PORT`` each SERVICE_DATA is one datagram; to
 ``udp:*`` each begins with a SOCKS 5 address, of the destination on the way
-there, of the sender on the way back. `DatagramActions` is the part of
-`LstpMux` that is about them (see `DatagramMux` and `ListeningMux`).
+there, of the sender on the way back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from tunnelkit.core.lstp.actions import ChannelActions
-from tunnelkit.core.lstp.channel import SENDING, LstpChannel, State
+from tunnelkit.core.lstp.channel import EARLY_DATA, SENDING, UNCONNECTED, LstpChannel, State
+from tunnelkit.core.lstp.life import Life
+from tunnelkit.core.lstp.outbox import Outbox
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.datagram_body import MAX_DATAGRAM
-from tunnelkit.errors import LocalProtocolError, RemoteProtocolError
+from tunnelkit.core.mux.flow_control import FlowControl
+from tunnelkit.errors import LocalProtocolError
 from tunnelkit.wire.lstp import HEADER
 from tunnelkit.wire.lstp import MessageType as M
 from tunnelkit.wire.socks import encode_address
@@ -30,13 +31,20 @@ NO_ADDRESS = ("", 0)
 """The address of the side that opened the channel: it does not travel."""
 
 
-class DatagramActions(ChannelActions):
-    """The part of `LstpMux` for datagrams and accepted connections."""
+class Datagrams:
+    """The part of `LstpMux` for datagrams, see `DatagramMux`."""
 
-    _datagrams_waiting = 0
-    """Bytes of datagrams in ``_out``."""
+    __slots__ = ("_by_id", "_flow", "_life", "_outbox")
 
-    def send_datagram(
+    def __init__(
+        self, life: Life, outbox: Outbox, flow: FlowControl, by_id: Mapping[int, LstpChannel]
+    ) -> None:
+        self._life = life
+        self._outbox = outbox
+        self._flow = flow
+        self._by_id = by_id
+
+    def send(
         self,
         flow: int,
         source: tuple[str, int],
@@ -44,12 +52,12 @@ class DatagramActions(ChannelActions):
         data: bytes | memoryview,
         now: float,
     ) -> bool:
-        """Send one datagram, see `DatagramMux`; without credit it is dropped.
+        """Send one datagram; without credit it is dropped.
 
         So it is while the path is overfull: a datagram that waits for long is worth less than
         none. One may always be under way, however large.
         """
-        ch = self._channels.get(flow)
+        ch = self._by_id.get(flow)
         if ch is None or ch.datagrams is None:
             raise LocalProtocolError(f"channel {flow} carries no datagrams")
         if len(data) > MAX_DATAGRAM:
@@ -58,43 +66,35 @@ class DatagramActions(ChannelActions):
         if ch.datagrams.remote is None:
             head = encode_address(*(destination if ch.opener else source))
         size = len(head) + len(data)
-        if ch.state not in SENDING or ch.paused or ch.near_finished:
+        if ch.state not in SENDING or ch.paused:
             return False
         out = ch.outbound
-        path = self.flow.path
+        path = self._flow.path
         if size > out.credit or (out.in_flight and path.in_flight + size > _CROWD * path.target):
             return False
-        frame = HEADER.pack(size, M.SERVICE_DATA, 0, 0, flow) + head + data
-        if self._datagrams_waiting + len(frame) > MAX_WAITING:
+        if ch.state in UNCONNECTED and out.sent + size > EARLY_DATA:
             return False
-        self._now = now
-        self.flow.sent(ch, size, now)
-        self._put(frame)
-        self._datagrams_waiting += len(frame)
+        frame = HEADER.pack(size, M.SERVICE_DATA, 0, 0, flow) + head + data
+        outbox = self._outbox
+        if outbox.datagram_bytes + len(frame) > MAX_WAITING:
+            return False
+        self._life.now = now
+        self._flow.sent(ch, size, now)
+        outbox.frames.append(frame)
+        outbox.datagram_bytes += len(frame)
         return True
 
-    def _may_accept(self, listener: int) -> bool:
-        """Whether connections accepted on that channel's listener may be handed over."""
-        ch = self._channels.get(listener)
-        return ch is not None and not ch.opener and ch.listens and ch.state is State.OPEN
+    def received(self, ch: LstpChannel) -> t.Event:
+        """A whole SERVICE_DATA has come on a channel for datagrams.
 
-    def _listens(self, listener: int) -> bool:
-        """Whether over that channel this side has the far side listen."""
-        ch = self._channels.get(listener)
-        return ch is not None and ch.opener and ch.listens and ch.state is State.OPEN
-
-    def _datagram_ended(self, ch: LstpChannel, last: bool) -> Sequence[t.Event]:
-        """A whole SERVICE_DATA has come on a channel for datagrams."""
+        Raises `RemoteProtocolError` for an address that is none.
+        """
         body = ch.datagrams
         assert body is not None
-        if last and body.is_empty:
-            return t.NO_EVENTS
-        try:
-            remote, payload, size = body.ended()
-        except RemoteProtocolError as error:
-            return self._channel_error(ch, error)
+        remote, payload, size = body.ended()
         near, far = (remote, NO_ADDRESS) if ch.opener else (NO_ADDRESS, remote)
-        # Whoever is told of it sends it on or drops it, so it is taken either way.
-        if self.flow.consumed(ch, size, self._now):
-            self._report(ch)
-        return [t.Datagram(ch.id, near, far, payload)]
+        # Whoever is told of it sends it on or drops it, so it is taken either way: at once, or
+        # when the destination is connected.
+        if ch.state is not State.DIALLING and self._flow.consumed(ch, size, self._life.now):
+            self._outbox.grant(ch)
+        return t.Datagram(ch.id, near, far, payload)

@@ -10,9 +10,15 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Protocol
 
+from tunnelkit.core.mux.contract import Data, Event
+
 
 class FrameSink(Protocol):
     """Who is told of the messages."""
+
+    def whole_data(self, flags: int, channel: int, data: memoryview) -> Data | None:
+        """A data message that has come in one piece, at once: the fast path. None: nothing has been
+        done about it, and it comes by the three methods that follow."""
 
     def data_begins(self, length: int, flags: int, channel: int) -> None:
         """Header of a data message; its body follows."""
@@ -31,8 +37,8 @@ class FrameCutter:
     """Reads headers of the form ``header``: length and type first, the channel last.
 
     The field after the type is passed on as ``flags``, whatever it is. ``data_kind`` is the type
-    of data, ``check`` refuses a length or type by raising. ``closed`` set by the sink stops it:
-    the rest of the bytes is ignored.
+    of data and ``max_data`` its largest length; ``check`` refuses a length or type by raising.
+    ``closed`` set by the sink stops it: the rest of the bytes is ignored.
     """
 
     __slots__ = (
@@ -42,14 +48,18 @@ class FrameCutter:
         "_data_left",
         "_form",
         "_header",
+        "_max_data",
         "_waiting",
         "closed",
     )
 
-    def __init__(self, header: Struct, data_kind: int, check: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, header: Struct, data_kind: int, max_data: int, check: Callable[[int, int], None]
+    ) -> None:
         self.closed = False
         self._form = header
         self._data_kind = data_kind
+        self._max_data = max_data
         self._check = check
         self._header = bytearray()
         self._body: bytearray | None = None
@@ -57,8 +67,8 @@ class FrameCutter:
         """length, type, flags and channel of the message whose body is being collected."""
         self._data_left = 0
 
-    def cut(self, data: memoryview, sink: FrameSink) -> None:
-        """Tell ``sink`` of what ``data`` completes.
+    def cut(self, data: memoryview, sink: FrameSink, events: list[Event]) -> None:
+        """Tell ``sink`` of what ``data`` completes; ``events`` is its own list of what happened.
 
         Raises `RemoteProtocolError` for a header that no message may have, and
         whatever the sink raises.
@@ -96,13 +106,23 @@ class FrameCutter:
                 fields = self._form.unpack_from(data, position)
                 position += header_size
             length, kind, flags, channel = fields[0], fields[1], fields[2], fields[-1]
-            self._check(length, kind)
             if kind == self._data_kind:
+                if not 0 <= length <= self._max_data:
+                    self._check(length, kind)
+                after = position + length
+                if position < after <= end:
+                    whole = sink.whole_data(flags, channel, data[position:after])
+                    if whole is not None:
+                        events.append(whole)
+                        position = after
+                        continue
                 sink.data_begins(length, flags, channel)
                 self._data_left = length
                 if not length:
                     sink.data_ended()
-            elif length <= end - position:
+                continue
+            self._check(length, kind)
+            if length <= end - position:
                 body = bytes(data[position : position + length])
                 position += length
                 sink.message(kind, flags, channel, body)

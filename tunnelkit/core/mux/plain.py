@@ -56,7 +56,7 @@ class PlainMux:
 
     def __init__(self, master: bool, budget: Budget, now: float) -> None:
         self.header_size = self.header.size
-        self._cutter = FrameCutter(self.header, self.data_kind, self.check_header)
+        self._cutter = FrameCutter(self.header, self.data_kind, self.max_frame, self.check_header)
         self._events: list[t.Event] = []
         self._receiving: PlainChannel | None = None
         """Whose payload is arriving; None: it is discarded."""
@@ -139,11 +139,11 @@ class PlainMux:
         ch.waits = False
         return [t.ChannelOpened(ch.number, bound)]
 
-    def _far_data(self, ch: PlainChannel, data: memoryview) -> list[t.Event]:
+    def _far_data(self, ch: PlainChannel, data: memoryview) -> t.Data:
         if ch.far_ended:
             raise RemoteProtocolError(f"data behind the end of channel {ch.number}")
         ch.inbound.arrived(len(data))
-        return [t.Data(ch.number, data)]
+        return t.Data(ch.number, data)
 
     def _far_grant(self, ch: PlainChannel, taken: int, limit: int) -> list[t.Event]:
         self._flow.reported(ch, ch.outbound.granted(taken, limit), self._now)
@@ -161,6 +161,11 @@ class PlainMux:
     def _far_end(self, code: Code, reason: str) -> list[t.Event]:
         return self._all_over(None if code is Code.SHUTDOWN else code, reason)
 
+    def whole_data(self, flags: int, channel: int, data: memoryview) -> t.Data | None:
+        """See `FrameSink`."""
+        ch = self._find(channel)
+        return None if ch is None else self._far_data(ch, data)
+
     def data_begins(self, length: int, flags: int, channel: int) -> None:
         """See `FrameSink`."""
         self._receiving = self._find(channel)
@@ -168,7 +173,7 @@ class PlainMux:
     def data(self, piece: memoryview) -> None:
         """See `FrameSink`."""
         if self._receiving is not None:
-            self._events += self._far_data(self._receiving, piece)
+            self._events.append(self._far_data(self._receiving, piece))
 
     def data_ended(self) -> None:
         """See `FrameSink`; an empty frame is nothing."""
@@ -232,7 +237,7 @@ class PlainMux:
         self._now = now
         self._events = self._say_up()
         try:
-            self._cutter.cut(data, self)
+            self._cutter.cut(data, self, self._events)
         except (RemoteProtocolError, UnicodeDecodeError, struct.error) as error:
             self._events += self._fail(Code.PROTOCOL, str(error))
         return self._events

@@ -15,7 +15,7 @@ from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.framing import FrameCutter
 from tunnelkit.core.usher.actions import SessionActions
-from tunnelkit.core.usher.session import ASKED, RECEIVING, Input, Session, State
+from tunnelkit.core.usher.session import ASKED, ESTABLISHED, RECEIVING, Input, Session, State
 from tunnelkit.core.usher.texts import destination_of, names_code, read_reason, reason_text
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.wire import usher
@@ -71,7 +71,7 @@ class UsherReceiver(SessionActions):
         self._pinged: tuple[int, float] | None = None
         """Token and time of the latest own ping that has not been answered."""
         check = partial(usher.check_header, version=version)
-        self._cutter = FrameCutter(usher.HEADER, RecordType.SEND, check)
+        self._cutter = FrameCutter(usher.HEADER, RecordType.SEND, usher.MAX_DATA, check)
         self._events: list[t.Event] = []
         self._stream: Session | None = None
         """Whose data is arriving; None: it is discarded."""
@@ -83,7 +83,7 @@ class UsherReceiver(SessionActions):
             return t.NO_EVENTS
         events = self._events = self._say_up()
         try:
-            self._cutter.cut(data, self)
+            self._cutter.cut(data, self, events)
             if self._control > MAX_CONTROL:
                 raise RemoteProtocolError("the far side sends but does not read", code=Code.LIMIT)
         except RemoteProtocolError as error:
@@ -106,6 +106,18 @@ class UsherReceiver(SessionActions):
         return super()._all_over(code, reason)
 
     # -- records, see `FrameSink` -----------------------------------------
+
+    def whole_data(self, flags: int, channel: int, data: memoryview) -> t.Data | None:
+        """The fast path, for UsherSend to an established session within its window."""
+        ch = self._sessions.get(channel)
+        if ch is None or ch.state not in ESTABLISHED:
+            return None
+        inbound = ch.inbound
+        size = len(data)
+        if size > inbound.limit - inbound.received:
+            return None
+        inbound.arrived(size)
+        return t.Data(channel, data)
 
     def data_begins(self, length: int, flags: int, channel: int) -> None:
         """Header of UsherSend: everything is checked before the first byte is taken."""

@@ -24,14 +24,15 @@ may cost the session, but must not leave the two ends with different ideas of th
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import auto
 
 from tunnelkit.core.mux.credit import Budget, Inbound
 from tunnelkit.core.mux.flow_control import ChannelFlowControl
+from tunnelkit.core.table import Symbol, states_with
 from tunnelkit.wire.usher import MAX_ACK
 
 
-class State(Enum):
+class State(Symbol):
     """Where a session is in its life, see the module's docstring."""
 
     PENDING = "pending"
@@ -47,7 +48,7 @@ class State(Enum):
     RESET = "reset"
 
 
-class Input(Enum):
+class Input(Symbol):
     """What can happen to a session."""
 
     REPLY = auto()
@@ -72,7 +73,7 @@ class Input(Enum):
     """Everything sent in both directions has been taken and acknowledged."""
 
 
-class Action(Enum):
+class Action(Symbol):
     """What is done about it."""
 
     IGNORE = auto()
@@ -172,7 +173,9 @@ TABLE: dict[tuple[State, Input], tuple[Action, State]] = {
 ASKED = frozenset({State.DIALLING, State.DIALLING_ENDED})
 """Opened by the far side, which does not know this side's id yet."""
 OPEN_TO_SEND = frozenset({State.ACTIVE, State.SESSION_ACTIVE})
-RECEIVING = frozenset(state for state, happened in TABLE if happened is Input.SEND)
+RECEIVING = states_with(TABLE, Input.SEND)
+ESTABLISHED = RECEIVING - ASKED
+"""Receiving, and both sides know each other's id."""
 FAR_ENDED = frozenset({State.SESSION_ACTIVE, State.INACTIVE})
 
 

@@ -204,7 +204,7 @@ class _Group(TunnelMember):
     def announce(self) -> None:
         """Tell the far side what is published here now."""
         connection, mux = self._first()
-        mux.announce(connection.clock())
+        mux.trusted.announce(connection.clock())
         connection.pump()
 
     def _on_services_changed(self, event: ServicesChanged) -> None:
@@ -227,17 +227,17 @@ class _Group(TunnelMember):
         _, mux = self._first()
         for _ in range(self._lstp.settings.connections - 1):
             common = secrets.token_urlsafe(32)
-            self._joins[mux.request_connection(common, connection.clock())] = common
+            self._joins[mux.further.request(common, connection.clock())] = common
         connection.pump()
 
     def _on_connection_requested(self, event: ConnectionRequested) -> None:
         connection, mux = self._first()
         if self._accepted >= MAX_FURTHER:
             reason = f"at most {MAX_FURTHER} further connections"
-            mux.refuse_connection(event.channel, Code.LIMIT, reason)
+            mux.further.refuse(event.channel, Code.LIMIT, reason)
             return
         self._accepted += 1
-        mux.accept_connection(event.channel)
+        mux.further.accept(event.channel)
         self._lstp.join(self, event.join, connection.peer)
 
     def _on_opened(self, event: ChannelOpened) -> None:
