@@ -16,8 +16,9 @@ import pytest
 from tests.acceptance.applications import Application, echo, expected, receive
 from tests.acceptance.processes import Identities, Processes, Role
 from tests.acceptance.tunnels import meeting
+from tests.frontends.talk import BlackHole
 from tests.peers.lstp_channel import Channel, ChannelFailed
-from tests.peers.lstp_messages import LAST, Json, Type, encode
+from tests.peers.lstp_messages import LAST, MAX_EARLY, Json, Type, encode
 from tests.peers.lstp_peer import LstpPeer
 from tests.peers.lstp_serving import ServingEnd
 from tests.peers.misbehaving import MisbehavingPeer
@@ -39,6 +40,14 @@ def echoes() -> Iterator[Application]:
 
 
 @pytest.fixture(scope="module")
+def silent() -> Iterator[str]:
+    """A destination that neither accepts nor refuses."""
+    hole = BlackHole()
+    yield f"tcp:127.0.0.1:{hole.port}"
+    hole.close()
+
+
+@pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """One middle and one server end for all tests here: what one breaks, the next would notice."""
     processes = Processes(tmp_path_factory.mktemp("independent"))
@@ -57,8 +66,10 @@ def middle(running: Processes) -> Role:
 
 
 @pytest.fixture(scope="module")
-def server(running: Processes, identities: Identities, middle: Role, echoes: Application) -> Role:
-    allowed = (echoes.destination, REFUSED, UNRESOLVABLE)
+def server(
+    running: Processes, identities: Identities, middle: Role, echoes: Application, silent: str
+) -> Role:
+    allowed = (echoes.destination, silent, REFUSED, UNRESOLVABLE)
     return running.role(
         "lstp-server-end", *meeting(middle), "--identity", identities("server"),
         "--peer", "client", "--peer", "other",
@@ -326,6 +337,22 @@ def test_who_breaks_a_channels_rules_loses_that_channel(
     peer.pump_until(lambda: channel.failure is not None)
     assert channel.failure is not None
     assert channel.failure.code == "protocol"
+    assert still_works(kept)
+
+
+def test_an_opener_may_send_16_kib_before_its_channel_is_connected_and_no_more(
+    client_end: ClientEnd, echoes: Application, silent: str
+) -> None:
+    peer = client_end()
+    kept = peer.open(echoes.destination)
+    moderate, greedy = peer.open(silent), peer.open(silent)
+    peer.send_early(moderate, MAX_EARLY)
+    peer.send_early(greedy, MAX_EARLY)
+    peer.send_early(greedy, 1)
+    peer.pump_until(lambda: greedy.failure is not None)
+    assert greedy.failure is not None
+    assert greedy.failure.code == "limit"
+    assert moderate.failure is None
     assert still_works(kept)
 
 

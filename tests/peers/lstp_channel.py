@@ -10,6 +10,7 @@ from tests.peers.lstp_messages import (
     COMPRESSED,
     LAST,
     MAX_DATA,
+    MAX_EARLY,
     MAX_WINDOW,
     Json,
     Message,
@@ -143,7 +144,10 @@ class Channel:
     @property
     def credit(self) -> int:
         """How many bytes may be sent now."""
-        return 0 if self.paused else self.limit - self.sent
+        limit = self.limit
+        if self.opener and not self.begun:
+            limit = min(limit, MAX_EARLY)
+        return 0 if self.paused else limit - self.sent
 
     def send(self, data: bytes, piece: int = 65_536) -> None:
         """Send all of ``data`` in messages of at most ``piece`` bytes, waiting for credit."""
@@ -370,6 +374,10 @@ class Channel:
         require(
             self.arrived <= self.granted,
             f"{self}: data up to {self.arrived}, granted were {self.granted}",
+        )
+        require(
+            self.opener or self.begun or self.aborting or self.arrived <= MAX_EARLY,
+            f"{self}: {self.arrived} bytes before SERVICE_BEGIN_ACK",
         )
         self.ended = bool(message.flags & LAST)
         if self.aborting or self.failure:

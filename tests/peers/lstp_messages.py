@@ -16,6 +16,8 @@ HEADER = struct.Struct(">IBBHI")
 MAX_DATA = 262_144
 MAX_STRUCTURED = 16_384
 MAX_WINDOW = 16 * 1024 * 1024
+MAX_EARLY = 16_384
+"""Plain bytes that an opener sends before SERVICE_BEGIN_ACK, at most."""
 COMPRESSED = 1
 LAST = 2
 

@@ -95,6 +95,10 @@ class MisbehavingPeer(LstpPeer):
             self.send(Type.SERVICE_DATA, channel.number, bytes(size))
             left -= size
 
+    def send_early(self, channel: Channel, size: int) -> None:
+        """``size`` bytes at once, whatever may be sent before SERVICE_BEGIN_ACK."""
+        self.send(Type.SERVICE_DATA, channel.number, bytes(size))
+
     def send_resume(self, channel: Channel, taken: int, limit: int) -> None:
         """RESUME with any two offsets."""
         self.send(Type.SERVICE_DATA_RESUME, channel.number, RESUME.pack(taken, limit))

@@ -68,7 +68,7 @@ MESSAGES: dict[str, tuple[Message, int]] = {
     ),
     "connection-request": (ConnectionRequest(destination="tcp:[::1]:80"), 1),
     "connection-request-service": (ConnectionRequest(service="@dns"), 2),
-    "connection-request-accepted": (ConnectionRequest(listener=7, origin="192.0.2.9:40000"), 4),
+    "connection-request-accepted": (ConnectionRequest(listener=7, origin="tcp:192.0.2.9:40000"), 4),
     "connection-request-connection": (ConnectionRequest("connection", join=COMMON), 3),
     "connection-ack": (ConnectionAck(), 1),
     "connection-nack": (ConnectionNack(Code.NOT_ALLOWED, "no rule"), 1),

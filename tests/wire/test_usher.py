@@ -75,7 +75,7 @@ RECORDS: dict[Version, dict[str, tuple[Record, int]]] = {
         "shutdown": (UsherShutdown(30, "restart"), 0),
         "open-ipv6": (UsherOpen(AddressType.IPV6, "2001:db8::1", 443), 1),
         "open-text": (UsherOpen(AddressType.TEXT, "service:@dns"), 1),
-        "open-accepted": (UsherOpen(AddressType.ACCEPTED, "192.0.2.9:40000", listener=7), 9),
+        "open-accepted": (UsherOpen(AddressType.ACCEPTED, "tcp:192.0.2.9:40000", listener=7), 9),
         "open-reply": (UsherOpenReply(300, "tcp:10.0.0.5:51000"), 1),
         "early-send": (UsherSend(b"hello"), -1),
         "credit": (UsherCredit(65536, 327680), 300),

@@ -128,6 +128,19 @@ class ChannelProtocolChecks:
         talk.send(talk.near, here, bytes(data[sent:]))
         require(bytes(talk.far.got[asked.channel]) == b"early", "it did not arrive")
 
+    def test_data_before_the_answer_is_little(self) -> None:
+        talk = self.conversation()
+        here, there = talk.ask(talk.near, DESTINATION)
+        data = content(100_000)
+        sent = talk.send(talk.near, here, data)
+        require(sent <= t.EARLY_DATA, f"{sent} bytes were sent to nobody")
+        require(talk.far.budget.queued <= t.EARLY_DATA, "it is not all counted")
+        require(not talk.near.mux.waits_for_path(here), "it is asked again and again")
+        talk.far.note(talk.far.mux.opened(there, ""), talk.now)
+        rest = talk.send(talk.near, here, data[sent:])
+        require(sent + rest == len(data), "it does not go on after the answer")
+        require(bytes(talk.far.got[there]) == data, "not what was sent")
+
     # -- data ------------------------------------------------------------------------------
 
     def test_bytes_arrive_complete_and_in_order(self) -> None:

@@ -115,7 +115,7 @@ def test_a_service_is_asked_for_by_name() -> None:
 
 def test_a_connection_for_a_listener_that_nobody_opened_is_refused() -> None:
     end = Talk().far
-    end.hears(lstp.ConnectionRequest(listener=7, origin="192.0.2.9:4"), 3)
+    end.hears(lstp.ConnectionRequest(listener=7, origin="tcp:192.0.2.9:4"), 3)
     assert end.says() == [
         (3, lstp.ConnectionNack(Code.NO_SUCH_SERVICE, "there is no such listener"))
     ]

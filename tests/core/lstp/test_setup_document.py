@@ -9,6 +9,7 @@ import pytest
 from tunnelkit.core.lstp import channel as lstp_channel
 from tunnelkit.core.lstp import middle as lstp_middle
 from tunnelkit.core.lstp import setup as lstp_setup
+from tunnelkit.core.mux.contract import EARLY_DATA
 from tunnelkit.core.table import as_markdown
 from tunnelkit.errors import Code
 from tunnelkit.wire.lstp import MAX_BODY, MAX_DATA, MAX_WINDOW, MessageType
@@ -33,7 +34,7 @@ def test_the_document_has_the_state_tables(table: str) -> None:
 def test_the_document_has_the_states_of_a_channel() -> None:
     for state in lstp_channel.State:
         assert state.name in DOCUMENT
-    assert f"{lstp_channel.EARLY_DATA:,}" in DOCUMENT
+    assert f"{EARLY_DATA:,}" in DOCUMENT
 
 
 def test_the_document_has_the_vectors() -> None:

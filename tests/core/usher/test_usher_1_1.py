@@ -207,10 +207,10 @@ def test_early_data_beyond_the_window_is_refused() -> None:
     talk.said()
     events = talk.hears((WEB, FAR), (UsherSend(b"abcd"), -FAR))
     assert events[-1] == t.ChannelEnded(
-        1, Code.PROTOCOL, "1 bytes more than the credit given", refused=True
+        1, Code.LIMIT, "more than 3 bytes before the session is connected", refused=True
     )
     assert talk.said() == [
-        (UsherOpenReply(-1, "protocol: 1 bytes more than the credit given"), FAR)
+        (UsherOpenReply(-1, "limit: more than 3 bytes before the session is connected"), FAR)
     ]
 
 
@@ -282,16 +282,16 @@ def test_connections_accepted_over_there_come_back_naming_the_listener() -> None
     far.said()
     far.mux.opened(2, "tcp:0.0.0.0:8080")
     near.hears(*far.said())
-    far.mux.open_accepted(2, "192.0.2.9:40000", 0.0)
+    far.mux.open_accepted(2, "tcp:192.0.2.9:40000", 0.0)
     said = far.said()
-    assert said == [(UsherOpen(AddressType.ACCEPTED, "192.0.2.9:40000", listener=listener), 3)]
+    assert said == [(UsherOpen(AddressType.ACCEPTED, "tcp:192.0.2.9:40000", listener=listener), 3)]
     (event,) = near.hears(*said)
-    assert event == t.ChannelRequested(2, "", listener=listener, origin="192.0.2.9:40000")
+    assert event == t.ChannelRequested(2, "", listener=listener, origin="tcp:192.0.2.9:40000")
 
 
 def test_a_connection_of_a_listener_that_is_gone_is_refused() -> None:
     talk = Talk(V1_1)
-    talk.hears((UsherOpen(AddressType.ACCEPTED, "192.0.2.9:40000", listener=4), FAR))
+    talk.hears((UsherOpen(AddressType.ACCEPTED, "tcp:192.0.2.9:40000", listener=4), FAR))
     assert talk.said() == [(UsherOpenReply(-1, "no-such-service: nobody listens any more"), FAR)]
 
 
@@ -300,7 +300,7 @@ def test_only_a_listener_of_the_far_side_hands_over_connections() -> None:
     number = talk.mux.open("listen:tcp:0.0.0.0:8080", 0.0)
     for listener in (number, 99):
         with pytest.raises(LocalProtocolError, match="no listener"):
-            talk.mux.open_accepted(listener, "192.0.2.9:1", 0.0)
+            talk.mux.open_accepted(listener, "tcp:192.0.2.9:1", 0.0)
 
 
 # -- datagrams, and what is to come -----------------------------------------

@@ -28,6 +28,7 @@ from __future__ import annotations
 from enum import auto
 
 from tunnelkit.core.lstp.compression import Packer, Unpacker
+from tunnelkit.core.mux.contract import EARLY_DATA
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.datagram_body import DatagramBody
 from tunnelkit.core.mux.flow_control import ChannelFlowControl
@@ -239,9 +240,6 @@ ASKED = states_with(TABLE, Input.OWN_ANSWER)
 """States in which this side has to answer."""
 SETTLING = states_with(TABLE, Input.SETTLED)
 """States in which it matters that the application has taken everything."""
-
-EARLY_DATA = 16_384
-"""Bytes that an opener may send before SERVICE_BEGIN_ACK, if the window allows as many (X25)."""
 
 
 class LstpChannel(ChannelFlowControl):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Container, Sequence
 
 from tunnelkit.core.lstp.channel import (
     DISCARDING,
-    EARLY_DATA,
     TABLE,
     Action,
     Input,
@@ -184,7 +183,7 @@ class LiveChannels:
         """
         assert isinstance(message, lstp.ServiceBeginAck)
         opened = t.ChannelOpened(ch.id, message.bound)
-        if ch.outbound.sent >= EARLY_DATA and ch.may_send:
+        if ch.outbound.sent >= t.EARLY_DATA and ch.may_send:
             return [opened, t.Writable(ch.id)]
         return [opened]
 

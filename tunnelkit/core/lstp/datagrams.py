@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tunnelkit.core.lstp.channel import EARLY_DATA, SENDING, UNCONNECTED, LstpChannel, State
+from tunnelkit.core.lstp.channel import SENDING, UNCONNECTED, LstpChannel, State
 from tunnelkit.core.lstp.life import Life
 from tunnelkit.core.lstp.outbox import Outbox
 from tunnelkit.core.mux import contract as t
@@ -72,7 +72,7 @@ class Datagrams:
         path = self._flow.path
         if size > out.credit or (out.in_flight and path.in_flight + size > _CROWD * path.target):
             return False
-        if ch.state in UNCONNECTED and out.sent + size > EARLY_DATA:
+        if ch.state in UNCONNECTED and out.sent + size > t.EARLY_DATA:
             return False
         frame = HEADER.pack(size, M.SERVICE_DATA, 0, 0, flow) + head + data
         outbox = self._outbox

@@ -22,7 +22,6 @@ import attrs
 
 from tunnelkit.core.lstp.channel import (
     ASKED,
-    EARLY_DATA,
     SENDING,
     SETTLING,
     UNCONNECTED,
@@ -162,7 +161,7 @@ class LstpMux:
         if ch.paused or ch.state not in SENDING:
             return 0
         if ch.state in UNCONNECTED:
-            return min(self.flow.sendable(ch), max(0, EARLY_DATA - ch.outbound.sent))
+            return min(self.flow.sendable(ch), max(0, t.EARLY_DATA - ch.outbound.sent))
         return self.flow.sendable(ch)
 
     def waits_for_path(self, channel: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunnelkit.core.lstp.channel import DISCARDING, EARLY_DATA, RECEIVING, LstpChannel, State
+from tunnelkit.core.lstp.channel import DISCARDING, RECEIVING, LstpChannel, State
 from tunnelkit.core.lstp.channels import LiveChannels
 from tunnelkit.core.lstp.compression import NONE
 from tunnelkit.core.lstp.datagrams import Datagrams
@@ -142,7 +142,7 @@ class Receiver:
         """Account for data; raises `RemoteProtocolError` for more than is allowed."""
         inbound = ch.inbound
         if ch.state is State.DIALLING:
-            most = min(EARLY_DATA, inbound.limit)
+            most = min(t.EARLY_DATA, inbound.limit)
             if inbound.received + size > most:
                 raise RemoteProtocolError(
                     f"more than {most} bytes before the channel is connected", code=Code.LIMIT

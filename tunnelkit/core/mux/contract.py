@@ -24,6 +24,11 @@ class LimitReached(LocalProtocolError):
         self.code = code
 
 
+EARLY_DATA = 16_384
+"""Bytes that may be sent on a channel before it is answered, if its window allows as many: what an
+end holds for destinations that do not answer stays small (rule X25)."""
+
+
 # -- events ---------------------------------------------------------------
 
 
@@ -194,7 +199,8 @@ class Mux(Protocol):
         """Do what is due: keepalive, acknowledgements, expiry."""
 
     def open(self, destination: str, now: float) -> int:
-        """Ask for a channel; its id. Data may be sent at once (it travels with the request)."""
+        """Ask for a channel; its id. `EARLY_DATA` bytes at most may be sent at once, with the
+        request, where the protocol has that; `Writable` follows the answer if there were more."""
 
     def opened(self, channel: int, bound: str) -> Sequence[Event]:
         """Answer `ChannelRequested`: the destination is connected."""

@@ -137,11 +137,16 @@ class PlainMux:
         if not ch.opener or not ch.waits:
             raise RemoteProtocolError(f"an answer for channel {ch.number}, which waits for none")
         ch.waits = False
-        return [t.ChannelOpened(ch.number, bound)]
+        opened = t.ChannelOpened(ch.number, bound)
+        if ch.outbound.sent < t.EARLY_DATA or self.sendable(ch.number) <= 0:
+            return [opened]
+        return [opened, t.Writable(ch.number)]
 
     def _far_data(self, ch: PlainChannel, data: memoryview) -> t.Data:
         if ch.far_ended:
             raise RemoteProtocolError(f"data behind the end of channel {ch.number}")
+        if ch.waits and ch.inbound.received + len(data) > t.EARLY_DATA:
+            raise RemoteProtocolError(f"too much data before channel {ch.number} is connected")
         ch.inbound.arrived(len(data))
         return t.Data(ch.number, data)
 
@@ -274,12 +279,17 @@ class PlainMux:
     def sendable(self, channel: int) -> int:
         """See `types.Mux`."""
         ch = self._channels.get(channel)
-        return 0 if ch is None or ch.near_ended else self._flow.sendable(ch)
+        if ch is None or ch.near_ended:
+            return 0
+        may = self._flow.sendable(ch)
+        return min(may, max(0, t.EARLY_DATA - ch.outbound.sent)) if ch.waits else may
 
     def waits_for_path(self, channel: int) -> bool:
         """See `types.Mux`."""
         ch = self._channels.get(channel)
-        return ch is not None and not ch.near_ended and ch.outbound.credit > 0
+        if ch is None or ch.near_ended or (ch.waits and ch.outbound.sent >= t.EARLY_DATA):
+            return False
+        return ch.outbound.credit > 0
 
     def data_to_send(self) -> bytes:
         """Everything due except payload."""

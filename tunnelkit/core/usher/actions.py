@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.flow_control import FlowControl
-from tunnelkit.core.table import step
+from tunnelkit.core.table import local_step, step
 from tunnelkit.core.usher.ids import Ids
 from tunnelkit.core.usher.session import (
     ASKED,
@@ -24,7 +24,7 @@ from tunnelkit.core.usher.session import (
     State,
 )
 from tunnelkit.core.usher.texts import read_reason, reason_text
-from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
+from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.wire import usher
 from tunnelkit.wire.usher import Direction, RecordType, Version
 
@@ -73,10 +73,7 @@ class SessionActions:
 
     def _own(self, ch: Session, happened: Input, record: Happening = None) -> Sequence[t.Event]:
         """This side wants something."""
-        entry = TABLE.get((ch.state, happened))
-        if entry is None:
-            raise LocalProtocolError(f"{happened.name} on session {ch.id} ({ch.state.value})")
-        action, ch.state = entry
+        action, ch.state = local_step(TABLE, ch.state, happened, f"session {ch.id}")
         return self._actions[action](ch, record)
 
     # -- actions ----------------------------------------------------------
@@ -88,11 +85,12 @@ class SessionActions:
         assert isinstance(record, usher.UsherOpenReply)
         self._learn(ch, record.rc)
         events: list[t.Event] = [t.ChannelOpened(ch.id, record.text or "")]
-        if self._plain:
-            if ch.state is State.WRITER_ACTIVE:
+        waited = self._plain or ch.outbound.sent >= t.EARLY_DATA
+        if ch.state is State.WRITER_ACTIVE:
+            if self._plain:
                 self._put_close_read(ch)
-            else:
-                events.append(t.Writable(ch.id))
+        elif waited and ch.outbound.credit > 0:
+            events.append(t.Writable(ch.id))
         return events
 
     def _learn(self, ch: Session, far_id: int) -> None:

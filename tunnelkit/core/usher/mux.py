@@ -132,11 +132,18 @@ class UsherMux(UsherReceiver):
     def sendable(self, channel: int) -> int:
         """Payload bytes that may be sent on this session now."""
         ch = self._sessions[channel]
-        return self.flow.sendable(ch) if ch.state in self._sending else 0
+        state = ch.state
+        if state not in self._sending:
+            return 0
+        if state is State.PENDING:
+            return min(self.flow.sendable(ch), max(0, t.EARLY_DATA - ch.outbound.sent))
+        return self.flow.sendable(ch)
 
     def waits_for_path(self, channel: int) -> bool:
         """True if only bytes in flight keep this session from sending: no `Writable` will come."""
         ch = self._sessions[channel]
+        if ch.state is State.PENDING and ch.outbound.sent >= t.EARLY_DATA:
+            return False
         return ch.state in self._sending and ch.outbound.credit > 0
 
     def frame_into(

@@ -131,7 +131,12 @@ class UsherReceiver(SessionActions):
                 f"UsherSend on session {ch.id}, which is {ch.state.value}", state=ch.state.value
             )
         try:
-            ch.inbound.arrived(length)
+            inbound = ch.inbound
+            most = min(t.EARLY_DATA, inbound.limit)
+            if ch.state in ASKED and inbound.received + length > most:
+                reason = f"more than {most} bytes before the session is connected"
+                raise RemoteProtocolError(reason, code=Code.LIMIT)
+            inbound.arrived(length)
         except RemoteProtocolError as error:
             self._events.extend(self._overrun(ch, error))
             return
