@@ -162,6 +162,12 @@ class IFrontEnd(Interface):
         the place of a mistake.
         """
 
+    def needs(config: Any) -> Sequence[str]:
+        """The destinations that it opens whatever its clients ask for, e.g. ``service:@dns``.
+
+        Where the protocol between the ends cannot carry one, the end says so.
+        """
+
     def make_service(reactor: Any, tunnel: ITunnel, policy: Any, config: Any) -> IService:
         """One of them, its port bound; clients are to be let in from ``startService`` on.
 

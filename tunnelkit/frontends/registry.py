@@ -26,7 +26,8 @@ from tunnelkit.policy.settings import Option, Settings
 @attrs.frozen
 class FrontEndMaker:
     """A front end whose code is imported only once it is configured, as by Twisted's
-    `ServiceMaker`: ``module`` has the functions ``configure`` and ``make_service``."""
+    `ServiceMaker`: ``module`` has the functions ``configure`` and ``make_service``, and
+    ``needs`` if there are any."""
 
     name: str
     module: str
@@ -37,6 +38,11 @@ class FrontEndMaker:
         """See `IFrontEnd`."""
         found: Sequence[Any] = namedAny(self.module).configure(settings)
         return found
+
+    def needs(self, config: Any) -> Sequence[str]:
+        """See `IFrontEnd`; a module without ``needs`` needs nothing."""
+        needs = getattr(namedAny(self.module), "needs", None)
+        return () if needs is None else needs(config)
 
     def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Any) -> IService:
         """See `IFrontEnd`."""

@@ -6,9 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.printable import printable
+
+_log = Logger()
 
 Wanted = tuple[Any, Any]
 """An `IFrontEnd` and what it made of its option."""
@@ -23,6 +28,19 @@ class FrontEnds(MultiService):
         self._tunnel = tunnel
         self._policy = policy
         self._open: list[tuple[Wanted, IService]] = []
+        self._told: set[tuple[str, str]] = set()
+        """Of which peer it was said what it lacks."""
+
+    def startService(self) -> None:
+        """Let clients in, and say what cannot work over a connection that comes up."""
+        MultiService.startService(self)
+        self._tunnel.watch(self._check)
+
+    def stopService(self) -> Deferred[Any]:
+        """Let nobody in any more."""
+        self._tunnel.unwatch(self._check)
+        stopped: Deferred[Any] = MultiService.stopService(self)
+        return stopped
 
     def replace(self, wanted: Iterable[Wanted]) -> tuple[list[str], list[str]]:
         """Close what is not ``wanted`` any more and open what is new; the rest is not touched.
@@ -57,7 +75,27 @@ class FrontEnds(MultiService):
         else:
             self._close(goes)
         self._open = [*stays, *self._adopted(made)]
+        if self.running:
+            for connection in self._tunnel.connections:
+                self._check(connection)
         return closed, [text for _, service in made for text in _described(service)]
+
+    def _check(self, connection: Any) -> None:
+        for (front_end, config), _ in self._open:
+            for destination in front_end.needs(config):
+                why = connection.lacks(destination)
+                told = (connection.peer, destination)
+                if why and told not in self._told:
+                    _log.warn(
+                        "--{name} to {destination} cannot work with {peer}: {why}",
+                        name=front_end.name,
+                        destination=destination,
+                        peer=printable(connection.peer),
+                        why=why,
+                    )
+                    self._told.add(told)
+                elif not why:
+                    self._told.discard(told)
 
     def _make(self, wanted: Sequence[Wanted]) -> list[tuple[Wanted, IService]]:
         """All of them, or none."""

@@ -165,6 +165,8 @@ def test_no_session_is_opened_while_too_much_data_waits() -> None:
 )
 def test_what_usher_1_lacks_is_said_clearly(destination: str) -> None:
     talk = Talk()
+    assert "offer usher/1.1" in talk.mux.lacks(destination)
+    assert Talk(Version.V1_1).mux.lacks(destination) == ""
     with pytest.raises(NotInUsher1, match=r"offer usher/1\.1"):
         talk.mux.open(destination, 0.0)
     with pytest.raises(NotInUsher1, match="listening at the far side"):
@@ -629,6 +631,23 @@ def test_datagrams_are_dropped_while_the_tunnel_is_behind() -> None:
     assert 0 < sent <= MAX_DATAGRAMS
     talk.said()
     assert talk.mux.send_datagram(0, near, far, bytes(60_000), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("destination", "version", "lacks"),
+    [
+        ("udp:192.0.2.53:53", Version.V1, False),
+        ("udp:*", Version.V1, False),
+        ("udp:[2001:db8::1]:53", Version.V1, True),
+        ("udp:ns.example:53", Version.V1, True),
+        ("udp:ns.example:53", Version.V1_1, False),
+        ("tcp:www.example:80", Version.V1, False),
+    ],
+)
+def test_what_can_be_asked_for_is_known_before(
+    destination: str, version: Version, lacks: bool
+) -> None:
+    assert bool(Talk(version).mux.lacks(destination)) is lacks
 
 
 def test_datagrams_that_cannot_be_carried_are_misuse() -> None:

@@ -131,6 +131,10 @@ class LstpMux:
         ch.leads_to(destination)
         return ch.id
 
+    def lacks(self, destination: str) -> str:
+        """See `Mux`: LSTP has everything."""
+        return ""
+
     def open_datagrams(self, now: float, destination: str = ANYWHERE) -> int:
         """A channel for one local peer's datagrams, see `DatagramMux`."""
         return self.open(destination, now)

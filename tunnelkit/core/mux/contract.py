@@ -202,6 +202,10 @@ class Mux(Protocol):
         """Ask for a channel; its id. `EARLY_DATA` bytes at most may be sent at once, with the
         request, where the protocol has that; `Writable` follows the answer if there were more."""
 
+    def lacks(self, destination: str) -> str:
+        """Why nothing of the kind of ``destination`` can be asked for over this mux, whatever the
+        far side allows; empty if it can. For datagrams it is ``udp:HOST:PORT`` or ``udp:*``."""
+
     def opened(self, channel: int, bound: str) -> Sequence[Event]:
         """Answer `ChannelRequested`: the destination is connected."""
 

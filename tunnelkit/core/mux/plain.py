@@ -258,6 +258,12 @@ class PlainMux:
         self._put_open(number, destination)
         return number
 
+    def lacks(self, destination: str) -> str:
+        """See `Mux`: there are streams that this side opens, and nothing else."""
+        kind = destination.partition(":")[0]
+        what = {"udp": "datagrams", "listen": "listening at the far side"}.get(kind)
+        return f"the channel protocol has no {what}" if what else ""
+
     def opened(self, channel: int, bound: str) -> Sequence[t.Event]:
         """Answer `ChannelRequested`."""
         self._channels[channel].waits = False

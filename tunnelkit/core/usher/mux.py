@@ -35,6 +35,7 @@ from tunnelkit.errors import Code, LocalProtocolError
 from tunnelkit.wire import usher
 from tunnelkit.wire.usher import HEADER, HEADER_SIZE, Address, AddressType, RecordType, Version
 
+NO_OTHER_DATAGRAMS = "datagrams but between IPv4 addresses"
 MAX_DATAGRAMS = 256 * 1024
 """Bytes of datagrams that wait for the tunnel; what comes beyond is dropped."""
 
@@ -84,6 +85,20 @@ class UsherMux(UsherReceiver):
         `usher/1.1` can reach.
         """
         return self._open(open_record(destination, self.version), now)
+
+    def lacks(self, destination: str) -> str:
+        """See `Mux`: `usher/1` reaches little else than TCP."""
+        kind, _, rest = destination.partition(":")
+        try:
+            if kind == "udp":
+                host = rest.rpartition(":")[0]
+                if host and self._plain and usher.address_type_of(host) is not AddressType.IPV4:
+                    raise NotInUsher1(NO_OTHER_DATAGRAMS)
+            else:
+                open_record(destination, self.version)
+        except LocalProtocolError as error:
+            return str(error)
+        return ""
 
     def open_accepted(self, listener: int, origin: str, now: float) -> int:
         """Hand over a connection accepted for the far side, see `ListeningMux`."""
@@ -216,7 +231,7 @@ class UsherMux(UsherReceiver):
         if all(usher.address_type_of(end.host) is AddressType.IPV4 for end in (near, far)):
             record = usher.UsherSendUdp(near, far, bytes(data))
         elif self._plain:
-            raise NotInUsher1("datagrams but between IPv4 addresses")
+            raise NotInUsher1(NO_OTHER_DATAGRAMS)
         else:
             record = usher.UsherSendUdpAny(near, far, bytes(data))
         raw = usher.encode(record, 0, self.version)

@@ -28,7 +28,7 @@ from tunnelkit.net.sockets.tcp import BindError, format_address
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.sockets.udp import bind_udp
 from tunnelkit.policy.acl import PolicyHolder
-from tunnelkit.policy.destination import TCP, UDP, parse_listen
+from tunnelkit.policy.destination import DNS_SERVICE, TCP, UDP, parse_listen
 from tunnelkit.policy.settings import Settings
 from tunnelkit.wire import dns
 
@@ -317,6 +317,11 @@ class _Client:
 def configure(settings: Settings) -> list[DnsConfig]:
     """``--dns [HOST:]PORT``; see `IFrontEnd`."""
     return [DnsConfig(*given.parsed(parse_listen)) for given in settings.all("dns")]
+
+
+def needs(config: DnsConfig) -> tuple[str, ...]:
+    """See `IFrontEnd`."""
+    return (DNS_SERVICE,)
 
 
 def make_service(reactor: Any, tunnel: Any, policy: Any, config: DnsConfig) -> IService:

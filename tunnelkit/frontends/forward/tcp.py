@@ -60,6 +60,11 @@ def configure(settings: Settings) -> list[tuple[ForwardSpec, ...]]:
     return [given.parsed(parse_forward) for given in settings.all("forward")]
 
 
+def needs(specs: tuple[ForwardSpec, ...]) -> tuple[str, ...]:
+    """See `IFrontEnd`; the ports of a range lead to destinations of one kind."""
+    return (str(specs[0].destination),)
+
+
 def make_service(
     reactor: Any, tunnel: Any, policy: Any, specs: tuple[ForwardSpec, ...]
 ) -> IService:

@@ -292,6 +292,11 @@ def parse_x11(text: str) -> X11Config:
     return X11Config(int(number), str(parse_display(display)))
 
 
+def needs(config: X11Config) -> tuple[str, ...]:
+    """See `IFrontEnd`."""
+    return (config.destination,)
+
+
 def make_service(reactor: Any, tunnel: Any, policy: Any, config: X11Config) -> IService:
     """One display; raises `ConfigError` if it is in use."""
     service: IService = X11Display(reactor, tunnel, policy, config)

@@ -112,6 +112,11 @@ class TunnelConnection:
         """
         return self._open(destination, side, lambda now: self.mux.open(destination, now))
 
+    def lacks(self, destination: str) -> str:
+        """Why the far side cannot be asked for ``destination``, whatever it allows; empty if it
+        can, see `Mux.lacks`."""
+        return self.mux.lacks(destination)
+
     def open_accepted(self, listener: Channel, origin: str, side: LocalSide) -> Deferred[str]:
         """Hand a connection to the far side that was accepted for it here, otherwise as `open`.
 
