@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROLES = ("lstp-middle", "lstp-client-end", "lstp-server-end", "usher-gate", "usher-portal")
+ROLES = (
+    *("lstp-middle", "lstp-client-end", "lstp-server-end", "usher-gate", "usher-portal"),
+    *("wtls-proxy", "wtls-domain-proxy"),
+)
 TWISTD = "from twisted.scripts.twistd import run; run()"
 SOURCE = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 PACKAGES = ("tunnelkit", "twisted")

@@ -7,7 +7,10 @@ from typing import Any
 from tunnelkit.roles.registry import roles
 from tunnelkit.services.options import RoleOptions, options_for
 
-ROLES = ("lstp-middle", "lstp-client-end", "lstp-server-end", "usher-gate", "usher-portal")
+ROLES = (
+    *("lstp-middle", "lstp-client-end", "lstp-server-end", "usher-gate", "usher-portal"),
+    *("wtls-proxy", "wtls-domain-proxy"),
+)
 """Those that come with tunnelkit."""
 
 

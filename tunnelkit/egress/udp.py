@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.egress.dial import Egress, EgressRequest
-from tunnelkit.egress.udp_map import UdpMap
+from tunnelkit.egress.udp_map import FLOWS, FLOWS_PER_PEER, UdpMap
 from tunnelkit.errors import Code, ConfigError, DialError, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE
 from tunnelkit.policy.destination import UDP, Destination, destination_to
@@ -22,13 +22,20 @@ _log = Logger()
 class UdpEgress(Service):
     """Takes the flows of all tunnels of ``egress``; ends them when it is stopped.
 
-    ``idle``: seconds after the last packet in which a mapping ends.
+    ``idle``: seconds after the last packet in which a mapping ends; ``per_peer`` and ``most``
+    flows at once.
     """
 
-    def __init__(self, egress: Egress, idle: float = IDLE) -> None:
+    def __init__(
+        self,
+        egress: Egress,
+        idle: float = IDLE,
+        per_peer: int = FLOWS_PER_PEER,
+        most: int = FLOWS,
+    ) -> None:
         self._egress = egress
         self._stopped = False
-        self.map = UdpMap(egress.poller, self._resolve, self._authorize, idle)
+        self.map = UdpMap(egress.poller, self._resolve, self._authorize, idle, per_peer, most)
         egress.answer_with(UDP, self.take)
 
     def take(self, request: EgressRequest, destination: Destination) -> None:

@@ -53,12 +53,20 @@ class UdpMap:
     """
 
     def __init__(
-        self, poller: Poller, resolve: Resolve, authorize: Authorize, idle: float = IDLE
+        self,
+        poller: Poller,
+        resolve: Resolve,
+        authorize: Authorize,
+        idle: float = IDLE,
+        per_peer: int = FLOWS_PER_PEER,
+        most: int = FLOWS,
     ) -> None:
         self.poller = poller
         self.resolve = resolve
         self.authorize = authorize
         self.idle = idle
+        self._per_peer = per_peer
+        self._most = most
         self.lookups = 0
         self.buffer = memoryview(bytearray(1 << 16))
         self.now: Callable[[], float] = poller.reactor.seconds
@@ -70,9 +78,9 @@ class UdpMap:
     def serve(self, request: UdpFlowRequest, fixed: bool) -> None:
         """Accept a flow; ``fixed``: it has one destination, and ends if that cannot be had."""
         peers = self._peers.setdefault(request.peer, OrderedDict())
-        if len(peers) >= FLOWS_PER_PEER:
+        if len(peers) >= self._per_peer:
             next(iter(peers)).end()
-        elif len(self._flows) >= FLOWS:
+        elif len(self._flows) >= self._most:
             crowd = max(self._peers.values(), key=len)
             next(iter(crowd)).end()
         udp_flow = MappedFlow(self, request.peer, fixed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
@@ -19,6 +18,7 @@ from tunnelkit.net.tls.context import Credentials, TlsContext
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, load_revocations
+from tunnelkit.policy.stamp import stamp
 
 _log = Logger()
 
@@ -143,15 +143,6 @@ class CredentialWatch:
 
     def _stamps(self) -> tuple[Any, ...]:
         return tuple(stamp(path) for path in (self._identity_file, self._crl_file) if path)
-
-
-def stamp(path: str) -> tuple[int, int, int] | None:
-    """What tells a changed file from the same one; None: it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _is_listed(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:

@@ -180,3 +180,73 @@ USHER_PORTAL = (
         "sessions that the gate's side may have open at once (default: 10000)",
     ),
 )
+
+_WTLS = (
+    Option("listen", "HOST:PORT", "on which devices are awaited (UDP)", repeatable=True),
+    Option(
+        "identity",
+        "FILE.pem",
+        "that `tunnelkit keys issue` made for this proxy; devices trust its CA",
+        files="*.pem",
+    ),
+    Option(
+        "crl",
+        "FILE",
+        "with revoked certificates of devices (`tunnelkit keys revoke`)",
+        files="*.crl",
+    ),
+    Option(
+        "from", "NETWORK", "that devices may come from (default: all)", repeatable=True, live=True
+    ),
+)
+
+WTLS_PROXY = (
+    *_WTLS,
+    Option(
+        "secure",
+        "HOST=DOMAIN-PROXY:PORT",
+        ", a server that devices talk to unread, and its domain proxy",
+        repeatable=True,
+        live=True,
+    ),
+    Option(
+        "learn-from",
+        "SUFFIX",
+        "of hosts whose mirrors are asked for their domain proxy",
+        repeatable=True,
+        live=True,
+    ),
+    Option("ttl", "SECONDS", "that a device may stay in tunnel mode (default: 600)", live=True),
+    Option(
+        "map-key-file",
+        "FILE",
+        "of HOST:PORT KEY lines, a key for each domain proxy",
+        live=True,
+        files="*",
+    ),
+    Option(
+        "match",
+        "strict|auto",
+        ", strict: tell devices by address and port always (default: auto)",
+        live=True,
+    ),
+    Option(
+        "allow",
+        "PATTERN",
+        "of what devices may reach, e.g. tcp:*.example:80",
+        repeatable=True,
+        live=True,
+    ),
+)
+
+WTLS_DOMAIN_PROXY = (
+    *_WTLS,
+    Option(
+        "origin",
+        "HOST=URL",
+        ", a host of this domain and where it is fetched from",
+        repeatable=True,
+        live=True,
+    ),
+    Option("map-key-file", "FILE", "with the key that the operator's proxy has too", files="*"),
+)

@@ -10,7 +10,8 @@ from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.settings import Settings
-from tunnelkit.roles.credential_watch import INTERVAL, stamp
+from tunnelkit.policy.stamp import stamp
+from tunnelkit.roles.credential_watch import INTERVAL
 from tunnelkit.services.options import RoleOptions
 
 _log = Logger()

@@ -115,3 +115,57 @@ x11 = FrontEndMaker(
         ),
     ),
 )
+
+wtls = FrontEndMaker(
+    "wtls",
+    "tunnelkit.frontends.wtls.front_end",
+    (
+        Option(
+            "wtls",
+            "[HOST:]PORT",
+            "of a proxy here for CoAP devices, over DTLS (UDP)",
+            repeatable=True,
+            live=True,
+        ),
+        Option(
+            "wtls-identity",
+            "FILE.pem",
+            "of the proxy for devices, whose CA they trust",
+            live=True,
+            files="*.pem",
+        ),
+        Option(
+            "wtls-secure",
+            "HOST=DOMAIN-PROXY:PORT",
+            ", a server that devices talk to unread, and its domain proxy at the far side",
+            repeatable=True,
+            live=True,
+        ),
+        Option(
+            "wtls-learn-from",
+            "SUFFIX",
+            "of hosts whose mirrors are asked for their domain proxy",
+            repeatable=True,
+            live=True,
+        ),
+        Option(
+            "wtls-ttl",
+            "SECONDS",
+            "that a device may stay in tunnel mode (default: 600)",
+            live=True,
+        ),
+        Option(
+            "wtls-map-key-file",
+            "FILE",
+            "of HOST:PORT KEY lines, a key for each domain proxy",
+            live=True,
+            files="*",
+        ),
+        Option(
+            "wtls-match",
+            "strict|auto",
+            ", strict: tell devices by address and port always (default: auto)",
+            live=True,
+        ),
+    ),
+)

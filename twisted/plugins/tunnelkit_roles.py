@@ -53,3 +53,25 @@ usher_portal = EndMaker(
     module="tunnelkit.roles.usher_portal",
     own_options=options.USHER_PORTAL,
 )
+
+wtls_proxy = RoleMaker(
+    name="wtls-proxy",
+    description="WTLS-style operator's proxy: fetches for DTLS devices, or tunnels them unread.",
+    synopsis="--listen HOST:PORT --identity FILE --secure HOST=DOMAIN-PROXY:PORT [options]",
+    longdesc="The operator's proxy of the WTLS-style tunnel. Devices ask it by CoAP over DTLS for "
+    "URLs. It fetches what --allow names; for a secure server it has the device come again, and "
+    "then passes its datagrams on to the domain proxy, unopened.",
+    module="tunnelkit.roles.wtls_proxy",
+    own_options=options.WTLS_PROXY,
+)
+
+wtls_domain_proxy = RoleMaker(
+    name="wtls-domain-proxy",
+    description="WTLS-style domain proxy: DTLS devices at the door of a secure server.",
+    synopsis="--listen HOST:PORT --identity FILE --origin HOST=URL [options]",
+    longdesc="The domain proxy of the WTLS-style tunnel, at the door of secure servers. It ends "
+    "the DTLS of devices that come through an operator's proxy, and asks the servers that "
+    "--origin names for them, and no others.",
+    module="tunnelkit.roles.wtls_domain_proxy",
+    own_options=options.WTLS_DOMAIN_PROXY,
+)

@@ -85,7 +85,12 @@ class CoapServer:
         self._body: tuple[object, Response, float] | None = None
         """The last answer in blocks: what it was to, and until when it is kept."""
         self._repeated: dict[int, _Repeated] = {}
+        self._refusal: Response | None = None
         self._out: list[bytes] = []
+
+    def refuse_with(self, response: Response) -> None:
+        """Answer whatever is asked from now on with ``response``, later blocks too."""
+        self._refusal = response
 
     def receive(self, datagram: bytes, now: float) -> list[Request]:
         """Take a datagram; the request that is complete now, if any."""
@@ -114,6 +119,20 @@ class CoapServer:
         if part.payload != response.payload and part.code == response.code:
             self._body = (request_key(message), response, now + EXCHANGE_LIFETIME)
         self._answer(message, part, now)
+
+    @property
+    def kept_body(self) -> int:
+        """Bytes of the answer that is kept for its later blocks."""
+        return 0 if self._body is None else len(self._body[1].payload)
+
+    def forget_body(self) -> None:
+        """Keep it no longer: a later block is asked for anew."""
+        self._body = None
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether something waits for `data_to_send`."""
+        return bool(self._out)
 
     def data_to_send(self) -> list[bytes]:
         """Datagrams that have to go out now."""
@@ -172,6 +191,8 @@ class CoapServer:
 
     def _own_answer(self, message: Message, now: float) -> bytes | Response:
         """What needs nobody else, or the body of the request."""
+        if self._refusal is not None:
+            return self._refusal
         wrong = unacceptable(message)
         if wrong is not None:
             return Response(Code.BAD_OPTION, (), f"option {wrong} is not understood".encode())

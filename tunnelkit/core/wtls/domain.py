@@ -142,6 +142,11 @@ class Mappings:
         self.dropped += 1
         return []
 
+    @property
+    def count(self) -> int:
+        """Mappings that are live."""
+        return len(self._live)
+
     def seconds_left(self, address: Address, now: float) -> float | None:
         """What is left to the mapping at ``address``; None: none is known there."""
         known = self._live.get(address)

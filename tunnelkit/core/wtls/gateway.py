@@ -236,7 +236,8 @@ class Gateway:
         return len(self._hosts.get(host, ())) < PER_HOST and len(self._mappings) < MOST
 
     def _begin(self, device: Address, target: Address, now: float) -> Mapping:
-        mapping = Mapping(device, target, self._new_token(TOKEN_BYTES), now)
+        key, token = self.config.keys[target], self._new_token(TOKEN_BYTES)
+        mapping = Mapping(device, target, key, token, now)
         self._mappings[device] = mapping
         self._hosts.setdefault(device[0], {})[device[1]] = mapping
         self._schedule(mapping)
@@ -306,8 +307,8 @@ class Gateway:
 
     def _answered(self, mapping: Mapping, data: bytes | memoryview, now: float) -> list[Event]:
         try:
-            said = decode(data, self.config.keys[mapping.target])
-        except (RemoteProtocolError, KeyError):
+            said = decode(data, mapping.key)
+        except RemoteProtocolError:
             self.dropped += 1
             return []
         if said.token != mapping.token or said.type not in (MapType.MAP_OK, MapType.END):
@@ -347,13 +348,11 @@ class Gateway:
         running = mapping.began_at is not None and mapping.proven
         left = mapping.ends_at - now if running else self.config.ttl
         datagram = MapDatagram(MapType.MAP, mapping.token, max(1, min(0xFFFF, round(left))))
-        return ToTarget(mapping, encode(datagram, self.config.keys[mapping.target]))
+        return ToTarget(mapping, encode(datagram, mapping.key))
 
     def _ended(self, mapping: Mapping, action: Action, now: float) -> list[Event]:
         if action is Action.CONFIRM_END:
-            end = encode(
-                MapDatagram(MapType.END_OK, mapping.token, 0), self.config.keys[mapping.target]
-            )
+            end = encode(MapDatagram(MapType.END_OK, mapping.token, 0), mapping.key)
             return [ToTarget(mapping, end), *self._close(mapping, "the domain proxy ended it")]
         if action is Action.GIVE_UP:
             self._fail(mapping, now)

@@ -44,9 +44,9 @@ _SAME = {
 class CannotBeServed(Exception):
     """The request has an answer already: ``response``."""
 
-    def __init__(self, code: Code, text: str) -> None:
+    def __init__(self, code: Code, text: str, max_age: int | None = None) -> None:
         super().__init__(text)
-        self.response = error_response(code, text)
+        self.response = error_response(code, text, max_age)
 
 
 @attrs.frozen

@@ -128,15 +128,22 @@ class Mapping:
 
     __slots__ = (
         "answered_at", "asked_at", "began_at", "by_name", "bytes_from_device", "bytes_to_device",
-        "cookie", "device", "ends_at", "hellos", "hellos_at", "last_data", "last_target",
+        "cookie", "device", "ends_at", "hellos", "hellos_at", "key", "last_data", "last_target",
         "next_map", "prolonged", "proven", "repeat", "state", "stored_at", "target", "token",
     )  # fmt: skip
 
     def __init__(
-        self, device: tuple[str, int], target: tuple[str, int], token: bytes, now: float
+        self,
+        device: tuple[str, int],
+        target: tuple[str, int],
+        key: bytes,
+        token: bytes,
+        now: float,
     ) -> None:
         self.device = device
         self.target = target
+        self.key = key
+        """The map key of the domain proxy when it began."""
         self.token = token
         self.state = State.ASKED
         self.stored_at = self.asked_at = now

@@ -27,6 +27,8 @@ class DtlsClient(DatagramProtocol):
     ``association.engine.session`` of an earlier one was, to resume it.
     """
 
+    noisy = False
+
     def __init__(
         self,
         reactor: Any,

@@ -136,6 +136,12 @@ class DtlsEngine:
             self._fail(error)
 
     @property
+    def peer_serial(self) -> int | None:
+        """The serial number of that certificate."""
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        return None if certificate is None else int(certificate.serial_number)
+
+    @property
     def peer_name(self) -> str:
         """The name in the other end's certificate; empty: it showed none."""
         certificate = self._connection.get_peer_certificate(as_cryptography=True)

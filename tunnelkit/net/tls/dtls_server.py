@@ -57,6 +57,8 @@ class DtlsServer(DatagramProtocol):
     ``context`` can be exchanged while it runs: new handshakes go by the new one.
     """
 
+    noisy = False
+
     def __init__(
         self,
         reactor: Any,

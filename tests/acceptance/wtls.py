@@ -1,0 +1,147 @@
+"""The two proxies of the WTLS-style tunnel as processes, and unmodified devices."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from tests.acceptance.processes import Identities, Processes, Role, tunnelkit
+from tests.wire.test_dtls_records import hello
+
+MAP_KEY = "00112233445566778899aabbccddeeff" * 2
+CLIENTS = ("coap-client-openssl", "coap-client-gnutls")
+
+
+@attrs.frozen
+class Domain:
+    """A domain's CA and its proxy."""
+
+    proxy: Role
+    identities: Identities
+
+    @property
+    def place(self) -> str:
+        """``HOST:PORT``."""
+        return self.proxy.address("listening on")
+
+    @property
+    def ca(self) -> Path:
+        return self.identities.directory / "ca.pem"
+
+
+def private_file(directory: Path, name: str, text: str) -> Path:
+    """A new file that only its owner reads."""
+    path = directory / name
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
+def start_domain(
+    processes: Processes,
+    *origins: str,
+    listen: str = "127.0.0.1:0",
+    identities: Identities | None = None,
+    env: dict[str, str] | None = None,
+) -> Domain:
+    """A domain proxy with a CA of its own (or that of ``identities``); ``HOST=URL`` each."""
+    if identities is None:
+        directory = processes.directory / "domain"
+        tunnelkit("keys", "init", "--dir", directory)
+        identities = Identities(directory)
+    key = private_file(processes.directory, "map.key", MAP_KEY)
+    named = [word for origin in origins for word in ("--origin", origin)]
+    proxy = processes.role(
+        "wtls-domain-proxy", "--listen", listen, "--identity", identities("door"),
+        "--map-key-file", key, *named, env=env,
+    )  # fmt: skip
+    return Domain(proxy, identities)
+
+
+def map_keys(directory: Path, *places: str) -> Path:
+    """The operator's file, with the key of each of ``places``."""
+    return private_file(directory, "map.keys", "".join(f"{p} {MAP_KEY}\n" for p in places))
+
+
+def start_operator(
+    processes: Processes,
+    identities: Identities,
+    *options: object,
+    domain: str | None = None,
+    secure: str = "bank.example",
+) -> Role:
+    """An operator's proxy; ``domain`` is the place of the domain proxy of ``secure``."""
+    more: Sequence[object] = ()
+    if domain is not None:
+        keys = map_keys(processes.directory, domain)
+        more = ("--secure", f"{secure}={domain}", "--map-key-file", keys)
+    return processes.role(
+        "wtls-proxy", "--listen", "127.0.0.1:0", "--identity", identities("operator"),
+        *more, *options,
+    )  # fmt: skip
+
+
+def free_udp_port() -> int:
+    """A UDP port of 127.0.0.1 that nobody has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@attrs.frozen
+class Device:
+    """An unmodified CoAP client at one port, which it keeps."""
+
+    proxy: str
+    port: int = attrs.field(factory=free_udp_port)
+    program: str = CLIENTS[0]
+
+    def says_hello(self) -> None:
+        """Send one ClientHello, and nothing after it."""
+        host, _, port = self.proxy.rpartition(":")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", self.port))
+            sock.sendto(hello(), (host, int(port)))
+
+    def asks(self, url: str, ca: Path, *options: object, limit: float = 15) -> str:
+        """What it prints: the page, or the code and text of an error."""
+        done = subprocess.run(
+            [self.program, "-v", "3", "-B", f"{limit:g}", "-p", str(self.port), "-R", str(ca),
+             "-P", f"coaps://{self.proxy}", *map(str, options), url],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=limit + 20,
+        )  # fmt: skip
+        return (done.stdout + done.stderr).decode(errors="backslashreplace").strip()
+
+
+class _Backwards(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[::-1])
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Tests say nothing."""
+
+
+class Backwards:
+    """A web server that answers POST with the body, backwards."""
+
+    def __init__(self) -> None:
+        self._server = http.server.HTTPServer(("127.0.0.1", 0), _Backwards)
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

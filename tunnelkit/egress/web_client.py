@@ -1,0 +1,217 @@
+"""Fetching from web servers for somebody else: limits, errors with a code, TLS that is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
+
+import attrs
+from OpenSSL import SSL
+from service_identity import VerificationError
+from service_identity.pyopenssl import verify_hostname, verify_ip_address
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
+from zope.interface import implementer
+
+from tunnelkit.errors import ChannelClosed, Code, DialError, TunnelkitError
+from tunnelkit.policy.destination import TCP, destination_to
+
+_log = Logger()
+
+LIMIT = 30.0
+"""Seconds from the request to the last byte of the answer."""
+MAX_BODY = 1 << 20
+
+EndpointFor = Callable[[str], IStreamClientEndpoint]
+"""The way to ``tcp:HOST:PORT``; its connects fail with `ChannelClosed` or `DialError`."""
+
+
+class WebError(TunnelkitError):
+    """There is no answer, or none that can be passed on; ``code`` says why."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@attrs.frozen
+class WebAnswer:
+    """What a web server has answered."""
+
+    status: int
+    headers: dict[str, str]
+    """Names in lower case; of several with one name, all, with commas."""
+    body: bytes
+
+
+async def fetch(
+    reactor: Any,
+    endpoint_for: EndpointFor,
+    method: str,
+    url: str,
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+    *,
+    limit: float = LIMIT,
+    max_body: int = MAX_BODY,
+) -> WebAnswer:
+    """Ask for ``url``, without following redirects, over a connection of its own.
+
+    For ``https`` the server's certificate must be of an authority that this machine trusts
+    (``SSL_CERT_FILE`` names another list) and for the host. Raises `WebError`.
+    """
+    pool = HTTPConnectionPool(reactor, persistent=False)
+    agent = Agent.usingEndpointFactory(reactor, _Endpoints(endpoint_for), pool)
+    fields = Headers({})
+    for name, value in headers:
+        fields.addRawHeader(name, value)
+    producer = _Body(body) if body else None
+    asking: Deferred[Any] = agent.request(method.encode(), url.encode("ascii"), fields, producer)
+    now = reactor.seconds()
+    asking.addTimeout(limit, reactor)
+    try:
+        response = await asking
+        collecting = _Collector(max_body)
+        response.deliverBody(collecting)
+        collecting.done.addTimeout(max(0.0, now + limit - reactor.seconds()), reactor)
+        data = await collecting.done
+    except WebError:
+        raise
+    except (CancelledError, DeferredTimeout):
+        raise WebError(Code.TIMED_OUT, "no answer in time") from None
+    except (ChannelClosed, DialError) as error:
+        raise WebError(error.code, str(error)) from None
+    except Exception as error:
+        why = _innermost(error)
+        _log.debug("Fetching {url} failed: {why!r}", url=url, why=why)
+        raise WebError(Code.UNREACHABLE, f"the server cannot be used: {why}") from None
+    known = {
+        name.decode("latin-1").lower(): b", ".join(values).decode("latin-1")
+        for name, values in response.headers.getAllRawHeaders()
+    }
+    return WebAnswer(response.code, known, data)
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    def __init__(self, endpoint_for: EndpointFor) -> None:
+        self._endpoint_for = endpoint_for
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        host = uri.host.decode("ascii").removeprefix("[").removesuffix("]")
+        endpoint = self._endpoint_for(str(destination_to(TCP, host, uri.port)))
+        if uri.scheme != b"https":
+            return endpoint
+        wrapped: IStreamClientEndpoint = wrapClientTLS(_Trust(host), endpoint)
+        return wrapped
+
+
+@lru_cache(maxsize=1)
+def _context() -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_default_verify_paths()
+    context.set_verify(SSL.VERIFY_PEER, lambda connection, certificate, error, depth, ok: bool(ok))
+    return context
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Trust:
+    """TLS to ``host``, whose certificate is checked."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        try:
+            ip_address(host)
+        except ValueError:
+            self._is_address = False
+        else:
+            self._is_address = True
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        connection = SSL.Connection(_context(), None)
+        if not self._is_address:
+            connection.set_tlsext_host_name(self._host.encode("ascii"))
+        connection.set_info_callback(self._shaken)
+        connection.set_app_data(tlsProtocol)
+        return connection
+
+    def _shaken(self, connection: SSL.Connection, where: int, result: int) -> None:
+        if not where & SSL.SSL_CB_HANDSHAKE_DONE:
+            return
+        try:
+            if self._is_address:
+                verify_ip_address(connection, self._host)
+            else:
+                verify_hostname(connection, self._host)
+        except VerificationError:
+            why = WebError(Code.NOT_ALLOWED, "the server's certificate is for another name")
+            connection.get_app_data().failVerification(Failure(why))
+
+
+@implementer(IBodyProducer)
+class _Body:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """All has been written already."""
+
+    def resumeProducing(self) -> None:
+        """All has been written already."""
+
+    def stopProducing(self) -> None:
+        """All has been written already."""
+
+
+class _Collector(Protocol):
+    """Collects the body of an answer."""
+
+    def __init__(self, most: int) -> None:
+        self._data = bytearray()
+        self._most = most
+        self.done: Deferred[bytes] = Deferred(lambda done: self._abort())
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > self._most and not self.done.called:
+            why = f"the answer has more than {self._most} bytes"
+            self.done.errback(WebError(Code.LIMIT, why))
+            self._abort()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self.done.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(bytes(self._data))
+        else:
+            self.done.errback(reason)
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+
+def _innermost(error: Exception) -> object:
+    """What lies behind Twisted's lists of reasons."""
+    reasons = getattr(error, "reasons", None)
+    if reasons:
+        return _innermost(reasons[0].value)
+    return str(error) or type(error).__name__

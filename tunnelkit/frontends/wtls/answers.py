@@ -1,0 +1,101 @@
+"""Fetching for devices: the web's answers, and what failures are in CoAP (row W2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
+
+from tunnelkit.core.wtls.coap_blocks import Response
+from tunnelkit.core.wtls.coap_server import Request
+from tunnelkit.core.wtls.http_mapping import CannotBeServed, HttpRequest, error_response
+from tunnelkit.egress.web_client import WebError, fetch
+from tunnelkit.errors import Code as Reason
+from tunnelkit.net.channels.channel import ChannelRecord
+from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.wtls.coap_association import ANONYMOUS, CoapAssociation
+from tunnelkit.policy.access_log import log_channel
+from tunnelkit.wire.coap import Code, dotted
+
+_log = Logger()
+
+FETCHES = 256
+"""Fetches under way at once."""
+FETCHES_PER_HOST = 16
+"""Of these, for devices of one address."""
+
+_CODES = {
+    Reason.NOT_ALLOWED: (Code.FORBIDDEN, "no rule allows this"),
+    Reason.TIMED_OUT: (Code.GATEWAY_TIMEOUT, "the server did not answer in time"),
+    Reason.NO_SUCH_HOST: (Code.BAD_GATEWAY, "there is no such host"),
+    Reason.REFUSED: (Code.BAD_GATEWAY, "the server refused the connection"),
+    Reason.LIMIT: (Code.BAD_GATEWAY, "the answer is too large"),
+}
+
+StreamTo = Callable[[str, str], IStreamClientEndpoint]
+"""``(destination, device's name)``: the way there."""
+
+
+class WebAnswers:
+    """Asks web servers for devices, and logs what it has done (rows W2, O1)."""
+
+    def __init__(self, reactor: Any, stream_to: StreamTo) -> None:
+        self._reactor = reactor
+        self._stream_to = stream_to
+        self._under_way: Counter[str] = Counter()
+
+    async def ask(
+        self, association: CoapAssociation, request: Request, wanted: HttpRequest
+    ) -> Response:
+        """The answer of the web to ``wanted``; raises `CannotBeServed`."""
+        host = association.address[0]
+        if self._under_way.total() >= FETCHES or self._under_way[host] >= FETCHES_PER_HOST:
+            raise CannotBeServed(Code.SERVICE_UNAVAILABLE, "too many requests at once", 5)
+        began = self._reactor.seconds()
+        reason: Reason | None = None
+        received, text = 0, ""
+        self._under_way[host] += 1
+        try:
+            answer = await fetch(
+                self._reactor,
+                lambda destination: self._stream_to(destination, association.name),
+                wanted.method,
+                str(wanted.url),
+                wanted.headers,
+                wanted.body,
+            )
+            received = len(answer.body)
+            response = association.mapping.response(
+                wanted, answer.status, answer.headers, answer.body
+            )
+            text = f"{wanted.method} {answer.status} {dotted(response.code)}"
+            return response
+        except WebError as error:
+            reason, text = error.code, str(error)
+            code, told = _CODES.get(error.code, (Code.BAD_GATEWAY, "the server cannot be used"))
+            return error_response(code, told)
+        finally:
+            self._under_way[host] -= 1
+            if not self._under_way[host]:
+                del self._under_way[host]
+            log_channel(
+                ChannelRecord(
+                    who(association.name, association.address),
+                    f"tcp:{format_address((wanted.url.host, wanted.url.port))}",
+                    True,
+                    received,
+                    len(wanted.body),
+                    self._reactor.seconds() - began,
+                    reason,
+                    text,
+                    reason is not None,
+                )
+            )
+
+
+def who(name: str, address: tuple[str, int]) -> str:
+    """A device in logs: its name, or where it is."""
+    return format_address(address) if name == ANONYMOUS else f"{name}@{format_address(address)}"

@@ -1,0 +1,129 @@
+"""What the two proxies of the WTLS-style tunnel have in common as roles: a port for devices, a way
+of their own to servers, and their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.direct import DirectWay
+from tunnelkit.egress.udp import UdpEgress
+from tunnelkit.errors import ConfigError
+from tunnelkit.frontends.wtls.domain import DomainProxy
+from tunnelkit.frontends.wtls.keys import ProxyKeys
+from tunnelkit.frontends.wtls.operator import OperatorProxy
+from tunnelkit.interfaces import IRoleService
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.policy.acl import Policy, PolicyHolder
+from tunnelkit.policy.rules import Rule, parse_network, parse_rule
+from tunnelkit.policy.settings import Settings
+from tunnelkit.policy.special import Network
+
+_log = Logger()
+
+FLOWS = 10_000
+"""Devices in tunnel mode at once."""
+
+
+@attrs.frozen(kw_only=True)
+class WtlsParts:
+    """What both are told."""
+
+    listen: tuple[tuple[str, int], ...]
+    identity_file: str
+    crl_file: str | None
+    sources: tuple[Network, ...]
+    """Networks that devices may come from; empty: all."""
+
+
+def rule_for(kind: str, host: str, port: int) -> Rule:
+    """What is allowed by being named: this host and port, on this machine too."""
+    where = f"[{host}]" if ":" in host else host
+    is_name = not (":" in host or host.rpartition(".")[2].isdigit())
+    return parse_rule(f"{kind}:{where}:{port}{'@127.0.0.0/8,::1/128' if is_name else ''}")
+
+
+def sources_of(settings: Settings) -> tuple[Network, ...]:
+    """What ``--from`` says."""
+    return tuple(given.parsed(parse_network) for given in settings.all("from"))
+
+
+@implementer(IRoleService)
+class WtlsService(MultiService):
+    """One of the two proxies; its ports are bound when it is made. A subclass makes them."""
+
+    def __init__(self, reactor: Any, role: str, parts: WtlsParts, rules: Iterable[Rule]) -> None:
+        MultiService.__init__(self)
+        self._role = role
+        self.policy = PolicyHolder(Policy(rules, parts.sources))
+        self._egress = Egress(reactor, Shared.of(reactor).poller, self.policy)
+        udp: Any = UdpEgress(self._egress, per_peer=FLOWS, most=FLOWS)
+        udp.setServiceParent(self)
+        way = DirectWay(self._egress)
+        self.ports: list[Any] = []
+        try:
+            for address, port in parts.listen:
+                keys = ProxyKeys(Shared.of(reactor).reactor, parts.identity_file, parts.crl_file)
+                self.ports.append(self.make_port(reactor, way, keys, address, port))
+        except ConfigError:
+            for bound in self.ports:
+                bound.stopService()
+            raise
+        for bound in self.ports:
+            IService(bound).setServiceParent(self)
+
+    def make_port(
+        self, reactor: Any, way: DirectWay, keys: ProxyKeys, address: str, port: int
+    ) -> OperatorProxy | DomainProxy:
+        """Bind one port."""
+        raise NotImplementedError
+
+    def startService(self) -> None:
+        """Take datagrams, and say so."""
+        MultiService.startService(self)
+        where = ", ".join(f"listening on {port.address}" for port in self.ports)
+        _log.info("READY {role}: {where}", role=self._role, where=where)
+
+    def stopService(self) -> Deferred[Any]:
+        """End the associations and tunnels."""
+        closing: Deferred[Any] = MultiService.stopService(self)
+        self._egress.close()
+        return closing
+
+    def status(self) -> dict[str, object]:
+        """What it is doing."""
+        found: dict[str, object] = {
+            "role": self._role,
+            "listening": ", ".join(port.address for port in self.ports),
+        }
+        for port in self.ports:
+            for name, value in port.status().items():
+                before = found.get(name, 0)
+                found[name] = value + (before if isinstance(before, int) else 0)
+        return found
+
+    def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
+        """What it can be told (row O2)."""
+        return {"status": self.status}
+
+    def reload(self, config: Any) -> list[str]:
+        """See `IRoleService`."""
+        raise NotImplementedError
+
+    def take_rules(self, rules: tuple[Rule, ...], sources: tuple[Network, ...]) -> list[str]:
+        """Go by these from now on; what has changed, in words."""
+        changes = []
+        if self.policy.current.rules != rules:
+            changes.append(f"rules now in force: {len(rules)}")
+        if self.policy.current.sources != sources:
+            networks = ", ".join(map(str, sources)) or "everywhere"
+            changes.append(f"devices may come from {networks}")
+        self.policy.replace(rules, sources)
+        return changes
