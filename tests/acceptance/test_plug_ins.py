@@ -1,0 +1,161 @@
+"""What somebody else's package adds: it is installed, and everything of it is there to be used."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.applications import Application, echo, receive
+from tests.acceptance.processes import (
+    TWISTD,
+    Identities,
+    Processes,
+    free_port,
+    tunnelkit,
+)
+from tests.acceptance.tunnels import Transport
+
+PACKAGE = Path(__file__).resolve().parent / "elsewhere"
+Environment = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The environment of programs that have the package."""
+    directory = tmp_path_factory.mktemp("elsewhere")
+    source, installed = directory / "source", directory / "installed"
+    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", str(installed))
+    done = subprocess.run(
+        [*pip, "install", *options, str(source)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {"PYTHONPATH": str(installed)}
+
+
+def run(environment: Environment, *command: object) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    return subprocess.run(
+        [str(word) for word in command],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def talk(port: int, say: bytes, hear: int) -> bytes:
+    """The first ``hear`` bytes that somebody hears who connects there and says this."""
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        sock.sendall(say)
+        return receive(sock, hear)
+
+
+# -- the front end --------------------------------------------------------
+
+
+def test_a_front_end_is_in_the_help_of_ends_and_of_nothing_else(elsewhere: Environment) -> None:
+    for role in ("lstp-client-end", "usher-portal"):
+        shown = run(elsewhere, *TWISTD, role, "--help").stdout
+        assert "--once=" in shown
+        assert "PORT=DESTINATION a way there; repeatable" in shown
+    assert "--once" not in run(elsewhere, *TWISTD, "lstp-middle", "--help").stdout
+
+
+def test_a_front_end_carries_bytes_follows_a_reload_and_is_logged(
+    transport: Transport, elsewhere: Environment, tmp_path: Path
+) -> None:
+    with Application(echo) as application:
+        first, second = free_port(), free_port()
+        file = tmp_path / "near.toml"
+        lead = f'"{first}={application.destination}"'
+        file.write_text(f"once = [{lead}]\n")
+        tunnel = transport([application.destination], "--config", file, client_env=elsewhere)
+        assert f"once 127.0.0.1:{first} to {application.destination}" in tunnel.client.ready
+        assert talk(first, b"x", 1) == b"x"
+        tunnel.client.wait_for(f"channel out peer=server destination={application.destination}")
+        more = f'"{second}={application.destination}"'
+        file.write_text(f"once = [{lead}, {more}]\n")
+        tunnel.client.wait_for(f"Reloaded: opened once 127.0.0.1:{second} ")
+        assert talk(second, b"y", 1) == b"y"
+        file.write_text(f"once = [{lead}, {more}]\nonce-greeting = 'hi'\n")
+        tunnel.client.wait_for("Reloaded: closed once .*opened once")
+        assert talk(first, b"xyz", 5) == b"hixyz"
+        file.write_text("onec = 1\n")
+        tunnel.client.wait_for("key onec: not known .did you mean 'once'")
+
+
+STRINGS = """
+import sys
+from twisted.internet.endpoints import clientFromString, quoteStringArgument
+from twisted.internet.testing import MemoryReactorClock
+words = ":".join(f"{w.partition('=')[0]}={quoteStringArgument(w.partition('=')[2])}"
+                 for w in sys.argv[1:])
+try:
+    clientFromString(MemoryReactorClock(), "tunnel:service=x:" + words)
+except Exception as error:
+    print(error)
+"""
+
+
+def test_a_front_end_is_in_endpoint_strings(elsewhere: Environment, identities: Identities) -> None:
+    end = ("gate=127.0.0.1:1", f"identity={identities('client')}", "peer=server")
+    python = (sys.executable, "-c", STRINGS)
+    assert run(elsewhere, *python, *end, "once=1=tcp:a:1", "onceGreeting=x").stdout == ""
+    said = run(elsewhere, *python, *end, "once=tcp:a:1").stdout
+    assert said == "tunnel: once: 'tcp:a:1': expected PORT=DESTINATION\n"
+    said = run({}, *python, *end, "once=1=tcp:a:1").stdout
+    assert said.startswith("tunnel: once: not known")
+
+
+# -- the role -------------------------------------------------------------
+
+
+def test_a_role_is_a_subcommand_with_everything_that_one_has(
+    elsewhere: Environment, processes: Processes, tmp_path: Path
+) -> None:
+    assert re.search("elsewhere-word +Says a word", run(elsewhere, *TWISTD, "--help").stdout)
+    shown = run(elsewhere, *TWISTD, "elsewhere-word", "--help").stdout
+    for option in ("--at=", "--word=", "--config=", "--control=", "--log-json"):
+        assert option in shown
+    port, control, file = free_port(), tmp_path / "control", tmp_path / "word.toml"
+    file.write_text('word = "one"\n')
+    process = processes.start(
+        "elsewhere-word", *TWISTD, "-n", "--pidfile=", "elsewhere-word", "--at", port,
+        "--config", file, "--control", control, "--log-json", env=elsewhere,
+    )  # fmt: skip
+    process.wait_for('^{"time": .*reactor class')
+    assert talk(port, b"", 3) == b"one"
+    assert '"word": "one"' in tunnelkit("status", "--json", "--control", control)
+    file.write_text('word = "two"\nat = 1\n')
+    process.child.send_signal(signal.SIGHUP)
+    process.wait_for("Reloaded: the word is two")
+    assert talk(port, b"", 3) == b"two"
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--at is missing: expected PORT to say it at"),
+        (["--at", "x"], "--at: 'x' is no port: expected a number"),
+        (["--att", "1"], "--att is not an option (did you mean '--at'?)"),
+    ],
+)
+def test_a_mistake_is_one_line_for_other_roles_too(
+    elsewhere: Environment, words: list[str], said: str
+) -> None:
+    done = run(elsewhere, *TWISTD, "-n", "--pidfile=", "elsewhere-word", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"twistd elsewhere-word: {said}")
+    assert done.stderr.count("\n") == 1
