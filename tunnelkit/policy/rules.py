@@ -6,24 +6,31 @@ import re
 from ipaddress import ip_network
 
 import attrs
-import idna
 
 from tunnelkit.core.globs import Glob
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.destination import (
     KINDS,
     LISTEN,
-    MAX_DISPLAY,
     SERVICE,
     TCP,
     UDP,
     UNIX,
     X11,
-    to_host,
     to_unix_path,
 )
-from tunnelkit.policy.printable import printable
-from tunnelkit.policy.special import Address, Network, is_only_own, names_itself, to_network
+from tunnelkit.policy.patterns import (
+    Ranges,
+    host_glob,
+    network_of,
+    parse_network,
+    shown,
+    split_host_ports,
+    to_ports,
+)
+from tunnelkit.policy.special import Address, Network, is_only_own, names_itself
+
+__all__ = ["EXPECTED", "MAX_TEXT", "SELF", "Rule", "parse_network", "parse_rule"]
 
 MAX_TEXT = 2048
 SELF = "self"
@@ -34,8 +41,6 @@ EXPECTED = (
     "listen:ADDRESS:PORTS"
 )
 
-_GLOB_LABEL = re.compile(r"[a-z0-9_*](?:[a-z0-9_*-]{0,61}[a-z0-9_*])?\Z")
-_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?\Z")
 _SERVICE = re.compile(r"@?[A-Za-z0-9._*-]{1,128}\Z")
 
 
@@ -57,7 +62,7 @@ class Rule:
     """True for the host ``*``, which stands for addresses, too."""
     own: bool = False
     """True for the host ``self``: the addresses of this machine."""
-    ports: tuple[tuple[int, int], ...] = ()
+    ports: Ranges = ()
     """Ranges of ports, or of displays for ``x11``; first and last."""
     also: tuple[Network, ...] = ()
     """Behind ``@``: special addresses that a host rule admits."""
@@ -152,21 +157,21 @@ def parse_rule(text: str) -> Rule:
         if kind == LISTEN and rest.startswith((f"{TCP}:", f"{UDP}:")):
             protocol, _, rest = rest.partition(":")
         host, ports, also = _split_host_rule(rest)
-        ranges = _to_ports(ports, kind)
+        ranges = to_ports(ports, kind)
         if kind == X11 and not host:
             _also(also, by_name=False)
             return Rule(text, kind, peers, ports=ranges)
-        network = _network_of(host)
+        network = network_of(host)
         own = host == SELF and kind != LISTEN
         if network is None and kind == LISTEN and host != "*":
-            raise ConfigError(f"{_shown(host)} is not an address; expected listen:ADDRESS:PORTS")
+            raise ConfigError(f"{shown(host)} is not an address; expected listen:ADDRESS:PORTS")
         special, also_own = _also(also, by_name=network is None and not own)
         return Rule(
             text,
             kind,
             peers,
             network=network,
-            host=None if network or own else _host_glob(host),
+            host=None if network or own else host_glob(host),
             any_host=host == "*",
             own=own,
             ports=ranges,
@@ -175,19 +180,7 @@ def parse_rule(text: str) -> Rule:
             exact=protocol,
         )
     except ConfigError as error:
-        raise ConfigError(f"allow rule {_shown(text)}: {error}") from None
-
-
-def parse_network(text: str) -> Network:
-    """Read one ``--from`` value, an address or a network in CIDR. Raises `ConfigError`."""
-    try:
-        return to_network(text)
-    except ValueError as error:
-        hint = " (bits behind the prefix are set)" if "host bits" in str(error) else ""
-        raise ConfigError(
-            f"{_shown(text)} is not a network{hint}; expected one such as 10.0.0.0/8 or "
-            "2001:db8::/32"
-        ) from None
+        raise ConfigError(f"allow rule {shown(text)}: {error}") from None
 
 
 def _split_peers(text: str) -> tuple[tuple[Glob, ...], str]:
@@ -210,62 +203,7 @@ def _split_host_rule(rest: str) -> tuple[str, str, str]:
         before = f"{before}:{ports}"
     if at and not also:
         raise ConfigError("there is nothing behind '@'; expected a network")
-    if before.startswith("["):
-        host, bracket, ports = before.partition("]:")
-        host += "]" if bracket else ""
-    else:
-        host, bracket, ports = before.rpartition(":")
-        if ":" in host:
-            raise ConfigError(f"{_shown(host)} has colons; expected IPv6 addresses in brackets")
-    if not bracket:
-        raise ConfigError(f"the ports are missing in {_shown(before)}; expected HOST:PORTS")
-    return host, ports, also
-
-
-def _network_of(host: str) -> Network | None:
-    """The network that ``host`` is, None if it is a name."""
-    if host.startswith("[") or "/" in host:
-        return parse_network(host)
-    if "*" in host:
-        return None
-    name = to_host(host)
-    return to_network(name) if name.rpartition(".")[2].isdigit() else None
-
-
-def _host_glob(host: str) -> Glob:
-    if "*" not in host:
-        return Glob(to_host(host).removesuffix("."))
-    labels = host.lower().removesuffix(".").split(".")
-    try:
-        labels = [
-            label if label.isascii() else idna.encode(label, uts46=True).decode("ascii")
-            for label in labels
-        ]
-    except UnicodeError as error:
-        raise ConfigError(f"{_shown(host)} is not a valid name ({printable(str(error))})") from None
-    if len(labels) > 1 and all(label.strip("*").isdigit() or label == "*" for label in labels):
-        raise ConfigError(f"{_shown(host)} looks like an address; expected one such as 10.0.0.0/8")
-    if not all(map(_GLOB_LABEL.match, labels)):
-        raise ConfigError(f"{_shown(host)} is not a name; expected one such as *.corp.example")
-    return Glob(".".join(labels))
-
-
-def _to_ports(text: str, kind: str) -> tuple[tuple[int, int], ...]:
-    lowest = 0 if kind in (LISTEN, X11) else 1
-    highest = MAX_DISPLAY if kind == X11 else 65535
-    if text == "*":
-        return ((lowest, highest),)
-    ranges = []
-    for part in text.split(","):
-        match = _PORTS.match(part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not lowest <= first <= last <= highest:
-            raise ConfigError(
-                f"{_shown(part)} is not a port or range; expected numbers from {lowest} to "
-                f"{highest}, such as 80,443 or 1000-2000, or *"
-            )
-        ranges.append((first, last))
-    return tuple(ranges)
+    return (*split_host_ports(before), also)
 
 
 def _also(text: str, by_name: bool) -> tuple[tuple[Network, ...], bool]:
@@ -276,7 +214,3 @@ def _also(text: str, by_name: bool) -> tuple[tuple[Network, ...], bool]:
         raise ConfigError("only a rule for a host name can have '@NETWORK' behind it")
     parts = text.split(",")
     return tuple(parse_network(part) for part in parts if part != SELF), SELF in parts
-
-
-def _shown(text: str) -> str:
-    return f"'{printable(text, 80)}'"
