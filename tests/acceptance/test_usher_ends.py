@@ -101,6 +101,25 @@ def test_a_gate_that_serves_only_ports_of_its_own_host(
         assert refused.said.endswith("(2)"), refused.said
 
 
+def test_a_gate_answers_from_its_own_port_under_the_name_that_programs_use(
+    processes: Processes, identities: Identities, web: WebServer
+) -> None:
+    """Row U9: nobody resolves that name, and nothing else can be reached under it."""
+    digest = web.add("file", 100 * KIB)
+    tunnel = start_usher_tunnel(
+        processes,
+        identities,
+        [f"tcp:127.0.0.1:{web.port}"],
+        *("--socks", "0"),
+        server=["--map", f"db.corp.example:5432=tcp:127.0.0.1:{web.port}"],
+    )
+    url = "http://db.corp.example:5432/file"
+    assert curl("--socks5-hostname", tunnel.socks, url).sha256 == digest
+    for other in ("http://db.corp.example:5433/file", "http://www.corp.example:5432/file"):
+        refused = curl("--socks5-hostname", tunnel.socks, other)
+        assert refused.said.endswith("(2)"), refused.said
+
+
 def through_socks(proxies: Proxies, password: Path) -> list[str]:
     port = proxies.microsocks("-u", "me", "-P", SECRET)
     return ["--via", f"socks5://me@127.0.0.1:{port}", "--via-password-file", str(password)]

@@ -17,12 +17,15 @@ from twisted.trial.unittest import TestCase
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
 from tests.frontends.talk import BlackHole, Echo, Server, refused, unused_port
 from tests.policy.test_acl import SPELLINGS, WIDE
-from tunnelkit.egress.dial import Egress, EgressRequest
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.names import STUB, Names, Places
+from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import ChannelRefused, Code, DialError
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 from tunnelkit.policy.destination import Destination
+from tunnelkit.policy.mapping import Maps, parse_map
 
 reactor: Any = global_reactor
 
@@ -67,8 +70,9 @@ class EgressTests(TestCase):
     def allow(self, *rules: str) -> None:
         self.holder.replace(map(parse_rule, rules))
 
-    def egress(self, resolver: Any = None, **more: Any) -> Egress:
-        made = Egress(self.clock, self.poller, self.holder, resolver or FakeResolver(), **more)
+    def egress(self, resolver: Any = None, places: Places = STUB, **more: Any) -> Egress:
+        names = Names(resolver or FakeResolver(), places)
+        made = Egress(self.clock, self.poller, self.holder, names, **more)
         self.addCleanup(made.close)
         return made
 
@@ -179,10 +183,11 @@ class EgressTests(TestCase):
         hole = BlackHole()
         self.addCleanup(hole.close)
         self.allow(f"tcp:127.0.0.1:{hole.port}")
-        egress = Egress(reactor, self.poller, self.holder, FakeResolver(), limit=0.05)
+        egress = Egress(reactor, self.poller, self.holder, limit=0.05)
         assert await self.code(egress, f"tcp:127.0.0.1:{hole.port}") == Code.TIMED_OUT
 
     async def test_a_resolver_that_does_not_answer_times_out(self) -> None:
+        self.allow("tcp:*.example:80")
         egress = self.egress(SilentResolver())
         request = FakeRequest("tcp:a.example:80")
         egress(request)
@@ -191,6 +196,7 @@ class EgressTests(TestCase):
         assert error.code == Code.TIMED_OUT
 
     async def test_no_such_host_is_told_from_a_resolver_that_fails(self) -> None:
+        self.allow("tcp:*.example:80")
         egress = self.egress(
             FakeResolver(
                 DialError("a.example: none", code=Code.NO_SUCH_HOST),
@@ -202,12 +208,48 @@ class EgressTests(TestCase):
         assert await self.code(egress, "tcp:a.example:80") == Code.UNREACHABLE
         assert await self.code(egress, "tcp:a.example:80") == Code.NO_SUCH_HOST
 
+    async def test_a_mapped_name_leads_to_what_it_means_and_the_rules_are_asked_about_that(
+        self,
+    ) -> None:
+        _, port = self.server()
+        resolver = FakeResolver()
+        egress = self.egress(resolver)
+        egress.maps = Maps([parse_map(f"db.corp.example:5432=tcp:127.0.0.1:{port}")])
+        self.allow("tcp:db.corp.example:5432")
+        assert await self.code(egress, "tcp:db.corp.example:5432") == Code.NOT_ALLOWED
+        self.allow(f"tcp:127.0.0.1:{port}")
+        request = FakeRequest("tcp:db.corp.example:5432")
+        egress(request)
+        await request.answer
+        self.attached(request)
+        assert await self.code(egress, "tcp:db.corp.example:5433") == Code.NOT_ALLOWED
+        assert resolver.asked == []
+
+    async def test_without_a_rule_for_it_no_name_is_looked_up(self) -> None:
+        self.allow("tcp:127.0.0.1:9000", "tcp:*.corp.example:80", "other=tcp:*:*", "udp:*:*")
+        resolver = FakeResolver()
+        egress = self.egress(resolver)
+        for destination in ("tcp:a.example:80", "tcp:a.corp.example:81", "tcp:localhost:22"):
+            error = await self.refusal(egress, destination)
+            assert (error.code, error.reason) == (Code.NOT_ALLOWED, "not allowed there")
+        assert resolver.asked == []
+
+    async def test_a_rule_for_an_address_does_not_tell_which_names_there_are(self) -> None:
+        self.allow("tcp:192.0.2.7:80")
+        none = DialError("a.example: none", code=Code.NO_SUCH_HOST)
+        egress = self.egress(FakeResolver(["192.0.2.8"], none, []))
+        errors = [await self.refusal(egress, "tcp:a.example:80") for _ in range(3)]
+        assert {(error.code, error.reason) for error in errors} == {
+            (Code.NOT_ALLOWED, "not allowed there")
+        }
+
     async def test_a_resolver_that_breaks_is_an_internal_error(self) -> None:
         def broken(host: str) -> Deferred[Sequence[str]]:
             result: Deferred[Sequence[str]] = Deferred()
             result.errback(ValueError("broken"))
             return result
 
+        self.allow("tcp:*.example:80")
         assert await self.code(self.egress(broken), "tcp:a.example:80") == Code.INTERNAL
         logged: Any = self
         assert len(logged.flushLoggedErrors(ValueError)) == 1
@@ -284,7 +326,8 @@ class EgressTests(TestCase):
 
     async def test_more_than_64_dials_of_one_peer_wait_and_others_do_not(self) -> None:
         resolver = SilentResolver()
-        egress = self.egress(resolver)
+        self.allow("tcp:*.example:80")
+        egress = self.egress(resolver, places=Places(per_peer=64))
         requests = [FakeRequest(f"tcp:a{number}.example:80") for number in range(70)]
         for request in requests:
             egress(request)
@@ -303,6 +346,7 @@ class EgressTests(TestCase):
 
     async def test_a_peer_that_keeps_aborting_its_requests_has_to_wait(self) -> None:
         resolver = SilentResolver()
+        self.allow("tcp:*.example:80")
         egress = self.egress(resolver)
         for _ in range(100):
             request = FakeRequest("tcp:a.example:80")
@@ -340,6 +384,7 @@ class EgressTests(TestCase):
         assert len(self.poller) == watched
 
     async def test_closing_refuses_what_is_unanswered(self) -> None:
+        self.allow("tcp:*.example:80")
         egress = self.egress(SilentResolver())
         requests = [FakeRequest("tcp:a.example:80") for _ in range(70)]
         for request in requests:

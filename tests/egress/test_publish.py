@@ -14,13 +14,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from tunnelkit.core.lstp.socket_table import TrustedSocket
-from tunnelkit.egress.dial import Authorizer, Egress
+from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.publish import (
     Publisher,
     PublishSpec,
     check_publications,
     parse_publish,
 )
+from tunnelkit.egress.requests import Authorizer
 from tunnelkit.errors import Code, ConfigError, NotAuthorized
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.context import Shared

@@ -76,19 +76,27 @@ class UdpMapTests(TestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.denied: set[tuple[str, int]] = set()
+        self.forbidden: set[tuple[str, int]] = set()
         self.asked: list[tuple[str, str, int, str | None]] = []
+        self.told: list[str] = []
+        self.mapped: dict[Remote, Remote] = {}
         self.names: dict[str, Deferred[Sequence[str]]] = {}
         poller: Any = _WithClock(Poller.of(reactor), self.clock)
-        self.map = UdpMap(poller, self.resolve, self.authorize)
+        self.map = UdpMap(poller, self)
         self.addCleanup(self.map.close)
 
-    def resolve(self, host: str) -> Deferred[Sequence[str]]:
+    def resolve(self, peer: str, host: str, port: int) -> Deferred[Sequence[str]]:
         return self.names[host] if host in self.names else succeed((host,))
+
+    def meant(self, host: str, port: int) -> Remote:
+        return self.mapped.get((host, port), (host, port))
+
+    def denied(self, peer: str, why: str) -> None:
+        self.told.append(why)
 
     def authorize(self, peer: str, address: str, port: int, name: str | None) -> Decision:
         self.asked.append((peer, address, port, name))
-        if (address, port) in self.denied:
+        if (address, port) in self.forbidden:
             raise NotAuthorized("no rule")
         return Decision(peer, "sendto", "udp", address, port, "a rule")
 
@@ -181,7 +189,7 @@ class UdpMapTests(TestCase):
         host, port = server.getsockname()
         wire.put((host, port), b"1")
         wire.put((host, port), b"2")
-        self.denied.add((host, port))
+        self.forbidden.add((host, port))
         wire.put((host, port), b"3")
         assert self.asked == [("portal", host, port, None)] * 3
         assert [server.recv(10) for _ in range(2)] == [b"1", b"2"]
@@ -191,7 +199,7 @@ class UdpMapTests(TestCase):
         assert not wire.over
 
     def test_a_flow_with_one_destination_ends_with_what_becomes_of_that(self) -> None:
-        self.denied.add((LOCAL, 9))
+        self.forbidden.add((LOCAL, 9))
         wire = self.flow(fixed=True)
         wire.put((LOCAL, 9), b"x")
         assert wire.end_seen == (Code.NOT_ALLOWED, "not allowed there")
@@ -209,7 +217,7 @@ class UdpMapTests(TestCase):
         for number in range(20):
             wire.put(("ns.example", port), b"%d" % number)
         assert self.asked == []
-        self.denied.add(("127.0.0.9", port))
+        self.forbidden.add(("127.0.0.9", port))
         self.names["ns.example"].callback(["127.0.0.9", LOCAL])
         got = [server.recvfrom(10) for _ in range(16)]
         assert [data for data, _ in got] == [b"%d" % number for number in range(16)]
@@ -223,6 +231,16 @@ class UdpMapTests(TestCase):
         # Here the flow wants to hear of the name it has used.
         assert await self.turn(wire, 1) == [(("ns.example", port), b"answer")]
 
+    async def test_a_mapped_destination_answers_under_the_name_that_was_asked(self) -> None:
+        server, wire = self.server(), self.flow()
+        address = server.getsockname()
+        self.mapped["ns.example", 53] = address
+        wire.put(("ns.example", 53), b"question")
+        _, far = server.recvfrom(100)
+        assert self.asked == [("portal", *address, None)]
+        server.sendto(b"answer", far)
+        assert await self.turn(wire, 1) == [(("ns.example", 53), b"answer")]
+
     def test_a_failed_name_is_tried_again(self) -> None:
         server, wire = self.server(), self.flow()
         self.names["ns.example"] = Deferred()
@@ -233,14 +251,16 @@ class UdpMapTests(TestCase):
         assert server.recv(10) == b"2"
 
     def test_names_being_resolved_are_limited(self) -> None:
-        wire = self.flow()
+        wire, other = self.flow(), self.flow("other")
         for number in range(module.LOOKUPS + 10):
             self.names[f"n{number}.example"] = Deferred()
             wire.put((f"n{number}.example", 9), b"x")
-        assert self.map.lookups == module.LOOKUPS
+        self.names["other.example"] = Deferred()
+        other.put(("other.example", 9), b"x")
+        assert self.map.lookups == {"portal": module.LOOKUPS, "other": 1}
         for waiting in self.names.values():
             waiting.callback([])
-        assert self.map.lookups == 0
+        assert not self.map.lookups
 
     def test_the_flow_idle_for_longest_makes_room_within_its_peer(self) -> None:
         server, other = self.server(), self.flow("other")
@@ -252,7 +272,9 @@ class UdpMapTests(TestCase):
         assert self.map.flow_count == module.FLOWS_PER_PEER + 1
 
     def test_a_crowded_map_takes_from_whoever_has_most(self) -> None:
-        self.patch(module, "FLOWS", 10)  # type: ignore[no-untyped-call]  # trial's
+        poller: Any = _WithClock(Poller.of(reactor), self.clock)
+        self.map = UdpMap(poller, self, most=10)
+        self.addCleanup(self.map.close)
         few = [self.flow("few") for _ in range(2)]
         many = [self.flow("many") for _ in range(8)]
         late = self.flow("late")

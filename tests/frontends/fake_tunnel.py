@@ -8,7 +8,7 @@ from typing import cast
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from tunnelkit.egress.dial import EgressRequest
+from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import ChannelRefused, Code
 from tunnelkit.net.channels.channel import END, Channel, LocalSide
 from tunnelkit.net.channels.connection import TunnelConnection

@@ -70,20 +70,18 @@ class Resolver(DatagramProtocol):
 
     transport: Any
 
-    def __init__(self, reactor: Any, say: Say) -> None:
+    def __init__(self, reactor: Any, say: Say, host: str = "127.0.0.1", port: int = 0) -> None:
         self.say = say
         self.queries: list[bytes] = []
         self.senders: list[tuple[str, int]] = []
         self._streams: list[_Stream] = []
         while True:
             self._tcp = reactor.listenTCP(
-                0, Factory.forProtocol(lambda: _Stream(self)), interface="127.0.0.1"
+                port, Factory.forProtocol(lambda: _Stream(self)), interface=host
             )
             self.port: int = self._tcp.getHost().port
             try:
-                self._udp = reactor.listenUDP(
-                    self.port, self, interface="127.0.0.1", maxPacketSize=65535
-                )
+                self._udp = reactor.listenUDP(self.port, self, interface=host, maxPacketSize=65535)
                 break
             except CannotListenError:
                 # Somebody has that number for UDP: another one.

@@ -34,9 +34,11 @@ from tests.frontends.resolver import (
 from tests.frontends.talk import Talk, is_reset, refused
 from tunnelkit.egress import dns as dns_egress
 from tunnelkit.egress import dns_lookup
-from tunnelkit.egress.dial import Egress, EgressRequest
+from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.dns import DnsEgress
-from tunnelkit.egress.dns_lookup import SystemServers, parse_server
+from tunnelkit.egress.dns_lookup import Servers
+from tunnelkit.egress.requests import EgressRequest
+from tunnelkit.egress.resolver_files import ResolverFiles, parse_server
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.dns import link as dns_link
 from tunnelkit.frontends.dns.server import Dns, DnsConfig
@@ -305,7 +307,7 @@ class FarSideTests(Case):
         _patch(self, dns_lookup, "LIMIT", 0.1)
         answer = await self.answer(self.resolver(say_nothing))
         assert answer.rCode == names.ESERVER
-        assert self.dns_egress.lookups == 0
+        assert not self.dns_egress.lookups
 
     async def test_what_the_only_resolver_says_is_passed_on_even_a_failure(self) -> None:
         answer = await self.answer(
@@ -494,7 +496,7 @@ class _Rubbish:
 def test_the_resolvers_of_this_machine_are_read_again_when_they_change() -> None:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "resolv.conf")
-        servers = SystemServers(str(file))
+        servers = Servers(PolicyHolder(), (), ResolverFiles(str(file)))
         assert list(servers()) == [("127.0.0.1", 53)]
         file.write_text("# nameserver 1.1.1.1\nsearch a\nnameserver 192.0.2.1\nnameserver x\n")
         assert list(servers()) == [("192.0.2.1", 53)]

@@ -27,7 +27,8 @@ from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
 from tests.frontends.installed import configured
 from tests.frontends.talk import Server, Talk, refused
 from tunnelkit.egress import x11 as x11_connect
-from tunnelkit.egress.dial import Egress, EgressRequest
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.frontends.x11.display import DisplayClaim

@@ -62,6 +62,7 @@ def test_a_client_end_needs_only_four_options_and_a_port(needed: list[str]) -> N
     assert (config.via, config.rules, config.sources) == ((), (), ())
     assert (config.connections, config.max_channels) == (1, 1024)
     assert config.compress is False
+    assert (config.maps, config.system_resolver) == ((), False)
 
 
 def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: Path) -> None:
@@ -80,6 +81,7 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
             *("--x11", "10", "--x11", "11=:1"),
             *("--allow", "tcp:127.0.0.1:9000", "--allow", "tcp:*.example:80,443"),
             *("--from", "127.0.0.0/8", "--crl", str(keys / "revoked.crl"), "--both"),
+            *("--map", "db.x:5432=tcp:127.0.0.1:5432", "--resolver", "system"),
             *("--connections", "3", "--max-channels", "20", "--compress"),
         ],
     )
@@ -95,6 +97,8 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
     assert config.front_ends[3][1].users == {"me": "secret"}
     assert len(config.front_ends[1][1]) == 2
     assert len(config.rules) == 2
+    assert [rule.text for rule in config.maps] == ["db.x:5432=tcp:127.0.0.1:5432"]
+    assert config.system_resolver
     assert config.sources == (ip_network("127.0.0.0/8"),)
     assert config.crl_file == str(keys / "revoked.crl")
     assert (config.connections, config.max_channels) == (3, 20)

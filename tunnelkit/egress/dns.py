@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from ipaddress import ip_address
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
@@ -13,17 +12,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelkit.egress.dial import Egress, EgressRequest
-from tunnelkit.egress.dns_lookup import Lookup, Server, SystemServers
+from tunnelkit.core.dns_exchange import Server
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.dns_lookup import Lookup, Servers
+from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import Code, NotAuthorized, RemoteProtocolError
 from tunnelkit.net.channels.protocol_side import ChannelTransport, TunnelAddress
-from tunnelkit.policy.destination import SERVICE, UDP, Destination
+from tunnelkit.policy.destination import SERVICE, Destination
 from tunnelkit.wire import dns
 
 _log = Logger()
 
-LOOKUPS = 512
-"""Questions under way at once, of all peers; more fail."""
+LOOKUPS_PER_PEER = 256
+"""Questions of one peer under way at once; more fail."""
 LOOKUPS_PER_CHANNEL = 128
 """Of these, of one channel; more wait in it."""
 CHANNELS_PER_PEER = 16
@@ -31,16 +32,15 @@ CHANNELS_PER_PEER = 16
 
 class DnsEgress:
     """Answers requests for ``service:@dns`` at ``egress``, if a rule allows that service to the
-    peer. ``servers`` are asked in order; empty: those of this machine, see `SystemServers`."""
+    peer. ``servers`` are asked in order; empty: those of this machine, see `Servers`."""
 
     def __init__(self, egress: Egress, servers: Sequence[Server] = ()) -> None:
         self.reactor = egress.reactor
         self.poller = egress.poller
         self.policy = egress.policy
-        self.lookups = 0
-        self._servers: Callable[[], Sequence[Server]] = (
-            (lambda: servers) if servers else SystemServers()
-        )
+        self._denials = egress.denials
+        self.lookups: Counter[str] = Counter()
+        self.servers = Servers(egress.policy, servers)
         self._channels: Counter[str] = Counter()
         egress.answer_with(f"{SERVICE}:@dns", self.answer)
 
@@ -62,7 +62,7 @@ class DnsEgress:
         try:
             self.policy.authorize(peer, "connect", SERVICE, "@dns", 0)
         except NotAuthorized as error:
-            _log.warn("Not allowed: {why}", why=str(error))
+            self._denials.tell(peer, str(error))
             return False
         return True
 
@@ -71,16 +71,6 @@ class DnsEgress:
         self._channels[peer] -= 1
         if not self._channels[peer]:
             del self._channels[peer]
-
-    def servers(self) -> Sequence[Server]:
-        """Resolvers to ask; never this process, which would ask the other end in turn."""
-        listeners = self.policy.listeners
-        return [
-            (address, port)
-            for address, port in self._servers()
-            if not listeners.may_have(UDP, port)
-            or not listeners.covers(UDP, ip_address(address.partition("%")[0]), port)
-        ]
 
 
 @implementer(IHalfCloseableProtocol)
@@ -122,7 +112,7 @@ class _Asking(Protocol):
         self._waiting.clear()
         for lookup in list(self._lookups):
             lookup.stop()
-        self._egress.lookups -= len(self._lookups)
+        self._forget(len(self._lookups))
         self._lookups.clear()
         self._egress.gone(self._peer)
 
@@ -164,10 +154,10 @@ class _Asking(Protocol):
         egress = self._egress
         if not egress.allowed(self._peer):
             self._reply(dns.failure(query, dns.REFUSED))
-        elif egress.lookups >= LOOKUPS:
+        elif egress.lookups[self._peer] >= LOOKUPS_PER_PEER:
             self._reply(dns.failure(query, dns.SERVFAIL))
         else:
-            egress.lookups += 1
+            egress.lookups[self._peer] += 1
             lookup = Lookup(egress.reactor, egress.poller, egress.policy, egress.servers(), query)
             self._lookups.add(lookup)
             lookup.start(partial(self._answered, lookup))
@@ -175,9 +165,15 @@ class _Asking(Protocol):
     def _answered(self, lookup: Lookup, answer: bytes) -> None:
         if lookup in self._lookups:
             self._lookups.remove(lookup)
-            self._egress.lookups -= 1
+            self._forget(1)
             self._reply(answer)
             self._look_up()
+
+    def _forget(self, count: int) -> None:
+        lookups = self._egress.lookups
+        lookups[self._peer] -= count
+        if not lookups[self._peer]:
+            del lookups[self._peer]
 
     def _reply(self, answer: bytes) -> None:
         self.transport.write(dns.framed(answer))

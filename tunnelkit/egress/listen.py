@@ -8,7 +8,8 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelkit.egress.dial import Egress, EgressRequest
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import ChannelClosed, Code, NotAuthorized
 from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.channels.channel import END, Channel
@@ -52,7 +53,7 @@ class ListenEgress(Service):
                 listener = PeerListener(self, request.peer, destination)
                 request.attach(listener, f"{TCP}:{listener.address}")
         except NotAuthorized as error:
-            _log.warn("Not allowed: {why}", why=str(error))
+            self.egress.denials.tell(request.peer, str(error))
             request.refuse(Code.NOT_ALLOWED, "not allowed there")
         except BindError as error:
             _log.warn("For {peer}: {why}", peer=printable(request.peer), why=str(error))

@@ -19,11 +19,12 @@ from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.core.lstp.socket_table import LONGEST_TTL, SocketTable, TrustedSocket
-from tunnelkit.egress.dial import Egress, EgressRequest, refuse
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.requests import EgressRequest, refuse
 from tunnelkit.errors import Code, ConfigError, LocalProtocolError, NotAuthorized
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.timer import Timer
-from tunnelkit.policy.acl import Policy, PolicyHolder
+from tunnelkit.policy.acl import Policy, PolicyHolder, Prospect
 from tunnelkit.policy.destination import (
     SERVICE,
     TCP,
@@ -233,6 +234,10 @@ class _Publication:
         self._publisher = publisher
         self._entry = entry
         self._policy = Policy((rule,), (), holder.listeners)
+
+    def prospect(self, peer: str, action: str, protocol: str, host: str, port: int) -> Prospect:
+        """See `Policy.prospect`."""
+        return self._policy.prospect(peer, action, protocol, host, port)
 
     def authorize(
         self,

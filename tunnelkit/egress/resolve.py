@@ -1,17 +1,19 @@
-"""Names to addresses with the system's resolver, telling 'there is none' from 'not now'.
+"""Names to addresses: what a resolver is, and the system's own (row P2).
 
-Twisted's ``reactor.nameResolver`` answers both with no addresses; who opened
-the channel is to be told the right one.
+Twisted's ``reactor.nameResolver`` answers 'there is none' and 'not now' both with
+no addresses; who opened the channel is to be told the right one.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
 
 from tunnelkit.errors import Code, DialError
 
@@ -20,20 +22,35 @@ Resolver = Callable[[str], Deferred[Sequence[str]]]
 
 MAX_ADDRESSES = 16
 """Addresses of one name that are tried."""
+THREADS = 16
+"""Threads of the system's resolver."""
 
 _NONE = frozenset({socket.EAI_NONAME, socket.EAI_FAIL, getattr(socket, "EAI_NODATA", -5)})
 
 
+class _Thread(Thread):
+    """A thread that the end of the process does not wait for."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more, daemon=True)
+
+
+class _Threads(ThreadPool):
+    threadFactory = _Thread
+
+
 class SystemResolver:
-    """getaddrinfo in the reactor's thread pool, in the order of RFC 6724."""
+    """getaddrinfo in threads of its own, in the order of RFC 6724: whatever nsswitch.conf names,
+    LDAP and mDNS included. Nothing can end a look-up that has begun."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self._pool = _Threads(0, THREADS, "names")
+        reactor.callWhenRunning(self._pool.start)
 
     def __call__(self, host: str) -> Deferred[Sequence[str]]:
         """The addresses of ``host``; fails with NO_SUCH_HOST, or UNREACHABLE if asking failed."""
-        pool = self._reactor.getThreadPool()
-        return deferToThreadPool(self._reactor, pool, look_up, host)
+        return deferToThreadPool(self._reactor, self._pool, look_up, host)
 
 
 def look_up(host: str) -> Sequence[str]:

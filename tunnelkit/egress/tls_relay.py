@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,7 +18,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from tunnelkit.egress.resolve import Resolver, SystemResolver
+from tunnelkit.egress.names import Names
+from tunnelkit.egress.resolve import Resolver
 from tunnelkit.errors import Code, DialError, ProtocolError
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.relay import Relay
@@ -63,7 +65,10 @@ class UsherRelay(Service):
         self._policy = policy
         self._otherwise = otherwise
         self._grace = grace
-        self._resolver: Resolver = SystemResolver(shared.reactor) if resolver is None else resolver
+        if resolver is None:
+            # Whoever asks is a stranger; the names are this gate's own.
+            resolver = partial(Names.of(shared.reactor, shared.poller, policy).look_up, "")
+        self._resolver = resolver
         self._nameless: dict[_Arrival, None] = {}
         self._dialling: set[Deferred[None]] = set()
         self._joined: set[Relay] = set()

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
-from tunnelkit.egress.dial import Egress, EgressRequest
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.egress.udp_map import FLOWS, FLOWS_PER_PEER, UdpMap
-from tunnelkit.errors import Code, ConfigError, DialError, NotAuthorized
+from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE
 from tunnelkit.policy.destination import UDP, Destination, destination_to
 from tunnelkit.policy.printable import printable
 
 _log = Logger()
+
+LIMIT = 10.0
+"""Seconds from a datagram for a name to the name's addresses."""
 
 
 class UdpEgress(Service):
@@ -35,7 +40,7 @@ class UdpEgress(Service):
     ) -> None:
         self._egress = egress
         self._stopped = False
-        self.map = UdpMap(egress.poller, self._resolve, self._authorize, idle, per_peer, most)
+        self.map = UdpMap(egress.poller, self, idle, per_peer, most)
         egress.answer_with(UDP, self.take)
 
     def take(self, request: EgressRequest, destination: Destination) -> None:
@@ -52,9 +57,9 @@ class UdpEgress(Service):
             if not any(rule.kind == UDP and rule.is_for(request.peer) for rule in rules):
                 raise NotAuthorized(f"no rule allows {printable(request.peer)} any UDP")
             if destination.is_address:
-                self._authorize(request.peer, destination.host, destination.port, None)
+                self.authorize(request.peer, destination.host, destination.port, None)
         except NotAuthorized as error:
-            _log.warn("Not allowed: {why}", why=str(error))
+            self.denied(request.peer, str(error))
             request.refuse(Code.NOT_ALLOWED, "not allowed there")
             return
         self.map.serve(request, fixed=destination.host != "*")
@@ -65,15 +70,34 @@ class UdpEgress(Service):
         self._stopped = True
         self.map.close()
 
-    def _authorize(self, peer: str, address: str, port: int, name: str | None) -> Decision:
+    # -- UdpRules ----------------------------------------------------------
+
+    def meant(self, host: str, port: int) -> tuple[str, int]:
+        """See `UdpRules`."""
+        return self._egress.maps.meant_address(host, port)
+
+    def denied(self, peer: str, why: str) -> None:
+        """See `UdpRules`."""
+        self._egress.denials.tell(peer, why)
+
+    def authorize(self, peer: str, address: str, port: int, name: str | None) -> Decision:
+        """See `UdpRules`."""
         return self._egress.policy.authorize(peer, "sendto", UDP, address, port, name)
 
-    def _resolve(self, host: str) -> Deferred[Sequence[str]]:
+    def resolve(self, peer: str, host: str, port: int) -> Deferred[Sequence[str]]:
+        """See `UdpRules`."""
         try:
-            # The port does not matter here; the host may be anything that a peer made up.
-            destination = destination_to(UDP, host, 1)
+            # The host may be anything that a peer made up, and so may the port.
+            destination = destination_to(UDP, host, port)
         except ConfigError as error:
             return fail(DialError(str(error), hop=host, code=Code.NO_SUCH_HOST))
         if destination.is_address:
             return succeed((destination.host,))
-        return self._egress.resolver(destination.host)
+        resolving = self._egress.names.resolve(
+            self._egress.policy, peer, "sendto", UDP, destination.host, port
+        )
+        return resolving.addTimeout(LIMIT, self._egress.reactor, _too_late)
+
+
+def _too_late(result: object, seconds: float) -> NoReturn:
+    raise DialTimeout(f"no answer from the resolver within {seconds:g} s")

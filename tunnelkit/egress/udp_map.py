@@ -11,9 +11,10 @@ as a whole, end some time after their last packet.
 from __future__ import annotations
 
 import socket
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -34,16 +35,31 @@ FLOWS_PER_PEER = 256
 FLOWS = 1024
 """Flows of all peers together, at most two sockets each."""
 LOOKUPS = 64
-"""Names being resolved at once; datagrams to further ones are dropped."""
+"""Names of one peer being resolved at once; datagrams to further ones are dropped."""
 WAITING = 16
 """UdpFlows of a flow that wait for one name; more are dropped."""
 WAITING_BYTES = 65_536
 DATAGRAMS_PER_EVENT = 64
 
-Resolve = Callable[[str], Deferred[Sequence[str]]]
-"""Addresses of a host; one that is an address is its own. Fails with `DialError`."""
-Authorize = Callable[[str, str, int, str | None], Decision]
-"""``(peer, address, port, name)``: permission to send there now; raises `NotAuthorized`."""
+
+class UdpRules(Protocol):
+    """What decides where a datagram goes."""
+
+    def meant(self, host: str, port: int) -> Remote:
+        """Where a datagram to there is meant to go."""
+
+    def resolve(self, peer: str, host: str, port: int) -> Deferred[Sequence[str]]:
+        """The addresses of a host; one that is an address is its own.
+
+        Fails with `DialError`, and with `NotAuthorized` if ``peer`` may not send to any that it
+        could have.
+        """
+
+    def authorize(self, peer: str, address: str, port: int, name: str | None) -> Decision:
+        """Permission to send there now; raises `NotAuthorized`."""
+
+    def denied(self, peer: str, why: str) -> object:
+        """A datagram has not been allowed."""
 
 
 class UdpMap:
@@ -55,19 +71,17 @@ class UdpMap:
     def __init__(
         self,
         poller: Poller,
-        resolve: Resolve,
-        authorize: Authorize,
+        rules: UdpRules,
         idle: float = IDLE,
         per_peer: int = FLOWS_PER_PEER,
         most: int = FLOWS,
     ) -> None:
         self.poller = poller
-        self.resolve = resolve
-        self.authorize = authorize
+        self.rules = rules
         self.idle = idle
         self._per_peer = per_peer
         self._most = most
-        self.lookups = 0
+        self.lookups: Counter[str] = Counter()
         self.buffer = memoryview(bytearray(1 << 16))
         self.now: Callable[[], float] = poller.reactor.seconds
         # Flows in the order of their last packet, with its time, all and by peer.
@@ -132,15 +146,15 @@ class UdpMap:
 class _Mapping:
     """One destination of a flow, as the far side named it."""
 
-    __slots__ = ("addresses", "last", "remote", "told", "waiting", "waiting_bytes")
+    __slots__ = ("addresses", "last", "meant", "remote", "waiting", "waiting_bytes")
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: Remote, meant: Remote) -> None:
         self.remote = remote
+        self.meant = meant
+        """Where that is."""
         self.addresses: list[str] | None = None
         """Where it may be sent, best first; None: being resolved."""
         self.last = 0.0
-        self.told = False
-        """That it is not allowed has been logged."""
         self.waiting: deque[bytes] = deque()
         self.waiting_bytes = 0
 
@@ -213,19 +227,22 @@ class MappedFlow:
     # -- sending ----------------------------------------------------------
 
     def _begin_mapping(self, remote: Remote) -> _Mapping | None:
-        if self._map.lookups >= LOOKUPS:
+        if self._map.lookups[self.peer] >= LOOKUPS:
             return None
         if len(self._mappings) >= REMOTES:
             self._forget_mappings([next(iter(self._mappings))])
-        mapping = self._mappings[remote] = _Mapping(remote)
-        self._map.lookups += 1
-        resolving = self._map.resolve(remote[0])
+        mapping = self._mappings[remote] = _Mapping(remote, self._map.rules.meant(*remote))
+        self._map.lookups[self.peer] += 1
+        resolving = self._map.rules.resolve(self.peer, *mapping.meant)
         resolving.addBoth(self._looked_up)
         resolving.addCallbacks(partial(self._resolved, mapping), partial(self._failed, mapping))
         return self._mappings.get(remote)
 
     def _looked_up(self, result: object) -> object:
-        self._map.lookups -= 1
+        lookups = self._map.lookups
+        lookups[self.peer] -= 1
+        if not lookups[self.peer]:
+            del lookups[self.peer]
         return result
 
     def _resolved(self, mapping: _Mapping, addresses: Sequence[str]) -> None:
@@ -239,6 +256,9 @@ class MappedFlow:
         code, reason = Code.INTERNAL, "the resolver failed"
         if isinstance(failure.value, DialError):
             code, reason = failure.value.code, str(failure.value)
+        elif isinstance(failure.value, NotAuthorized):
+            code, reason = Code.NOT_ALLOWED, str(failure.value)
+            self._map.rules.denied(self.peer, reason)
         else:
             _log.failure("Resolving for UDP failed", failure)
         if self._mappings.get(mapping.remote) is mapping:
@@ -251,13 +271,13 @@ class MappedFlow:
             self._flow.abort(code, _REASONS.get(code, reason))
 
     def _send(self, mapping: _Mapping, data: bytes | memoryview) -> None:
-        addresses, (host, port) = mapping.addresses, mapping.remote
+        addresses, (host, port) = mapping.addresses, mapping.meant
         assert addresses is not None
         denied = ""
         for place, address in enumerate(addresses):
             name = None if host == address else host
             try:
-                decision = self._map.authorize(self.peer, address, port, name)
+                decision = self._map.rules.authorize(self.peer, address, port, name)
             except NotAuthorized as error:
                 denied = denied or str(error)
                 continue
@@ -273,9 +293,7 @@ class MappedFlow:
             self._by_address[decision.address, decision.port] = mapping
             return
         if denied:
-            if not mapping.told:
-                mapping.told = True
-                _log.warn("Not allowed: {why}", why=denied)
+            self._map.rules.denied(self.peer, denied)
             self._undeliverable(Code.NOT_ALLOWED, denied)
 
     def _socket_for(self, decision: Decision) -> socket.socket:
@@ -313,7 +331,9 @@ class MappedFlow:
                 continue
             mapping.last = now
             self._map.touch(self, now)
-            flow.send(mapping.remote if flow.keeps_names else source[:2], buffer[:size])
+            # Who has asked for another place than was meant is to hear from that one.
+            as_asked = flow.keeps_names or mapping.meant != mapping.remote
+            flow.send(mapping.remote if as_asked else source[:2], buffer[:size])
             if self.over:
                 return
 

@@ -13,7 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelkit.core.x11_gate import SETUP_LIMIT, with_cookie
-from tunnelkit.egress.dial import Egress, EgressRequest
+from tunnelkit.egress.dial import Egress
+from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import Code, ConfigError, DialError, RemoteProtocolError
 from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.channels.channel import Channel

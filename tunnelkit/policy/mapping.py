@@ -12,6 +12,7 @@ from ipaddress import ip_address
 
 import attrs
 
+from tunnelkit.core.globs import Glob
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.destination import (
     KINDS,
@@ -23,7 +24,6 @@ from tunnelkit.policy.destination import (
     destination_to,
     parse_destination,
 )
-from tunnelkit.core.globs import Glob
 from tunnelkit.policy.patterns import (
     Ranges,
     host_glob,

@@ -6,9 +6,9 @@ import re
 
 import idna
 
+from tunnelkit.core.globs import Glob
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.destination import LISTEN, MAX_DISPLAY, X11, to_host
-from tunnelkit.core.globs import Glob
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.special import Network, to_network
 

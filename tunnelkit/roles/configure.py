@@ -12,13 +12,14 @@ import stat
 from ipaddress import ip_address
 from typing import Any
 
-from tunnelkit.egress.dns_lookup import parse_server
+from tunnelkit.egress.resolver_files import parse_server
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends import registry
 from tunnelkit.net.dial.via import Hop, parse_hop, parse_via, read_password_file
 from tunnelkit.net.tls.context import spki_pin
 from tunnelkit.policy.destination import to_host
 from tunnelkit.policy.identity import Identity, load_identity, parse_pin, read_private_file
+from tunnelkit.policy.mapping import parse_map
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
@@ -53,10 +54,22 @@ def end_parts(settings: Settings) -> dict[str, Any]:
         "peers": frozenset(given.parsed(to_name) for given in settings.all("peer")),
         "crl_file": revocation_list(settings, identity),
         "front_ends": registry.configured(settings),
+        "maps": tuple(given.parsed(parse_map) for given in settings.all("map")),
+        "system_resolver": system_resolver(settings),
         "rules": tuple(given.parsed(parse_rule) for given in settings.all("allow")),
         "sources": tuple(given.parsed(parse_network) for given in settings.all("from")),
         "dns_servers": tuple(given.parsed(parse_server) for given in settings.all("dns-server")),
     }
+
+
+def system_resolver(settings: Settings) -> bool:
+    """Whether names are looked up by the system rather than by this package's own resolver."""
+    given = settings.one("resolver")
+    if given is None or given.text == "own":
+        return False
+    if given.text != "system":
+        given.wrong("not a resolver", "own or system")
+    return True
 
 
 def pinned_keys(settings: Settings, identity: Identity) -> frozenset[bytes]:

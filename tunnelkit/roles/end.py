@@ -17,10 +17,11 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from tunnelkit.core.dns_exchange import Server
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.dns import DnsEgress
-from tunnelkit.egress.dns_lookup import Server
 from tunnelkit.egress.listen import ListenEgress
+from tunnelkit.egress.names import use_system_resolver
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError, DialError
@@ -35,6 +36,7 @@ from tunnelkit.net.tls.context import Credentials, TlsContext
 from tunnelkit.policy.access_log import log_channel
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.identity import Identity
+from tunnelkit.policy.mapping import MapRule, Maps
 from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.credential_watch import CredentialWatch
@@ -69,6 +71,10 @@ class EndConfig:
     """Connect only when told to (row L14)."""
     dns_servers: tuple[Server, ...] = ()
     """Resolvers for ``service:@dns``; empty: those of this machine."""
+    maps: tuple[MapRule, ...] = ()
+    """What requests of the other end mean here (row P6)."""
+    system_resolver: bool = False
+    """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
 
 
 @implementer(IEndService)
@@ -98,7 +104,10 @@ class EndService(MultiService):
         """Seconds in which what is open may finish when this stops."""
         self.shared = Shared.of(reactor)
         self.policy = PolicyHolder(Policy(config.rules, config.sources))
+        if config.system_resolver:
+            use_system_resolver(reactor)
         self._egress = Egress(reactor, self.shared.poller, self.policy)
+        self._egress.maps = Maps(config.maps)
         X11Connect(self._egress, os.environ)
         DnsEgress(self._egress, config.dns_servers)
         for part in (UdpEgress(self._egress), ListenEgress(self._egress)):
@@ -160,6 +169,9 @@ class EndService(MultiService):
             networks = ", ".join(map(str, config.sources)) or "everywhere"
             changes.append(f"programs may come from {networks}")
         self.policy.replace(config.rules, config.sources)
+        if self._egress.maps.rules != config.maps:
+            changes.append(f"maps now in force: {len(config.maps)}")
+            self._egress.maps = Maps(config.maps)
         if self._watch.use_list(config.crl_file):
             changes.append(f"revocation list {config.crl_file or 'none'}")
         return changes

@@ -45,6 +45,20 @@ END = (
         live=True,
     ),
     Option(
+        "map",
+        "HOST:PORTS=DESTINATION",
+        ", what a request of the other end for that name and port means here, e.g. "
+        "db.corp.example:5432=tcp:127.0.0.1:5432",
+        repeatable=True,
+        live=True,
+    ),
+    Option(
+        "resolver",
+        "own|system",
+        ": own reads /etc/hosts and /etc/resolv.conf, system asks whatever /etc/nsswitch.conf "
+        "names, in threads (default: own)",
+    ),
+    Option(
         "dns-server",
         "ADDRESS[:PORT]",
         "of a resolver that answers for service:@dns (default: those of /etc/resolv.conf)",

@@ -21,6 +21,11 @@ SMALLEST_UDP = 512
 UDP_SIZE = 1232
 """Bytes of a UDP answer that passes every network unfragmented, for our own OPT records."""
 
+POINTER = 0xC0
+"""The bits of a length that say: the name goes on elsewhere."""
+LONGEST_NAME = 255
+"""Bytes of a name, its lengths included."""
+
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, REFUSED = 0, 1, 2, 3, 5
 
 _QR, _TC, _RD, _RA, _AD, _CD = 0x8000, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
@@ -29,8 +34,6 @@ _SOA, _OPT, _TSIG, _SIG = 6, 41, 250, 24
 _NO_EDNS = bytes(6)
 _COUNTS = struct.Struct(">6H")
 _FIXED = struct.Struct(">HHIH")
-_POINTER = 0xC0
-_LONGEST_NAME = 255
 
 
 def _malformed(what: str) -> RemoteProtocolError:
@@ -41,16 +44,16 @@ def skip_name(message: bytes, at: int) -> int:
     """Where the name that starts at ``at`` ends; raises `RemoteProtocolError`."""
     start = at
     while True:
-        if at >= len(message) or at - start > _LONGEST_NAME:
+        if at >= len(message) or at - start > LONGEST_NAME:
             raise _malformed("a name does not end")
         length = message[at]
         if length == 0:
             return at + 1
-        if length & _POINTER == _POINTER:
+        if length & POINTER == POINTER:
             if at + 2 > len(message):
                 raise _malformed("a name does not end")
             return at + 2
-        if length & _POINTER:
+        if length & POINTER:
             raise _malformed("a label of an unknown kind")
         at += 1 + length
 
@@ -186,6 +189,11 @@ def with_question(answer: bytes, section: bytes) -> bytes:
     if answer[4:6] != b"\0\1":
         return answer
     return answer[:HEADER] + section + answer[HEADER + len(section) :]
+
+
+def code_of(answer: bytes) -> int:
+    """What became of the question: `NOERROR`, `NXDOMAIN`, ..."""
+    return answer[3] & 0x0F
 
 
 def is_truncated(answer: bytes) -> bool:

@@ -27,7 +27,7 @@ from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.backoff import Backoff
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.timer import Timer
-from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.acl import PolicyHolder, Prospect
 from tunnelkit.policy.destination import (
     LISTEN,
     TCP,
@@ -57,6 +57,10 @@ class _ByOption(PolicyHolder):
         """See `Policy.authorize`; asked only for the option's destination."""
         decision = self.own(address, port, protocol, action)
         return attrs.evolve(decision, peer=peer, rule="--reverse")
+
+    def prospect(self, peer: str, action: str, protocol: str, host: str, port: int) -> Prospect:
+        """See `Policy.prospect`; likewise."""
+        return Prospect.BY_NAME
 
 
 class Reverse(Service):

@@ -1,0 +1,77 @@
+"""What rules have not allowed, in the log: each for itself at first, summed up when there are many.
+
+A peer can be refused as often as it likes; what it can fill a disk with is bounded.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from twisted.logger import Logger
+
+from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.policy.printable import printable
+
+_log = Logger()
+
+SINGLE = 10
+"""Refusals of one peer within `WINDOW` that get a line each."""
+WINDOW = 60.0
+"""Seconds after which the rest of them is told in one line."""
+
+
+class Denials:
+    """Tells of refusals, by peer."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._windows: dict[str, _Window] = {}
+
+    def tell(self, peer: str, why: str) -> None:
+        """``peer`` has been refused something; ``why`` is one printable line."""
+        now: float = self._reactor.seconds()
+        window = self._windows.get(peer)
+        if window is None or (not window.summed and now - window.since >= WINDOW):
+            timer = Timer(self._reactor, partial(self._over, peer))
+            window = self._windows[peer] = _Window(now, timer)
+        if window.told < SINGLE:
+            window.told += 1
+            _log.warn("Not allowed: {why}", why=why)
+            return
+        window.summed += 1
+        window.last = why
+        if not window.timer.running:
+            window.timer.start_at(window.since + WINDOW)
+
+    def close(self) -> None:
+        """Tell what has not been told yet; no more is expected."""
+        for peer in list(self._windows):
+            self._over(peer)
+
+    def _over(self, peer: str) -> None:
+        window = self._windows.pop(peer)
+        window.timer.stop()
+        if not window.summed:
+            return
+        _log.warn(
+            "Not allowed to {peer}: {count} more in {seconds:.0f} s; the last: {why}",
+            peer=printable(peer),
+            count=window.summed,
+            seconds=self._reactor.seconds() - window.since,
+            why=window.last,
+        )
+
+
+class _Window:
+    """What one peer has been refused lately."""
+
+    __slots__ = ("last", "since", "summed", "timer", "told")
+
+    def __init__(self, since: float, timer: Timer) -> None:
+        self.since = since
+        self.timer = timer
+        """Runs once there is something to sum up."""
+        self.told = 0
+        self.summed = 0
+        self.last = ""
