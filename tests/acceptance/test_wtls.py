@@ -209,6 +209,26 @@ def test_the_time_to_live_ends_the_tunnel_and_the_device_is_served_again(
     assert device.asks(f"http://127.0.0.1:{web.port}/page", operator_ca) == "an ordinary page"
 
 
+@pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
+def test_the_secure_server_is_asked_by_https_and_its_certificate_is_checked(
+    processes: Processes, identities: Identities, operator_ca: Path, tmp_path: Path, name: str
+) -> None:
+    server = Backwards(identities(name))
+    processes.on_end(server.close)
+    trusted = {"SSL_CERT_FILE": str(identities.directory / "ca.pem")}
+    origin = f"bank.example=https://localhost:{server.port}"
+    domain = start_domain(processes, origin, env=trusted)
+    operator = start_operator(processes, identities, domain=domain.place)
+    device, url = Device(operator.address("listening on")), "https://bank.example/"
+    assert device.asks(url, operator_ca).startswith(COME_AGAIN)
+    said = device.asks(url, domain.ca, "-m", "post", "-e", "forwards")
+    if name == "localhost":
+        assert said == "forwards"[::-1]
+    else:
+        assert said.startswith(("5.02 the server cannot be used", "4.03"))
+        domain.proxy.wait_for("for another name")
+
+
 @pytest.mark.parametrize("signal", ["terminated", "killed"])
 def test_a_role_ends_in_order_with_devices_in_it(
     operator: Role, domain: Domain, operator_ca: Path, signal: str

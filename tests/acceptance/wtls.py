@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -135,8 +136,13 @@ class _Backwards(http.server.BaseHTTPRequestHandler):
 class Backwards:
     """A web server that answers POST with the body, backwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Path | None = None) -> None:
+        """With an identity file it speaks HTTPS."""
         self._server = http.server.HTTPServer(("127.0.0.1", 0), _Backwards)
+        if identity is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(identity)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
