@@ -41,6 +41,7 @@ from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.egress.resolver_files import ResolverFiles, parse_server
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.dns import link as dns_link
+from tunnelkit.frontends.dns.questions import TRIES
 from tunnelkit.frontends.dns.server import Dns, DnsConfig
 from tunnelkit.interfaces import IFrontEnd
 from tunnelkit.net.channels.protocol_side import ChannelTransport
@@ -67,6 +68,8 @@ class Case(TestCase):
     timeout = 10
 
     def setUp(self) -> None:
+        self.suffixes: tuple[str, ...] = ()
+        self.near_servers: tuple[tuple[str, int], ...] = ()
         self.near = PolicyHolder()
         self.far = PolicyHolder()
         self.far.replace([parse_rule("service:@dns")])
@@ -81,7 +84,8 @@ class Case(TestCase):
     def front(self, *resolvers: Resolver, tunnel: Any = None) -> tuple[str, int]:
         """A DNS port whose far side asks ``resolvers``."""
         self.dns_egress = DnsEgress(self.egress, [resolver.server for resolver in resolvers])
-        made = Dns(reactor, tunnel or self.tunnel, self.near, DnsConfig("127.0.0.1", 0))
+        config = DnsConfig("127.0.0.1", 0, self.suffixes, self.near_servers)
+        made = Dns(reactor, tunnel or self.tunnel, self.near, config)
         cast(Any, made).startService()
         self.addCleanup(made.stopService)
         host, _, port = made.description.removeprefix("dns ").rpartition(":")
@@ -93,7 +97,71 @@ class Case(TestCase):
         return made
 
 
+class SplitTests(Case):
+    """``suffix=`` (row F4): names inside go through the tunnel, the others never do."""
+
+    async def test_names_outside_are_answered_by_this_machines_resolver(self) -> None:
+        far = self.resolver(lambda query, over_tcp: [address(query, "192.0.2.1")])
+        near = self.resolver(lambda query, over_tcp: [address(query, "192.0.2.2")])
+        self.suffixes = ("corp.example", "other.test")
+        self.near_servers = (near.server,)
+        front, client = self.front(far), self.client()
+        for name, expected in {
+            "corp.example": "192.0.2.1",
+            "WWW.Corp.Example": "192.0.2.1",
+            "a.b.other.test": "192.0.2.1",
+            "acorp.example": "192.0.2.2",
+            "example": "192.0.2.2",
+            "corp.example.org": "192.0.2.2",
+        }.items():
+            assert first_address(await client.ask(question(name), front)) == expected, name
+        assert (len(far.queries), len(near.queries)) == (3, 3)
+
+    async def test_they_are_answered_while_the_far_side_does_not(self) -> None:
+        near = self.resolver()
+        self.far.replace([])
+        self.suffixes, self.near_servers = ("corp.example",), (near.server,)
+        front, client = self.front(self.resolver()), self.client()
+        assert first_address(await client.ask(question("www.example"), front)) == "192.0.2.1"
+        answer = parsed(await client.ask(question("www.corp.example"), front))
+        assert answer.rCode == names.ESERVER
+
+    async def test_it_does_not_ask_itself(self) -> None:
+        self.suffixes = ("corp.example",)
+        front = self.front(self.resolver())
+        self.near_servers = (front,)
+        front = self.front(self.resolver())
+        answer = parsed(await self.client().ask(question("www.example"), front))
+        assert answer.rCode == names.ESERVER
+
+
 class UdpTests(Case):
+    async def test_a_client_that_asks_again_has_its_question_asked_again(self) -> None:
+        """Finding U-2: its patience says that the first try is lost."""
+        resolver = self.resolver(say_nothing)
+        front, client = self.front(resolver), self.client()
+        query = question(number=7)
+        first = client.ask(query, front)
+        while not resolver.queries:
+            await _turn()
+        resolver.say = say_address
+        second = client.ask(query, front)
+        assert [parsed(await answer).id for answer in (first, second)] == [7, 7]
+        assert len(resolver.queries) == 2
+        assert len(set(resolver.senders)) == 2
+
+    async def test_a_question_is_not_asked_again_more_than_a_few_times(self) -> None:
+        resolver = self.resolver(say_nothing)
+        front, client = self.front(resolver), self.client()
+        answers = [client.ask(question(number=7), front) for _ in range(20)]
+        while len(resolver.queries) < TRIES:
+            await _turn()
+        resolver.say = say_address
+        await self.client().ask(question("other.example"), front)
+        assert len(resolver.queries) == TRIES + 1
+        resolver.transport.write(address(resolver.queries[0]), resolver.senders[0])
+        assert {parsed(await answer).id for answer in answers} == {7}
+
     async def test_a_question_is_answered_by_the_far_sides_resolver(self) -> None:
         resolver = self.resolver()
         answer = parsed(await self.client().ask(question(number=77), self.front(resolver)))
@@ -528,8 +596,12 @@ def test_what_is_no_resolver(text: str) -> None:
 def test_the_option() -> None:
     assert verifyObject(IFrontEnd, front_end("dns"))
     assert configured("dns", "5353") == DnsConfig("127.0.0.1", 5353)
-    with pytest.raises(ConfigError):
-        configured("dns", "name:53")
+    assert configured("dns", "5353,suffix=Corp.Example.,suffix=.b.test") == DnsConfig(
+        "127.0.0.1", 5353, ("corp.example", "b.test")
+    )
+    for wrong in ("name:53", "53,suffix", "53,prefix=a", "53,suffix=", "53,suffix=10.0.0.1"):
+        with pytest.raises(ConfigError, match="expected"):
+            configured("dns", wrong)
 
 
 def test_a_port_that_is_taken_for_udp_is_told() -> None:

@@ -17,6 +17,7 @@ from tunnelkit.wire.dns_addresses import (
     A,
     address_query,
     encode_name,
+    is_within,
     read_addresses,
     read_name,
 )
@@ -54,6 +55,21 @@ def test_a_query_is_read_as_what_it_is(kind: int) -> None:
 def test_what_is_no_name_is_not_asked_for(host: str) -> None:
     with pytest.raises(LocalProtocolError):
         encode_name(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "domain", "expected"),
+    [
+        ("corp.example", "corp.example", True),
+        ("a.b.corp.example", "corp.example", True),
+        ("acorp.example", "corp.example", False),
+        ("example", "corp.example", False),
+        ("corp.example.org", "corp.example", False),
+        ("xcorp.example", "example", True),
+    ],
+)
+def test_a_name_is_within_a_domain_by_whole_labels(host: str, domain: str, expected: bool) -> None:
+    assert is_within(encode_name(host), encode_name(domain)) is expected
 
 
 def test_the_addresses_of_the_name_are_read() -> None:

@@ -70,6 +70,15 @@ def read_name(message: bytes, at: int) -> bytes:
         at += 1 + length
 
 
+def is_within(name: bytes, domain: bytes) -> bool:
+    """Whether ``name`` is ``domain`` or below it; both as labels in lower case."""
+    at = len(name) - len(domain)
+    start = 0
+    while start < at:
+        start += 1 + name[start]
+    return start == at and name[at:] == domain
+
+
 def read_addresses(answer: bytes, kind: int) -> list[str]:
     """The addresses that ``answer`` gives for the name of its question, through aliases.
 

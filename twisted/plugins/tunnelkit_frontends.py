@@ -23,8 +23,9 @@ dns = FrontEndMaker(
     (
         Option(
             "dns",
-            "[HOST:]PORT",
-            "of a DNS server here that asks the far side's",
+            "[HOST:]PORT[,suffix=DOMAIN]",
+            "of a DNS server here that asks the far side's, with suffix= (repeatable) only about "
+            "names in these domains",
             repeatable=True,
             live=True,
         ),

@@ -1,6 +1,6 @@
 """DNS: a port here whose questions the far side's resolver answers (row F4).
 
-    UDP, TCP -> cache -> the same question already under way? -> channel to ``service:@dns``
+    UDP, TCP -> `tunnelkit.frontends.dns.questions` -> channel to ``service:@dns``
 
 Ordinary questions are cached for as long as the records of the answer allow;
 everything else (updates, signed messages) passes as it is.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,9 +17,11 @@ import attrs
 from twisted.application.service import IService, MultiService, Service
 from twisted.logger import Logger
 
-from tunnelkit.core.dns_cache import DnsCache
-from tunnelkit.errors import RemoteProtocolError
-from tunnelkit.frontends.dns.link import DnsLink, OffersChannels
+from tunnelkit.core.dns_exchange import Server
+from tunnelkit.egress.resolver_files import parse_server
+from tunnelkit.errors import ConfigError, RemoteProtocolError
+from tunnelkit.frontends.dns.link import OffersChannels
+from tunnelkit.frontends.dns.questions import Questions
 from tunnelkit.local.listening import ListeningService
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.sockets.poll import Poller
@@ -28,7 +29,8 @@ from tunnelkit.net.sockets.tcp import BindError, format_address
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.sockets.udp import bind_udp
 from tunnelkit.policy.acl import PolicyHolder
-from tunnelkit.policy.destination import DNS_SERVICE, TCP, UDP, parse_listen
+from tunnelkit.policy.destination import DNS_SERVICE, TCP, UDP, Destination, parse_listen, to_host
+from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Settings
 from tunnelkit.wire import dns
 
@@ -45,72 +47,17 @@ ASKED_AT_ONCE = 64
 """Questions of one TCP client that are being answered at a time."""
 _ANY_PORT_TRIES = 16
 
-Reply = Callable[[bytes], object]
-
 
 @attrs.frozen
 class DnsConfig:
-    """Where to listen, for UDP and TCP."""
+    """Where to listen, for UDP and TCP, and for which names."""
 
     address: str
     port: int
-
-
-class Questions:
-    """What UDP and TCP have in common: from a query to its answer."""
-
-    def __init__(self, reactor: Any, tunnel: OffersChannels) -> None:
-        self._reactor = reactor
-        self._tunnel = tunnel
-        self._peer = ""
-        self._link = DnsLink(reactor, tunnel)
-        self._cache = DnsCache()
-        self._asked: dict[bytes, list[tuple[bytes, dns.Question, Reply]]] = {}
-
-    def ask(self, query: bytes, question: dns.Question, reply: Reply) -> None:
-        """Give ``reply`` the answer to ``query``, which reads as ``question``."""
-        if question.is_transfer:
-            reply(dns.failure(query, dns.REFUSED))
-            return
-        if not question.plain:
-            self._link.ask(query, partial(self._pass_on, query, reply))
-            return
-        if self._tunnel.peer and self._tunnel.peer != self._peer:
-            # Another network: what the last one said of its names is not true there.
-            self._peer = self._tunnel.peer
-            self._cache.clear()
-        key = question.key
-        known = self._cache.get(key, self._reactor.seconds())
-        if known is not None:
-            reply(_made_for(known, query, question))
-            return
-        waiting = self._asked.setdefault(key, [])
-        waiting.append((query, question, reply))
-        if len(waiting) == 1:
-            self._link.ask(dns.make_query(question, 0), partial(self._answered, key))
-
-    def close(self) -> None:
-        """Give up what has not been answered."""
-        self._link.close()
-
-    def _answered(self, key: bytes, answer: bytes | None) -> None:
-        if answer is not None:
-            self._cache.put(key, answer, self._reactor.seconds())
-        for query, question, reply in self._asked.pop(key):
-            if answer is None:
-                reply(dns.failure(query, dns.SERVFAIL))
-            else:
-                reply(_made_for(answer, query, question))
-
-    def _pass_on(self, query: bytes, reply: Reply, answer: bytes | None) -> None:
-        if answer is None:
-            reply(dns.failure(query, dns.SERVFAIL))
-        else:
-            reply(dns.with_id(answer, dns.id_of(query)))
-
-
-def _made_for(answer: bytes, query: bytes, question: dns.Question) -> bytes:
-    return dns.with_id(dns.with_question(answer, question.section), dns.id_of(query))
+    suffixes: tuple[str, ...] = ()
+    """Domains whose names the far side answers for; empty: all names."""
+    servers: tuple[Server, ...] = ()
+    """Resolvers for the other names; empty: those of this machine."""
 
 
 class Dns(MultiService):
@@ -120,7 +67,7 @@ class Dns(MultiService):
         self, reactor: Any, tunnel: OffersChannels, policy: PolicyHolder, config: DnsConfig
     ) -> None:
         MultiService.__init__(self)
-        self._questions = Questions(reactor, tunnel)
+        self._questions = Questions(reactor, tunnel, policy, config.suffixes, config.servers)
         tries = 1 if config.port else _ANY_PORT_TRIES
         while True:
             tcp = _TcpPort(reactor, self._questions, policy, config)
@@ -186,7 +133,8 @@ class _UdpPort(Service):
                 question = dns.parse_question(query)
             except RemoteProtocolError:
                 continue  # an answer to it might start a quarrel between two servers
-            self._questions.ask(query, question, partial(self._send, client, query, question))
+            reply = partial(self._send, client, query, question)
+            self._questions.ask(query, question, reply, (client[0], dns.id_of(query)))
 
     def writable(self) -> None:
         """Never asked for."""
@@ -315,8 +263,27 @@ class _Client:
 
 
 def configure(settings: Settings) -> list[DnsConfig]:
-    """``--dns [HOST:]PORT``; see `IFrontEnd`."""
-    return [DnsConfig(*given.parsed(parse_listen)) for given in settings.all("dns")]
+    """``--dns [HOST:]PORT[,suffix=DOMAIN]...``; see `IFrontEnd`."""
+    servers = tuple(given.parsed(parse_server) for given in settings.all("dns-server"))
+    found = [given.parsed(parse_dns) for given in settings.all("dns")]
+    return [attrs.evolve(one, servers=servers) if one.suffixes else one for one in found]
+
+
+def parse_dns(text: str) -> DnsConfig:
+    """``[HOST:]PORT[,suffix=DOMAIN]...``. Raises `ConfigError`."""
+    listen, *words = text.split(",")
+    suffixes = []
+    for word in words:
+        key, equals, domain = word.partition("=")
+        if key != "suffix" or not equals:
+            raise ConfigError(
+                f"'{printable(word, 80)}' is not known; expected [HOST:]PORT,suffix=DOMAIN"
+            )
+        host = to_host(domain.removeprefix(".").removesuffix("."))
+        if Destination(TCP, host).is_address:
+            raise ConfigError(f"'{printable(domain, 80)}' is an address; expected a domain")
+        suffixes.append(host)
+    return DnsConfig(*parse_listen(listen), tuple(suffixes))
 
 
 def needs(config: DnsConfig) -> tuple[str, ...]:
