@@ -291,4 +291,4 @@ def test_the_example_configuration_is_one(identities: Identities, tmp_path: Path
     file = tmp_path / "published.toml"
     file.write_text(text.replace("inside.pem", str(identities("inside"))))
     name, _ = Ends(MemoryReactorClock()).settle({"config": str(file)}, "server-end")
-    assert name.startswith("server-end ")
+    assert name.startswith("lstp-server-end ")

@@ -192,7 +192,9 @@ def test_who_is_not_admitted_is_refused_and_logged(
         processes, identities, ["tcp:127.0.0.1:1"], "--admit", "10.0.0.0/8",
         "--from", "10.1.0.0/16", "--socks", "0",
     )  # fmt: skip
-    portal = start_portal(processes, identities, gate.address("listening on"), wait=False)
+    portal = start_portal(
+        processes, identities, gate.address("listening on"), "--socks", "0", wait=False
+    )
     gate.wait_for(r"Not admitted to \S+: 127.0.0.1:\d+ \(--admit\)")
     portal.wait_for("trying again in")
     host, _, port = gate.address("socks").rpartition(":")
@@ -212,10 +214,14 @@ def test_whoever_is_not_a_named_peer_stays_out(
 ) -> None:
     gate = start_gate(processes, identities, ["tcp:127.0.0.1:1"])
     place = gate.address("listening on")
-    stranger = start_portal(processes, identities, place, name="stranger", wait=False)
+    stranger = start_portal(
+        processes, identities, place, "--socks", "0", name="stranger", wait=False
+    )
     gate.wait_for("Refused a portal from .*stranger")
     stranger.wait_for("trying again in")
-    mistaken = start_portal(processes, identities, place, peer="somebody-else", wait=False)
+    mistaken = start_portal(
+        processes, identities, place, "--socks", "0", peer="somebody-else", wait=False
+    )
     mistaken.wait_for("server.*trying again in")
 
 

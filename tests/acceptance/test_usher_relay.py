@@ -83,6 +83,7 @@ def test_a_name_that_is_not_listed_leads_nowhere(
     bastion = start_bastion(processes, identities, f"inside={inside.address('listening on')}")
     portal = start_portal(
         processes, identities, bastion.address("listening on"), "--server-name", "other",
+        "--socks", "0",
         peer="inside", wait=False,
     )  # fmt: skip
     bastion.wait_for("no relay to other")
@@ -96,7 +97,7 @@ def test_an_inside_gate_that_cannot_be_reached_is_told_in_the_log(
     bastion = start_bastion(processes, identities, f"inside={nobody}")
     portal = start_portal(
         processes, identities, bastion.address("listening on"), "--server-name", "inside",
-        peer="inside", wait=False,
+        "--socks", "0", peer="inside", wait=False,
     )  # fmt: skip
     bastion.wait_for(f"Cannot relay to inside at {nobody}: .*refused")
     portal.wait_for("trying again in")
@@ -108,7 +109,10 @@ def test_a_bastion_does_not_relay_to_itself(processes: Processes, identities: Id
     bastion = processes.role(
         "usher-gate", "--listen", place, *processes_of, "--relay", f"inside={place}"
     )
-    start_portal(processes, identities, place, "--server-name", "inside", peer="inside", wait=False)
+    start_portal(
+        processes, identities, place, "--server-name", "inside", "--socks", "0", peer="inside",
+        wait=False,
+    )  # fmt: skip
     bastion.wait_for("Cannot relay to inside at .*this gate itself")
 
 
