@@ -79,6 +79,7 @@ class UdpMapTests(TestCase):
         self.forbidden: set[tuple[str, int]] = set()
         self.asked: list[tuple[str, str, int, str | None]] = []
         self.told: list[str] = []
+        self.over: list[tuple[str, Remote, Remote, int, int, float]] = []
         self.mapped: dict[Remote, Remote] = {}
         self.names: dict[str, Deferred[Sequence[str]]] = {}
         poller: Any = _WithClock(Poller.of(reactor), self.clock)
@@ -93,6 +94,11 @@ class UdpMapTests(TestCase):
 
     def denied(self, peer: str, why: str) -> None:
         self.told.append(why)
+
+    def passed(
+        self, peer: str, remote: Remote, meant: Remote, sent: int, received: int, seconds: float
+    ) -> None:
+        self.over.append((peer, remote, meant, sent, received, seconds))
 
     def authorize(self, peer: str, address: str, port: int, name: str | None) -> Decision:
         self.asked.append((peer, address, port, name))
@@ -240,6 +246,25 @@ class UdpMapTests(TestCase):
         assert self.asked == [("portal", *address, None)]
         server.sendto(b"answer", far)
         assert await self.turn(wire, 1) == [(("ns.example", 53), b"answer")]
+
+    async def test_what_has_passed_is_told_once_for_each_destination(self) -> None:
+        one, two, wire = self.server(), self.server(), self.flow()
+        self.mapped["ns.example", 53] = two.getsockname()
+        self.forbidden.add((LOCAL, 9))
+        for data in (b"abc", b"de"):
+            wire.put(one.getsockname(), data)
+            _, far = one.recvfrom(100)
+        one.sendto(b"answer", far)
+        await self.turn(wire, 1)
+        self.clock.advance(2)
+        wire.put(("ns.example", 53), b"x")
+        wire.put((LOCAL, 9), b"not allowed")
+        assert self.over == []
+        wire.end()
+        assert self.over == [
+            ("portal", one.getsockname(), one.getsockname(), 6, 5, 0.0),
+            ("portal", ("ns.example", 53), two.getsockname(), 0, 1, 0.0),
+        ]
 
     def test_a_failed_name_is_tried_again(self) -> None:
         server, wire = self.server(), self.flow()

@@ -16,6 +16,7 @@ from tunnelkit.wire.dns_addresses import (
     RECORDS,
     A,
     address_query,
+    dotted,
     encode_name,
     is_within,
     read_addresses,
@@ -70,6 +71,12 @@ def test_what_is_no_name_is_not_asked_for(host: str) -> None:
 )
 def test_a_name_is_within_a_domain_by_whole_labels(host: str, domain: str, expected: bool) -> None:
     assert is_within(encode_name(host), encode_name(domain)) is expected
+
+
+def test_a_name_can_be_shown() -> None:
+    assert dotted(encode_name("www.Example")) == "www.Example"
+    assert dotted(b"\0") == "."
+    assert dotted(b"\2a\xff\1b\0") == "a\\xff.b"
 
 
 def test_the_addresses_of_the_name_are_read() -> None:

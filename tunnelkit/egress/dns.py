@@ -15,6 +15,7 @@ from zope.interface import implementer
 from tunnelkit.core.dns_exchange import Server
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.dns_lookup import Lookup, Servers
+from tunnelkit.egress.dns_names import AskedNames
 from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import Code, NotAuthorized, RemoteProtocolError
 from tunnelkit.net.channels.protocol_side import ChannelTransport, TunnelAddress
@@ -82,6 +83,7 @@ class _Asking(Protocol):
     def __init__(self, egress: DnsEgress, peer: str) -> None:
         self._egress = egress
         self._peer = peer
+        self._names = AskedNames(egress.reactor, peer)
         self._messages = dns.Messages()
         self._waiting: deque[bytes] = deque()
         self._lookups: set[Lookup] = set()
@@ -109,6 +111,7 @@ class _Asking(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
+        self._names.tell()
         self._waiting.clear()
         for lookup in list(self._lookups):
             lookup.stop()
@@ -160,12 +163,13 @@ class _Asking(Protocol):
             egress.lookups[self._peer] += 1
             lookup = Lookup(egress.reactor, egress.poller, egress.policy, egress.servers(), query)
             self._lookups.add(lookup)
-            lookup.start(partial(self._answered, lookup))
+            lookup.start(partial(self._answered, lookup, query))
 
-    def _answered(self, lookup: Lookup, answer: bytes) -> None:
+    def _answered(self, lookup: Lookup, query: bytes, answer: bytes) -> None:
         if lookup in self._lookups:
             self._lookups.remove(lookup)
             self._forget(1)
+            self._names.note(query, answer)
             self._reply(answer)
             self._look_up()
 

@@ -15,6 +15,8 @@ from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.egress.udp_map import FLOWS, FLOWS_PER_PEER, UdpMap
 from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE
+from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.policy.access_log import log_datagrams
 from tunnelkit.policy.destination import UDP, Destination, destination_to
 from tunnelkit.policy.printable import printable
 
@@ -79,6 +81,19 @@ class UdpEgress(Service):
     def denied(self, peer: str, why: str) -> None:
         """See `UdpRules`."""
         self._egress.denials.tell(peer, why)
+
+    def passed(
+        self,
+        peer: str,
+        remote: tuple[str, int],
+        meant: tuple[str, int],
+        sent: int,
+        received: int,
+        seconds: float,
+    ) -> None:
+        """See `UdpRules`."""
+        shown = "" if meant == remote else f"{UDP}:{format_address(meant)}"
+        log_datagrams(peer, f"{UDP}:{format_address(remote)}", shown, sent, received, seconds)
 
     def authorize(self, peer: str, address: str, port: int, name: str | None) -> Decision:
         """See `UdpRules`."""

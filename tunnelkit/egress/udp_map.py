@@ -14,13 +14,12 @@ import socket
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelkit.core.decision import Decision
+from tunnelkit.egress.udp_rules import UdpRules
 from tunnelkit.errors import Code, DialError, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE, REMOTES
 from tunnelkit.net.channels.udp_flow import Remote, UdpFlow, UdpFlowRequest
@@ -40,26 +39,6 @@ WAITING = 16
 """UdpFlows of a flow that wait for one name; more are dropped."""
 WAITING_BYTES = 65_536
 DATAGRAMS_PER_EVENT = 64
-
-
-class UdpRules(Protocol):
-    """What decides where a datagram goes."""
-
-    def meant(self, host: str, port: int) -> Remote:
-        """Where a datagram to there is meant to go."""
-
-    def resolve(self, peer: str, host: str, port: int) -> Deferred[Sequence[str]]:
-        """The addresses of a host; one that is an address is its own.
-
-        Fails with `DialError`, and with `NotAuthorized` if ``peer`` may not send to any that it
-        could have.
-        """
-
-    def authorize(self, peer: str, address: str, port: int, name: str | None) -> Decision:
-        """Permission to send there now; raises `NotAuthorized`."""
-
-    def denied(self, peer: str, why: str) -> object:
-        """A datagram has not been allowed."""
 
 
 class UdpMap:
@@ -146,7 +125,17 @@ class UdpMap:
 class _Mapping:
     """One destination of a flow, as the far side named it."""
 
-    __slots__ = ("addresses", "last", "meant", "remote", "waiting", "waiting_bytes")
+    __slots__ = (
+        "addresses",
+        "began",
+        "last",
+        "meant",
+        "received",
+        "remote",
+        "sent",
+        "waiting",
+        "waiting_bytes",
+    )
 
     def __init__(self, remote: Remote, meant: Remote) -> None:
         self.remote = remote
@@ -154,7 +143,9 @@ class _Mapping:
         """Where that is."""
         self.addresses: list[str] | None = None
         """Where it may be sent, best first; None: being resolved."""
-        self.last = 0.0
+        self.began = self.last = 0.0
+        self.sent = self.received = 0
+        """Bytes to and from the far side."""
         self.waiting: deque[bytes] = deque()
         self.waiting_bytes = 0
 
@@ -201,6 +192,8 @@ class MappedFlow:
             for one in self._sockets.values():
                 one.close()
             self._sockets.clear()
+            for mapping in self._mappings.values():
+                self._report(mapping)
             self._mappings.clear()
             self._by_address.clear()
 
@@ -215,6 +208,7 @@ class MappedFlow:
             mapping = self._begin_mapping(remote)
             if mapping is None:
                 return
+            mapping.began = now
         else:
             self._mappings.move_to_end(remote)
         mapping.last = now
@@ -290,6 +284,7 @@ class MappedFlow:
                 continue
             if place:
                 addresses.insert(0, addresses.pop(place))
+            mapping.received += len(data)
             self._by_address[decision.address, decision.port] = mapping
             return
         if denied:
@@ -306,9 +301,17 @@ class MappedFlow:
     def _forget_mappings(self, remotes: Iterable[Remote]) -> None:
         for remote in remotes:
             gone = self._mappings.pop(remote)
+            self._report(gone)
             for address, mapping in list(self._by_address.items()):
                 if mapping is gone:
                     del self._by_address[address]
+
+    def _report(self, mapping: _Mapping) -> None:
+        if mapping.received or mapping.sent:
+            seconds = mapping.last - mapping.began
+            self._map.rules.passed(
+                self.peer, mapping.remote, mapping.meant, mapping.sent, mapping.received, seconds
+            )
 
     # -- receiving --------------------------------------------------------
 
@@ -330,6 +333,7 @@ class MappedFlow:
                 self._forget_mappings([mapping.remote])
                 continue
             mapping.last = now
+            mapping.sent += size
             self._map.touch(self, now)
             # Who has asked for another place than was meant is to hear from that one.
             as_asked = flow.keeps_names or mapping.meant != mapping.remote

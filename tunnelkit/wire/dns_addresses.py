@@ -70,6 +70,15 @@ def read_name(message: bytes, at: int) -> bytes:
         at += 1 + length
 
 
+def dotted(name: bytes) -> str:
+    """Labels as text with dots between them; ``.`` for none. What is not ASCII is escaped."""
+    labels, at = [], 0
+    while name[at]:
+        labels.append(name[at + 1 : at + 1 + name[at]].decode("ascii", "backslashreplace"))
+        at += 1 + name[at]
+    return ".".join(labels) or "."
+
+
 def is_within(name: bytes, domain: bytes) -> bool:
     """Whether ``name`` is ``domain`` or below it; both as labels in lower case."""
     at = len(name) - len(domain)
