@@ -11,7 +11,13 @@ import pytest
 
 from tests.acceptance.applications import Application, echo, receive
 from tests.acceptance.processes import Identities, Processes, Role, tunnelkit
-from tests.acceptance.tunnels import LstpTunnel, RunningTunnel, Transport, start_portal
+from tests.acceptance.tunnels import (
+    LstpTunnel,
+    RunningTunnel,
+    SessionTunnel,
+    Transport,
+    start_portal,
+)
 
 REFUSED_WITHIN = 2.0
 CUT_WITHIN = 5.0
@@ -55,6 +61,11 @@ class World:
             return self._processes.role(
                 "lstp-client-end", *self.tunnel.meeting, "--identity", self._identities("other"),
                 "--peer", "server", *self._forward, wait=wait,
+            )  # fmt: skip
+        if isinstance(self.tunnel, SessionTunnel):
+            return self._processes.role(
+                "secure-proxy-client", *self.tunnel.place, "--identity",
+                self._identities("other"), "--target", "server", *self._forward, wait=wait,
             )  # fmt: skip
         place = self.tunnel.server.address("listening on")
         return start_portal(

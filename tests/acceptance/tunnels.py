@@ -160,5 +160,61 @@ def start_usher_tunnel(
     return RunningTunnel(client=portal, server=gate)
 
 
-STARTERS: dict[str, Transport] = {"lstp": start_tunnel, "usher": start_usher_tunnel}
+# -- Secure Proxy ---------------------------------------------------------
+
+COMMUNICATION_SERVER = "relay.example"
+COMMUNICATION_POLICY = """
+[clients.server]
+publish = ["tunnel"]
+
+[clients.client]
+connect = ["server/tunnel"]
+
+[clients.other]
+connect = ["server/tunnel"]
+"""
+
+
+@attrs.frozen
+class SessionTunnel(RunningTunnel):
+    """The same between two clients of a Communication Server."""
+
+    place: tuple[str, ...]
+    """The options with which further clients find the server."""
+
+
+def start_session(
+    processes: Processes,
+    identities: Identities,
+    allow: Sequence[str],
+    *client: object,
+    server: Sequence[object] = (),
+    client_env: Environment = None,
+    server_env: Environment = None,
+) -> SessionTunnel:
+    """A Communication Server and two clients, of which one asks for the other by name."""
+    policy = processes.directory / "communication.toml"
+    policy.write_text(COMMUNICATION_POLICY)
+    meeting = processes.role(
+        "secure-proxy-server", "--listen", "127.0.0.1:0",
+        "--identity", identities(COMMUNICATION_SERVER), "--policy", policy,
+    )  # fmt: skip
+    place = ("--server", meeting.address("listening on"), "--server-name", COMMUNICATION_SERVER)
+    far = processes.role(
+        "secure-proxy-client", *place, "--identity", identities("server"), "--publish", "tunnel",
+        "--peer", "client", *rules(allow), *server, env=server_env,
+    )  # fmt: skip
+    meeting.wait_for("action=publish what=tunnel allowed=True")
+    near = processes.role(
+        "secure-proxy-client", *place, "--identity", identities("client"),
+        "--target", "server", *client, env=client_env,
+    )  # fmt: skip
+    return SessionTunnel(client=near, server=far, place=place)
+
+
+STARTERS: dict[str, Transport] = {
+    "lstp": start_tunnel,
+    "usher": start_usher_tunnel,
+    "secure-proxy": start_session,
+}
 """What the fixture ``transport`` runs over."""

@@ -84,7 +84,11 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
     from tunnelkit.policy.identity import fingerprint
 
     if action == "init":
+        from tunnelkit.policy.key_directory import write_new
+        from tunnelkit.roles.secure_proxy_policy import EXAMPLE
+
         authority = keys.create()
+        write_new(keys.path / "policy.toml", EXAMPLE.encode("utf-8"))
         return [f"made a CA in {keys.path}: {fingerprint(authority.certificate)}"]
     if action == "revoke":
         revoked = keys.revoke(args.name)

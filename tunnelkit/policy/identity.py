@@ -136,6 +136,24 @@ def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> 
     return Identity(name, credentials, _secret(blocks, where))
 
 
+def load_certificate_file(
+    path: str | os.PathLike[str],
+) -> tuple[PrivateKey, tuple[x509.Certificate, ...]]:
+    """The key and certificates of a web server, in one PEM file: its own certificate first.
+
+    Raises `ConfigError`.
+    """
+    where = f"certificate {printable(os.fspath(path))}"
+    blocks = pem_blocks(read_private_file(path, where))
+    key = _private_key(blocks, where, None)
+    certificates = tuple(_certificates(blocks, where))
+    if not certificates or not _same_key(key, certificates[0]):
+        raise ConfigError(
+            f"{where}: expected a PRIVATE KEY and, first, the CERTIFICATE that belongs to it"
+        )
+    return key, certificates
+
+
 def parse_secret(text: bytes, where: str) -> bytes:
     """The rendezvous secret in a file that may hold other things too."""
     return _secret(pem_blocks(text), where)

@@ -32,10 +32,10 @@ USHER_SESSIONS = 10_000
 """Sessions that the other end of an Usher tunnel may have open at once, unless it is said."""
 
 
-def end_parts(settings: Settings) -> dict[str, Any]:
-    """The fields of `EndConfig`."""
+def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]:
+    """The fields of `EndConfig`; without ``peer_needed`` there may be nobody named."""
     identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
-    if not settings.all("peer-pin"):
+    if peer_needed and not settings.all("peer-pin"):
         settings.required("peer", "NAME that the other end's certificate has (or --peer-pin)")
     identity = identity_file.parsed(load_identity)
     for given in settings.all("peer"):

@@ -77,6 +77,12 @@ class CredentialWatch:
             self.look()
         return changed
 
+    def is_revoked(self, serial: int) -> bool:
+        """Whether the certificate with this serial number is on the list, where it can be read."""
+        revocations = self._revocations
+        crl = None if revocations is None else revocations.crl
+        return crl is not None and crl.get_revoked_certificate_by_serial_number(serial) is not None
+
     def look(self) -> None:
         """Look once: take in what has changed, then cut whoever is revoked."""
         stamps = self._stamps()

@@ -75,3 +75,25 @@ wtls_domain_proxy = RoleMaker(
     module="tunnelkit.roles.wtls_domain_proxy",
     own_options=options.WTLS_DOMAIN_PROXY,
 )
+
+secure_proxy_server = RoleMaker(
+    name="secure-proxy-server",
+    description="Communication Server: introduces clients on one port, then relays, unread.",
+    synopsis="--listen HOST:PORT --identity FILE --policy FILE [options]",
+    longdesc="The server of the Secure Proxy. Clients dial its one port and find each other by "
+    "name, as the policy allows; it brings two of them together and passes their bytes on, which "
+    "it cannot read. Browsers reach published sites through the same port.",
+    module="tunnelkit.roles.secure_proxy_server",
+    own_options=options.SECURE_PROXY_SERVER,
+)
+
+secure_proxy_client = EndMaker(
+    name="secure-proxy-client",
+    description="Secure Proxy client: reaches other clients, and is reached, by name.",
+    synopsis="--server HOST:PORT --identity FILE [--target NAME] [options]",
+    longdesc="A client of a Communication Server. Front ends here lead to what the client called "
+    "--target allows; --allow names what others may reach from here; --publish lets browsers in "
+    "to a web server inside, with its own certificate.",
+    module="tunnelkit.roles.secure_proxy_client",
+    own_options=options.SECURE_PROXY_CLIENT,
+)

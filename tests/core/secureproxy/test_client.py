@@ -7,6 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
+from tunnelkit.core.lstp.setup import Refused as PrologueRefused
+from tunnelkit.core.lstp.setup import Verified
 from tunnelkit.core.secureproxy.client import (
     Asked,
     ControlDialogue,
@@ -20,8 +22,7 @@ from tunnelkit.core.secureproxy.client import (
     Welcomed,
 )
 from tunnelkit.core.secureproxy.dialogue import Refused, SessionDialogue, Started, State
-from tunnelkit.core.secureproxy.prologue import Agreed, SessionPrologue
-from tunnelkit.core.secureproxy.prologue import Refused as PrologueRefused
+from tunnelkit.core.secureproxy.prologue import SessionPrologue
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.buffer import FrameReader
 from tunnelkit.wire.secureproxy import (
@@ -345,8 +346,12 @@ def test_two_that_know_the_same_agree() -> None:
     assert first == second == encode(OWN)
     for at in range(len(first) - 1):
         assert other.receive(first[at : at + 1], NOW) == []
-    assert other.receive(first[-1:] + b"mux", NOW) == [Agreed("laptop", b"mux")]
-    assert one.receive(second, NOW) == [Agreed("office", b"")]
+    (verified,) = other.receive(first[-1:] + b"mux", NOW)
+    assert isinstance(verified, Verified)
+    assert (verified.peer, verified.leftover) == ("laptop", b"mux")
+    (verified,) = one.receive(second, NOW)
+    assert isinstance(verified, Verified)
+    assert (verified.peer, verified.leftover) == ("office", b"")
     assert one.next_deadline() is None
     with pytest.raises(LocalProtocolError):
         one.receive(b"", NOW)

@@ -7,8 +7,7 @@ server said is believed: where the two differ, the server has lied to one of the
 
 from __future__ import annotations
 
-import attrs
-
+from tunnelkit.core.lstp.setup import Refused, Verified
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.buffer import FrameReader
 from tunnelkit.wire.secureproxy import (
@@ -22,27 +21,6 @@ from tunnelkit.wire.secureproxy import (
 
 PROLOGUE_LIMIT = 10.0
 """Seconds for the other client's SESSION to come."""
-
-
-@attrs.frozen
-class Agreed:
-    """The other client is who it must be, and both mean the same session."""
-
-    peer: str
-    """The name in its certificate."""
-    leftover: bytes
-    """Bytes behind SESSION: they belong to the mux."""
-
-
-@attrs.frozen
-class Refused:
-    """The other client sent ERROR, or nothing in time (TIMED_OUT)."""
-
-    code: Code
-    reason: str
-
-
-Event = Agreed | Refused
 
 
 class SessionPrologue:
@@ -79,7 +57,7 @@ class SessionPrologue:
         """When `deadline_passed` wants to be called; None once it is over."""
         return self._deadline
 
-    def deadline_passed(self, now: float) -> list[Event]:
+    def deadline_passed(self, now: float) -> list[Verified | Refused]:
         """`Refused` if nothing has come in time."""
         if self._deadline is None or now < self._deadline:
             return []
@@ -87,7 +65,7 @@ class SessionPrologue:
         reason = f"the other client sent no SESSION for {PROLOGUE_LIMIT:.0f} seconds"
         return [Refused(Code.TIMED_OUT, reason)]
 
-    def receive(self, data: bytes | bytearray | memoryview, now: float) -> list[Event]:
+    def receive(self, data: bytes | bytearray | memoryview, now: float) -> list[Verified | Refused]:
         """Take bytes as they come, cut anywhere: at most one event."""
         if self._deadline is None:
             raise LocalProtocolError("this prologue is over: the bytes belong to what follows it")
@@ -109,7 +87,7 @@ class SessionPrologue:
             self._deadline = None
             self._outbound += encode(Error(error.code, str(error), True))
             raise
-        return [Agreed(self._certificate_name, self._reader.leftover)]
+        return [Verified(peer=self._certificate_name, path=(), leftover=self._reader.leftover)]
 
     def _compare(self, told: Session) -> None:
         if self._same_key:

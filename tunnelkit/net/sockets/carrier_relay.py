@@ -38,10 +38,12 @@ class _Flow:
 
     def carrier_ended(self) -> None:
         self.ended = True
+        self._relay.leaves(self)
         if not self.held:
             self._pass_on()
 
     def carrier_lost(self, reason: str, clean: bool) -> None:
+        self._relay.leaves(self)
         if not clean:
             self._relay.finish("reset", True)
             return
@@ -78,6 +80,8 @@ class CarrierRelay:
     ) -> None:
         self._on_end = on_end
         self._over = False
+        self.left_by_a: bool | None = None
+        """Whether it was a that ended its stream first, or was lost; None: neither was."""
         self._a = _Flow(self, a)
         self._b = _Flow(self, b)
         self._a.other = self._b
@@ -106,6 +110,11 @@ class CarrierRelay:
         for flow in (self._a, self._b):
             if not self._over:
                 flow.flush()
+
+    def leaves(self, flow: _Flow) -> None:
+        """``flow``'s carrier has ended its stream, or was lost."""
+        if self.left_by_a is None:
+            self.left_by_a = flow is self._a
 
     def abort(self, outcome: str) -> None:
         """End both connections as resets."""

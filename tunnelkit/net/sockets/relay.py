@@ -141,6 +141,7 @@ class _Side:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
+            self.relay.leaves(self)
             self.relay.broken()
             return False
         if not count:
@@ -179,6 +180,7 @@ class _Side:
             if error.errno in _NO_SPLICE:
                 self.big = False
                 return self._pump()
+            self.relay.leaves(self)
             self.relay.broken()
             return False
         if not count:
@@ -231,6 +233,7 @@ class _Side:
     def _end(self) -> bool:
         """The far end of this socket has ended its stream: tell the other."""
         self.ended = True
+        self.relay.leaves(self)
         if self.other.ended:
             self.relay.finish("closed", False)
             return False
@@ -266,7 +269,7 @@ class Relay:
     waits for first bytes looks there. Nothing moves before `start`.
     """
 
-    __slots__ = ("_a", "_b", "_on_end", "_over", "_poller", "shared")
+    __slots__ = ("_a", "_b", "_on_end", "_over", "_poller", "left_by_a", "shared")
 
     def __init__(
         self,
@@ -283,6 +286,8 @@ class Relay:
         self._poller = poller
         self._on_end = on_end
         self._over = False
+        self.left_by_a: bool | None = None
+        """Whether it was a that ended its stream first, or was lost; None: neither was."""
         self._a = _Side(self, a)
         self._b = _Side(self, b)
         self._a.other = self._b
@@ -328,6 +333,11 @@ class Relay:
         self._poller.change(a.fd, not (a.ended or a_stalls), b_stalls)
         self._poller.change(b.fd, not (b.ended or b_stalls), a_stalls)
 
+    def leaves(self, side: _Side) -> None:
+        """``side`` has ended its stream, or was lost."""
+        if self.left_by_a is None:
+            self.left_by_a = side is self._a
+
     def broken(self) -> None:
         """A side was lost."""
         self.finish("reset", True)
@@ -335,6 +345,7 @@ class Relay:
     def write_failed(self, side: _Side) -> None:
         """``side`` takes nothing more. What it sent before it went is still passed on, as far
         as the other takes it at once."""
+        self.leaves(side)
         other = side.other
         buffer = self.shared.buffer
         while not (side.ended or side.stalled()):

@@ -147,11 +147,13 @@ class TlsContext:
         *,
         alpn_optional: bool = False,
         server_name: str = "",
+        peer_optional: bool = False,
     ) -> None:
         """``alpn``: what this end speaks, best first; ``alpn_optional``: or nothing agreed on.
 
         ``server_name`` is said in clear (SNI) as TLS client, for a relay on the
-        way; whom this end trusts does not depend on it.
+        way; whom this end trusts does not depend on it. ``peer_optional``: a TLS client may come
+        without a certificate, and says later who it is; one that it shows must be good.
         """
         if bool(credentials.authorities) == bool(credentials.pins):
             raise ConfigError("trust is either a CA or a list of pinned keys: exactly one of them")
@@ -160,6 +162,7 @@ class TlsContext:
         self.credentials = credentials
         self.alpn = tuple(alpn)
         self.alpn_optional = alpn_optional
+        self.peer_optional = peer_optional
         self._server_name = server_name.encode("ascii")
         self.own_pin = spki_pin(credentials.certificate)
         try:
@@ -193,7 +196,8 @@ class TlsContext:
             store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
             if credentials.crl is not None:
                 store.add_crl(credentials.crl)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify)
+        required = 0 if self.peer_optional else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        context.set_verify(SSL.VERIFY_PEER | required, self._verify)
         context.set_alpn_protos(list(self.alpn))
         context.set_alpn_select_callback(self._choose_alpn)
         return context

@@ -101,7 +101,7 @@ class TlsEngine:
         self.closed_cleanly = False
         """The peer's close_notify has been read: its data is complete (X11)."""
         self.peer_certificate: x509.Certificate | None = None
-        """Set once ``established``."""
+        """Set once ``established``; None where the context lets a TLS client come without."""
         self.alpn = b""
         """The protocol agreed on; set once ``established``."""
 
@@ -121,7 +121,8 @@ class TlsEngine:
         widened: Any = self._connection
         certificate = widened.get_peer_certificate(as_cryptography=True)
         # The library guarantees both; checked again because everything rests on it.
-        if certificate is None or not self._verdict.approved:
+        anonymous = certificate is None and self._context.peer_optional and not self.client
+        if not anonymous and (certificate is None or not self._verdict.approved):
             self._refuse(self._verdict.refusal or PeerNotTrusted("the other end is not verified"))
         alpn = self._connection.get_alpn_proto_negotiated()
         if alpn not in self._context.alpn and (alpn or not self._context.alpn_optional):

@@ -1,0 +1,263 @@
+"""What a Communication Server answers browsers itself, over HTTPS on the same port (row S8).
+
+A connection comes here with its ClientHello read, and for one name. From then on it is
+Twisted's: nothing leads from here to the tunnel side (X21).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from cryptography import x509
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from twisted.web import resource, server
+from zope.interface import implementer
+
+from tunnelkit.core.secureproxy.names import normal_host
+from tunnelkit.net.secureproxy.arrivals import Arrived
+from tunnelkit.net.secureproxy.link import fits_name, names_in
+from tunnelkit.net.tls.engine import PrivateKey
+
+MAX_BROWSERS = 1000
+"""Connections at once."""
+IDLE = 60
+"""Seconds without a request after which a connection is closed."""
+HTTP = b"http/1.1"
+
+HEADERS = {
+    b"Cache-Control": b"no-store",
+    b"Referrer-Policy": b"no-referrer",
+    b"X-Content-Type-Options": b"nosniff",
+    b"X-Frame-Options": b"DENY",
+    b"Content-Security-Policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"Strict-Transport-Security": b"max-age=31536000",
+}
+"""Of every answer of the server's own: nothing of it is kept or framed (S13, X15)."""
+
+
+@attrs.frozen(eq=False)
+class ServerCertificate:
+    """A certificate with its key, and what stands between it and the root."""
+
+    private_key: PrivateKey = attrs.field(repr=False)
+    chain: tuple[x509.Certificate, ...]
+    """The certificate itself first."""
+
+    def covers(self, host: str) -> bool:
+        """Whether it is for ``host``."""
+        return any(fits_name(name, host) for name in names_in(self.chain[0]))
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class BrowserTls:
+    """Ordinary HTTPS with one certificate: TLS 1.2 or later, HTTP/1.1."""
+
+    def __init__(self, certificate: ServerCertificate) -> None:
+        context = SSL.Context(SSL.TLS_METHOD)
+        widened: Any = context
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        widened.use_certificate(certificate.chain[0])
+        widened.use_privatekey(certificate.private_key)
+        for between in certificate.chain[1:]:
+            context.add_extra_chain_cert(crypto.X509.from_cryptography(between))
+        context.set_alpn_select_callback(_choose)
+        self._context = context
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """See `IOpenSSLServerConnectionCreator`."""
+        return SSL.Connection(self._context, None)
+
+
+def _choose(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    # The hello was looked at before: a client that speaks only other protocols is not here.
+    return HTTP if HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+class WebFront:
+    """``certificates``: the first that covers a name is used, otherwise the first of all.
+
+    ``pages_for(host)`` gives what is under a name, which is empty where a browser says none.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        certificates: Sequence[ServerCertificate],
+        pages_for: Callable[[str], resource.Resource],
+    ) -> None:
+        self._reactor = reactor
+        self._pages_for = pages_for
+        self._sites: dict[str, server.Site] = {}
+        self._open = 0
+        self.replace(certificates)
+
+    def replace(self, certificates: Sequence[ServerCertificate]) -> None:
+        """Use others from the next connection on."""
+        self._certificates = [(one, BrowserTls(one)) for one in certificates]
+
+    def browse(self, arrived: Arrived, host: str) -> None:
+        """Serve a connection for the name ``host``."""
+        if self._open >= MAX_BROWSERS:
+            arrived.carrier.abort()
+            return
+        sock = arrived.carrier.lend(lambda reason: None)
+        family = sock.family
+        descriptor = sock.detach()
+        try:
+            factory = _Factory(self, self._tls_for(host), self._site(host), arrived.seen)
+            self._reactor.adoptStreamConnection(descriptor, family, factory)
+        finally:
+            os.close(descriptor)
+
+    def _tls_for(self, host: str) -> BrowserTls:
+        for certificate, tls in self._certificates:
+            if host and certificate.covers(host):
+                return tls
+        return self._certificates[0][1]
+
+    def _site(self, host: str) -> server.Site:
+        site: server.Site | None = self._sites.get(host)
+        if site is None:
+            make: Any = _Site
+            site = make(OneAuthority(host, self._pages_for(host)), timeout=IDLE)
+            if len(self._sites) < MAX_BROWSERS:
+                self._sites[host] = site
+        return site
+
+    def began(self) -> None:
+        """One more."""
+        self._open += 1
+
+    def ended(self) -> None:
+        """One less."""
+        self._open -= 1
+
+
+class _Site(server.Site):
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        """Its own log of requests is not ours."""
+
+
+class _Factory(TLSMemoryBIOFactory):
+    """Of one connection whose first bytes were read already."""
+
+    noisy = False
+
+    def __init__(self, front: WebFront, tls: BrowserTls, site: server.Site, seen: bytes) -> None:
+        super().__init__(tls, False, site)
+        self._front = front
+        self._seen = seen
+
+    def buildProtocol(self, addr: Any) -> Any:
+        make: Any = _Connection
+        made = make(self, self.wrappedFactory.buildProtocol(addr))
+        made.front, made.seen = self._front, self._seen
+        return made
+
+
+class _Connection(TLSMemoryBIOProtocol):
+    front: WebFront
+    seen: bytes
+
+    def makeConnection(self, transport: Any) -> None:
+        """Twisted's, and then what was read already."""
+        self.front.began()
+        transport.setTcpNoDelay(True)
+        twisted: Any = super()
+        twisted.makeConnection(transport)
+        seen, self.seen = self.seen, b""
+        twisted.dataReceived(seen)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted's."""
+        self.front.ended()
+        widened: Any = super()
+        widened.connectionLost(reason)
+
+
+class OneAuthority(resource.Resource):
+    """Answers requests for ``host`` only: others get 421 (RFC 9110 15.5.20)."""
+
+    isLeaf = True
+
+    def __init__(self, host: str, inner: resource.Resource) -> None:
+        widened: Any = super()
+        widened.__init__()
+        self._host = host
+        self._inner = inner
+
+    def render(self, request: server.Request) -> Any:
+        """Look at the authority, then ask the page."""
+        if authority_of(request) != self._host and self._host:
+            return plain(request, 421, "this connection is for another name")
+        return self._inner.render(request)
+
+
+def authority_of(request: server.Request) -> str | None:
+    """The host that a request is for, in its line or its Host; None: there is no one such."""
+    hosts = request.requestHeaders.getRawHeaders(b"host") or []
+    if len(hosts) != 1:
+        return None
+    authority = hosts[0]
+    target = request.uri
+    if not target.startswith(b"/"):
+        scheme, colon, rest = target.partition(b"://")
+        if not colon or scheme.lower() != b"https":
+            return None
+        authority = rest.partition(b"/")[0]
+        if authority.lower() != hosts[0].lower():
+            return None
+    name, _, port = authority.decode("ascii", "replace").partition(":")
+    if port and not (port.isascii() and port.isdigit()):
+        return None
+    return normal_host(name)
+
+
+def plain(request: server.Request, status: int, text: str) -> bytes:
+    """An answer of one line."""
+    request.setResponseCode(status)
+    for name, value in HEADERS.items():
+        request.setHeader(name, value)
+    request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+    return text.encode("utf-8") + b"\n"
+
+
+class OwnPages(resource.Resource):
+    """``/healthz``, and what ``pages`` has, by path."""
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        healthy: Callable[[], bool],
+        pages: dict[bytes, Callable[[server.Request], bytes]] | None = None,
+    ) -> None:
+        widened: Any = super()
+        widened.__init__()
+        self._healthy = healthy
+        self._pages = pages or {}
+
+    def render(self, request: server.Request) -> bytes:
+        """One page."""
+        path = request.path
+        if path == b"/healthz":
+            if request.method not in (b"GET", b"HEAD"):
+                return plain(request, 405, "GET or HEAD only")
+            healthy = self._healthy()
+            return plain(request, 200 if healthy else 503, "ok" if healthy else "stopping")
+        page = self._pages.get(path)
+        if page is None:
+            return plain(request, 404, "there is nothing here")
+        return page(request)

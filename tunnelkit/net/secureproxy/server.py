@@ -1,0 +1,388 @@
+"""The sockets of a Communication Server: its core decides, this file does (rows S1, S4 to S7, S10).
+
+    listener -> `Arrivals` -> a client's TLS, HTTP, or a browser that is passed on unopened
+
+Two connections that belong together become one by a relay of
+`tunnelkit.net.sockets.relay`, and nothing here sees their bytes any more.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from tunnelkit.core.decision import Decision
+from tunnelkit.core.secureproxy.commands import (
+    Authenticate,
+    Close,
+    Command,
+    Cut,
+    Join,
+    Lend,
+    Send,
+    Switch,
+    TurnAway,
+)
+from tunnelkit.core.secureproxy.connection import ServerConnection
+from tunnelkit.core.secureproxy.limits import Limits
+from tunnelkit.core.secureproxy.names import normal_host
+from tunnelkit.core.secureproxy.policy import Policy
+from tunnelkit.core.secureproxy.server import CommunicationServer
+from tunnelkit.core.secureproxy.session import Session, Visitor
+from tunnelkit.net.secureproxy.arrivals import Arrivals, Arrived, Network
+from tunnelkit.net.secureproxy.client_stream import ClientStream
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
+from tunnelkit.net.sockets.socket_carrier import Carrier
+from tunnelkit.net.sockets.tcp import Listener, bind_tcp
+from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.wire.secureproxy import ALPN, PASS, WEB, Login
+from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME
+
+_log = Logger()
+
+NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
+"""The fatal alert for a client that speaks only other protocols."""
+HTTP = b"http/1.1"
+
+CheckLogin = Callable[[Login], Deferred[str]]
+"""The name that a login proves; fails for one that proves nothing."""
+Browse = Callable[[Arrived, str], object]
+"""``(arrived, host)``: TLS for this server itself or a vhost, whose HTTP somebody answers."""
+Record = Callable[[Command], object]
+"""Is told of each `Decided`, `Present`, `Left`, `SessionBegan` and `SessionEnded`."""
+
+_FOR_SOCKETS = (Authenticate, Close, Cut, Join, Lend, Send, Switch, TurnAway)
+
+
+@attrs.frozen
+class ServerStatus:
+    """What a server is doing, at one moment."""
+
+    nameless: int
+    """Connections that have not said what they want."""
+    clients: int
+    """Clients that are present."""
+    sessions: int
+    """Sessions that have begun and are not over."""
+    bytes_relayed: int
+    """Bytes passed on since the start, both directions."""
+
+
+class SecureProxyServer:
+    """``name`` is the one in the certificate of ``context``, a server's (`server_context`).
+
+    ``record`` gets what is to be logged; ``check_login`` is None where only certificates count;
+    ``browse`` is None where the server answers no browser itself.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        name: str,
+        context: TlsContext,
+        policy: Policy,
+        *,
+        record: Record,
+        first_generation: int,
+        limits: Limits | None = None,
+        check_login: CheckLogin | None = None,
+        browse: Browse | None = None,
+        proxies: Sequence[Network] = (),
+    ) -> None:
+        self.shared = Shared.of(reactor)
+        self.name = name
+        self.context = context
+        """For the next handshake; may be replaced."""
+        self.core = CommunicationServer(name, policy, first_generation, limits)
+        self.arrivals = Arrivals(self.shared, self._arrived, proxies)
+        self.browse = browse
+        self._record = record
+        self._check_login = check_login
+        self._now: Callable[[], float] = self.shared.reactor.seconds
+        self._timer = Timer(self.shared.reactor, self._deadline_passed)
+        self._streams: set[ClientStream] = set()
+        """All whose handshake has begun and whose TLS is not off."""
+        self._joined: dict[Session, Relay | CarrierRelay] = {}
+        self._bytes_of_ended = 0
+        self._idle: list[Deferred[None]] = []
+
+    # -- arrivals -----------------------------------------------------------------
+
+    def listen(self, decision: Decision) -> Listener:
+        """Listen; raises `BindError`. The caller closes the listener."""
+        return Listener(self.shared.poller, bind_tcp(decision), self.arrivals.accept)
+
+    def accept(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """A connected socket, as a `Listener` hands it out."""
+        self.arrivals.accept(sock, address)
+
+    def _arrived(self, arrived: Arrived) -> None:
+        """A connection has said what it wants: it is routed once, for good (X21)."""
+        name = arrived.hello.name
+        host = normal_host(name) if name else ""
+        kind = self.core.policy.kind_of(host) if host else None
+        if kind == PASS:
+            assert host is not None
+            self._pass_on(arrived, host)
+        elif host is None or (host not in ("", self.name) and kind != WEB):
+            _log.info("Refused {address}: an unknown name", address=arrived.observed)
+            refuse(arrived.carrier, UNRECOGNIZED_NAME)
+        elif ALPN in arrived.hello.alpn and kind != WEB:
+            self._take_in(arrived)
+        elif self.browse is not None and (not arrived.hello.alpn or HTTP in arrived.hello.alpn):
+            self.browse(arrived, host)
+        else:
+            refuse(arrived.carrier, NO_APPLICATION_PROTOCOL)
+
+    def _take_in(self, arrived: Arrived) -> None:
+        stream = ClientStream(
+            self.shared,
+            self,
+            self.context,
+            arrived.carrier,
+            arrived.counted,
+            arrived.observed,
+        )
+        self._streams.add(stream)
+        stream.start(arrived.seen)
+
+    def _pass_on(self, arrived: Arrived, host: str) -> None:
+        visitor = Visitor(host, PASS, arrived.host, arrived.counted, arrived.observed)
+        visitor.owner = Browser(self, visitor, arrived.carrier, arrived.seen)
+        self.do(self.core.visit(visitor, self._now()))
+
+    # -- what clients' connections tell (`ClientHost`) ---------------------------------
+
+    def client_up(self, client: ClientStream) -> None:
+        """See `ClientHost`."""
+        assert client.connection is not None
+        self.do(self.core.connected(client.connection, self._now()))
+
+    def client_received(self, client: ClientStream, view: memoryview) -> None:
+        """See `ClientHost`."""
+        assert client.connection is not None
+        self.do(self.core.receive(client.connection, view, self._now()))
+
+    def client_through(self, client: ClientStream) -> None:
+        """See `ClientHost`."""
+        assert client.connection is not None
+        self.do(self.core.through(client.connection, self._now()))
+
+    def client_lost(self, client: ClientStream, reason: str) -> None:
+        """See `ClientHost`."""
+        self._streams.discard(client)
+        if client.connection is not None:
+            self.do(self.core.lost(client.connection, reason, self._now()))
+        else:
+            _log.debug("No client: {reason}", reason=reason)
+
+    def browser_lost(self, visitor: Visitor) -> None:
+        """A browser that waits is gone."""
+        self.do(self.core.visitor_left(visitor, self._now()))
+
+    # -- commands ------------------------------------------------------------------
+
+    def do(self, commands: Iterable[Command]) -> None:
+        """Do what the core says."""
+        for command in commands:
+            if isinstance(command, Send):
+                _stream_of(command.connection).send(command.data)
+            elif not isinstance(command, _FOR_SOCKETS):
+                self._record(command)
+            elif isinstance(command, Switch):
+                _stream_of(command.connection).switch()
+            elif isinstance(command, Close):
+                stream = _stream_of(command.connection)
+                self._streams.discard(stream)
+                stream.close()
+            elif isinstance(command, Authenticate):
+                self._authenticate(command.connection)
+            elif isinstance(command, Join):
+                self._join(command.session)
+            elif isinstance(command, TurnAway):
+                _browser_of(command.visitor).turn_away()
+            elif isinstance(command, Cut):
+                self._cut(command.session, command.reason)
+        self._arm()
+
+    def _authenticate(self, connection: ServerConnection) -> None:
+        login = None if connection.hello is None else connection.hello.login
+        if login is None or self._check_login is None:
+            # Not from within the core's own turn.
+            self.shared.reactor.callLater(0, self._login_checked, None, connection)
+            return
+        self._check_login(login).addCallbacks(
+            self._login_checked,
+            lambda _: self._login_checked(None, connection),
+            callbackArgs=(connection,),
+        )
+
+    def _login_checked(self, name: str | None, connection: ServerConnection) -> None:
+        now = self._now()
+        if name is None:
+            self.do(self.core.rejected(connection, now))
+        else:
+            self.do(self.core.identified(connection, name, now))
+
+    def _join(self, session: Session) -> None:
+        target = session.joined
+        assert target is not None
+        near, to_target = self._taken(session.initiator)
+        far, to_initiator = self._taken(target)
+
+        def ended(relay: Relay | CarrierRelay, sent: int, received: int, outcome: str) -> None:
+            self._over(session, relay, (sent, received), outcome)
+
+        relay = join(self.shared.poller, near, far, ended, to_a=to_initiator, to_b=to_target)
+        self._joined[session] = relay
+        relay.start()
+
+    def _taken(self, party: ServerConnection | Visitor) -> tuple[Carrier, bytes]:
+        """The TCP connection of one side, and what came on it for the other."""
+        if isinstance(party, Visitor):
+            return _browser_of(party).give_away()
+        stream = _stream_of(party)
+        self._streams.discard(stream)
+        assert stream.unwrapped is not None
+        return stream.unwrapped.carrier, stream.unwrapped.leftover
+
+    def _over(
+        self,
+        session: Session,
+        relay: Relay | CarrierRelay,
+        counts: tuple[int, int],
+        outcome: str,
+    ) -> None:
+        self._joined.pop(session, None)
+        self._bytes_of_ended += sum(counts)
+        by_initiator = relay.left_by_a is not False
+        who = session.origin or "the browser" if by_initiator else session.peer
+        reason = f"{outcome}, {who} left first" if relay.left_by_a is not None else outcome
+        self.do(self.core.over(session, by_initiator, reason, counts, self._now()))
+        if not self._joined:
+            idle, self._idle = self._idle, []
+            for done in idle:
+                done.callback(None)
+
+    def _cut(self, session: Session, reason: str) -> None:
+        relay = self._joined.get(session)
+        if relay is not None:
+            relay.abort(reason)
+
+    # -- time ------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        deadline = self.core.next_deadline()
+        if deadline is None:
+            self._timer.stop()
+        else:
+            self._timer.start_by(deadline, 0.001)
+
+    def _deadline_passed(self) -> None:
+        self.do(self.core.deadline_passed(self._now()))
+
+    # -- the administrator --------------------------------------------------------------
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Another policy is in force from now on."""
+        self.do(self.core.replace_policy(policy, self._now()))
+
+    def expel(self, name: str, reason: str) -> None:
+        """End everything of a client that is not trusted any more."""
+        self.do(self.core.expel(name, reason, self._now()))
+
+    def clients(self) -> list[tuple[str, int | None]]:
+        """Name and certificate's serial number of every client's connection, joined ones too."""
+        connections = [stream.connection for stream in self._streams]
+        for session in self.core.sessions.values():
+            connections += session.parties()
+        return [
+            (connection.name, _stream_of(connection).serial)
+            for connection in connections
+            if connection is not None and connection.name
+        ]
+
+    def status(self) -> ServerStatus:
+        """What is going on now."""
+        flowing = sum(relay.bytes_ab + relay.bytes_ba for relay in self._joined.values())
+        return ServerStatus(
+            nameless=len(self.arrivals),
+            clients=len(self.core.registry),
+            sessions=len(self.core.sessions),
+            bytes_relayed=self._bytes_of_ended + flowing,
+        )
+
+    def drain(self, grace: float) -> Deferred[None]:
+        """Take nobody new, tell those who are here; fires when the last joined session is over."""
+        self.arrivals.close()
+        self.do(self.core.drain(grace, self._now()))
+        done: Deferred[None] = Deferred()
+        if self._joined:
+            self._idle.append(done)
+        else:
+            done.callback(None)
+        return done
+
+    def close(self) -> None:
+        """End everything now."""
+        for relay in list(self._joined.values()):
+            relay.abort("the server has stopped")
+        for stream in list(self._streams):
+            stream.abort()
+        self._streams.clear()
+        self._timer.stop()
+
+
+class Browser:
+    """A browser's connection that waits for its publisher (`CarrierSink`)."""
+
+    def __init__(
+        self, server: SecureProxyServer, visitor: Visitor, carrier: Carrier, seen: bytes
+    ) -> None:
+        self._server = server
+        self._visitor = visitor
+        self._carrier = carrier
+        self._seen = seen
+        carrier.hand_over(self)
+
+    def turn_away(self) -> None:
+        """Nobody will come."""
+        refuse(self._carrier, UNRECOGNIZED_NAME)
+
+    def give_away(self) -> tuple[Carrier, bytes]:
+        """The connection, and what it has said so far."""
+        return self._carrier, self._seen
+
+    def carrier_received(self, view: memoryview) -> None:
+        """Not while it is paused."""
+        self._seen += view
+
+    def carrier_writable(self) -> None:
+        """Nothing is written here."""
+
+    def carrier_lost(self, reason: str, clean: bool) -> None:
+        """It has been reset."""
+        self._server.browser_lost(self._visitor)
+
+
+def refuse(carrier: Carrier, alert: bytes) -> None:
+    """Say why in TLS's words, without TLS, and close."""
+    carrier.write(alert)
+    carrier.close()
+
+
+def _stream_of(connection: ServerConnection) -> ClientStream:
+    assert isinstance(connection.owner, ClientStream)
+    return connection.owner
+
+
+def _browser_of(visitor: Visitor) -> Browser:
+    assert isinstance(visitor.owner, Browser)
+    return visitor.owner

@@ -1,0 +1,111 @@
+"""Web servers inside that browsers reach through a Communication Server, unopened (S10)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from tunnelkit.errors import Code, DialError, TunnelkitError
+from tunnelkit.net.secureproxy.link import ServerLink
+from tunnelkit.net.secureproxy.opening import Lent, Opened, Opening
+from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
+from tunnelkit.net.sockets.socket_carrier import SocketCarrier
+from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.wire.proxy_protocol import v2_header
+from tunnelkit.wire.secureproxy import Incoming, StartPass
+
+_log = Logger()
+
+DialSite = Callable[[], Awaitable[socket.socket]]
+"""A connection to the web server, permitted by this client's own rules; raises `DialError`."""
+Refuse = Callable[[Code, str], object]
+
+
+class Sites:
+    """``sites`` by the resource's name, ``pass:HOST``."""
+
+    def __init__(
+        self, link: ServerLink, sites: Mapping[str, DialSite], *, proxy_header: bool = False
+    ) -> None:
+        self._link = link
+        self.sites = dict(sites)
+        self._proxy_header = proxy_header
+        self._relays: set[Relay | CarrierRelay] = set()
+        self._drained: list[Deferred[None]] = []
+
+    async def serve(self, incoming: Incoming, refuse: Refuse) -> None:
+        """One browser. The web server is dialled first, so that a dead one is a refusal."""
+        dial = self.sites.get(incoming.resource)
+        if dial is None:
+            refuse(Code.NOT_ALLOWED, "this is not published here")
+            return
+        try:
+            sock = await dial()
+        except DialError as error:
+            _log.warn("{resource}: {reason}", resource=incoming.resource, reason=str(error))
+            refuse(error.code, "the web server cannot be reached")
+            return
+        try:
+            opened = await Opening(self._link, incoming).opened
+        except TunnelkitError as error:
+            sock.close()
+            _log.warn("{resource}: {reason}", resource=incoming.resource, reason=str(error))
+            return
+        except BaseException:
+            sock.close()
+            raise
+        if isinstance(opened, Lent):
+            opened.stream.close()
+            sock.close()
+            return
+        self._join(incoming, opened, sock)
+
+    def _join(self, incoming: Incoming, opened: Opened, sock: socket.socket) -> None:
+        start = opened.start
+        assert isinstance(start, StartPass)
+        poller = self._link.shared.poller
+        header = self._header(start, sock) if self._proxy_header else b""
+        relay = join(
+            poller,
+            opened.unwrapped.carrier,
+            SocketCarrier(poller, sock),
+            self._ended,
+            to_b=header + opened.unwrapped.leftover,
+        )
+        self._relays.add(relay)
+        _log.info(
+            "Passing {browser} on to {resource} at {address}",
+            browser=start.observed,
+            resource=incoming.resource,
+            address=format_address(sock.getpeername()),
+        )
+        relay.start()
+
+    def _header(self, start: StartPass, sock: socket.socket) -> bytes:
+        host, _, port = start.observed.rpartition(":")
+        source = (host.strip("[]"), int(port))
+        return v2_header(source, sock.getpeername()[:2])
+
+    def _ended(self, relay: Relay | CarrierRelay, sent: int, received: int, outcome: str) -> None:
+        self._relays.discard(relay)
+        if not self._relays:
+            drained, self._drained = self._drained, []
+            for done in drained:
+                done.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """Fires when nobody is passed on any more."""
+        done: Deferred[None] = Deferred()
+        if self._relays:
+            self._drained.append(done)
+        else:
+            done.callback(None)
+        return done
+
+    def close(self) -> None:
+        """End all of them now."""
+        for relay in list(self._relays):
+            relay.abort("this client has stopped")

@@ -1,0 +1,308 @@
+"""A client of a Communication Server as a role: asks by name, publishes, or both (S2, S4, S10)."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import attrs
+from cryptography import x509
+from twisted.internet.defer import Deferred
+
+from tunnelkit import __version__
+from tunnelkit.core.secureproxy.names import normal_host
+from tunnelkit.core.usher.receiver import UsherConfig
+from tunnelkit.egress.resolve import SystemResolver
+from tunnelkit.egress.site import SiteDialler
+from tunnelkit.errors import ConfigError
+from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.secureproxy.end import SecureProxyEnd
+from tunnelkit.net.secureproxy.link import ServerLink
+from tunnelkit.net.secureproxy.rendezvous import InitiatorRendezvous
+from tunnelkit.net.secureproxy.sites import Sites
+from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.tls.context import Credentials, TlsContext
+from tunnelkit.policy.destination import TCP, parse_destination, parse_host_port
+from tunnelkit.policy.identity import read_file
+from tunnelkit.policy.printable import printable
+from tunnelkit.policy.settings import Settings
+from tunnelkit.roles.configure import (
+    USHER_SESSIONS,
+    count,
+    end_parts,
+    proxies,
+    secret_line,
+    to_name,
+    to_server_name,
+)
+from tunnelkit.roles.end import EndConfig, EndService, WayOut
+from tunnelkit.wire.secureproxy import ALPN, GROUP, PASS, Login, Resource
+from tunnelkit.wire.usher import Version
+
+TUNNEL = "secure-proxy"
+"""What logs call the tunnels: a session has no name."""
+DEFAULT_RESOURCE = "tunnel"
+_INNER_ALPN = (Version.V1_1.value,)
+_SYSTEM = "system"
+_RESOURCE = re.compile(r"[A-Za-z0-9@_](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9_])?")
+
+
+@attrs.frozen
+class Published:
+    """One ``--publish``."""
+
+    resource: Resource
+    site: tuple[str, int] | None = None
+    """Host and port of the web server, for a ``pass``."""
+
+
+@attrs.frozen(kw_only=True)
+class SecureProxyClientConfig(EndConfig):
+    """What a client is told."""
+
+    server: tuple[str, int]
+    """Host and port of the Communication Server."""
+    server_name: str
+    """The name that its certificate must have."""
+    server_authorities: tuple[x509.Certificate, ...] = ()
+    """The CAs that may have issued it; empty: the identity's."""
+    login: Login | None = None
+    target: str | None = None
+    """Whom to ask for a session: a name, or ``group:`` and a group's; None: nobody."""
+    resource: str = DEFAULT_RESOURCE
+    published: tuple[Published, ...] = ()
+    via: tuple[Hop, ...] | None = ()
+    """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
+    max_sessions: int = USHER_SESSIONS
+    """Channels that another client may have open at once."""
+    proxy_header: bool = False
+    """Begin what browsers send to web servers inside with a PROXY header."""
+
+
+class SecureProxyClientService(EndService):
+    """One running client."""
+
+    end: SecureProxyEnd
+
+    def __init__(self, reactor: Any, role: str, config: SecureProxyClientConfig) -> None:
+        super().__init__(reactor, role, config, TUNNEL, partial(TlsContext, alpn=_INNER_ALPN))
+        self._client = config
+        way = WayOut(reactor, config.via, "server", config.server)
+        software = f"tunnelkit/{__version__}"
+        self._link = ServerLink(
+            self.shared,
+            way,
+            self._server_context(),
+            config.server_name,
+            software=software,
+            login=config.login,
+        )
+        name = config.identity.name
+        rendezvous = None
+        if config.target is not None:
+            rendezvous = InitiatorRendezvous(self._link, name, config.target, config.resource)
+        resolver = SystemResolver(self.shared.reactor)
+        sites = Sites(
+            self._link,
+            {
+                one.resource.name: SiteDialler(self.shared.poller, self.policy, resolver, *one.site)
+                for one in config.published
+                if one.site is not None
+            },
+            proxy_header=config.proxy_header,
+        )
+        end = SecureProxyEnd(
+            self.shared,
+            self.context,
+            self.tunnel,
+            self.told_ready,
+            name=name,
+            link=self._link,
+            rendezvous=rendezvous,
+            peers=config.peers,
+            resources=tuple(one.resource for one in config.published),
+            sites=sites,
+            mux=UsherConfig(max_sessions=config.max_sessions, software=software),
+        )
+        asked = f" for {config.target}/{config.resource}" if config.target else ""
+        shown = ", ".join(one.resource.name for one in config.published)
+        publishes = f" publishing {shown}" if shown else ""
+        self.run(end, f"{way.describe()}{asked}{publishes}")
+        self._hurry = Timer(self.shared.reactor, sites.close)
+
+    def _server_context(self) -> TlsContext:
+        """For the TLS with the server."""
+        credentials: Credentials = self.context.credentials
+        config = self._client
+        if config.server_authorities:
+            # The list of the revoked is of the identity's CA.
+            credentials = attrs.evolve(
+                credentials,
+                authorities=config.server_authorities,
+                check_revocation=False,
+                crl=None,
+            )
+        name = config.server_name if _is_name(config.server_name) else ""
+        return TlsContext(credentials, (ALPN,), server_name=name)
+
+    def stopService(self) -> Deferred[Any]:
+        """See `EndService`."""
+        self._hurry.start(self.grace)
+        stopped = super().stopService()
+
+        def done(result: Any) -> Any:
+            self._hurry.stop()
+            return result
+
+        return stopped.addBoth(done)
+
+    def identity_changed(self, identity: Any) -> None:
+        """The keys are perhaps new."""
+        self._link.context = self._server_context()
+
+
+def _is_name(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return True
+    return False
+
+
+config_class = SecureProxyClientConfig
+
+
+def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
+    """See `IProxyRole`."""
+    server = settings.required("server", "HOST:PORT of the server, e.g. relay.example:443")
+    host, port = server.parsed(parse_host_port)
+    named = settings.one("server-name")
+    parts = end_parts(settings, peer_needed=False)
+    target = _target(settings)
+    if target is not None and not parts["peers"]:
+        parts["peers"] = frozenset({target})
+    published = _published(settings)
+    resource = settings.one("resource")
+    config = SecureProxyClientConfig(
+        server=(host, port),
+        server_name=host if named is None else named.parsed(to_server_name),
+        server_authorities=_server_authorities(settings),
+        login=_login(settings),
+        target=target,
+        resource=DEFAULT_RESOURCE if resource is None else resource.parsed(_session_name),
+        published=_with_tunnel(published, bool(parts["rules"])),
+        via=proxies(settings),
+        max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
+        proxy_header=settings.flag("site-proxy-header"),
+        **parts,
+    )
+    if config.front_ends and target is None and not config.published:
+        raise ConfigError(
+            "--target is missing: expected NAME of the client to which the ports here lead"
+        )
+    if starting and target is None and not config.published:
+        raise ConfigError(
+            "this client would be of no use: expected --target NAME with a port here, or "
+            "--allow PATTERN of what others may reach from here, or --publish"
+        )
+    return config
+
+
+def _target(settings: Settings) -> str | None:
+    given = settings.one("target")
+    if given is None:
+        return None
+    target = given.parsed(to_name)
+    if target.startswith(GROUP):
+        if not _RESOURCE.fullmatch(target[len(GROUP) :]):
+            given.wrong("not a group's name", "group:NAME, letters, digits, '.', '_' and '-'")
+        if not settings.all("peer"):
+            given.wrong("any member of a group may come", "--peer for each one that is welcome")
+    return target
+
+
+def _published(settings: Settings) -> tuple[Published, ...]:
+    found: dict[str, Published] = {}
+    for given in settings.all("publish"):
+        one = given.parsed(parse_published)
+        if one.resource.name in found:
+            given.wrong("it is published already", "each NAME once")
+        found[one.resource.name] = one
+    return tuple(found.values())
+
+
+def _with_tunnel(published: tuple[Published, ...], rules: bool) -> tuple[Published, ...]:
+    """A client with rules and nothing published offers the session that is asked for."""
+    if published or not rules:
+        return published
+    return (Published(Resource(DEFAULT_RESOURCE)),)
+
+
+def parse_published(text: str) -> Published:
+    """``NAME``, ``NAME=session`` or ``pass:HOST=tcp:HOST:PORT``; raises `ConfigError`."""
+    name, equals, what = text.partition("=")
+    kind, colon, host = name.partition(":")
+    if not colon:
+        if equals and what != "session":
+            raise ConfigError(f"'{printable(what)}' is not possible: expected NAME=session")
+        return Published(Resource(_session_name(name)))
+    normal = normal_host(host)
+    if kind != PASS or normal is None:
+        raise ConfigError(
+            f"'{printable(name)}' cannot be published: expected NAME, or pass:HOST=tcp:HOST:PORT"
+        )
+    destination = parse_destination(what)
+    if destination.kind != TCP:
+        raise ConfigError(f"'{printable(what)}' is no web server: expected tcp:HOST:PORT")
+    resource = Resource(f"{PASS}:{normal}", PASS, normal)
+    return Published(resource, (destination.host, destination.port))
+
+
+def _session_name(text: str) -> str:
+    if not _RESOURCE.fullmatch(text):
+        raise ConfigError(
+            f"'{printable(text)}' is not a resource's name: expected 1 to 64 letters, digits, "
+            "'.', '_', '@' or '-'"
+        )
+    return text
+
+
+def _login(settings: Settings) -> Login | None:
+    name, file = settings.one("login"), settings.one("login-file")
+    if name is None:
+        if file is not None:
+            file.wrong("nobody logs in", "--login NAME as well")
+        return None
+    if file is None:
+        name.wrong("its password is missing", "--login-file FILE as well")
+    return Login(name.parsed(to_name), password=secret_line(file))
+
+
+def _server_authorities(settings: Settings) -> tuple[x509.Certificate, ...]:
+    given = settings.one("server-ca")
+    if given is None:
+        return ()
+    path = _system_authorities() if given.text == _SYSTEM else given.text
+    data = read_file(path, f"{given.where} {printable(path)}", 1 << 21)
+    try:
+        return tuple(x509.load_pem_x509_certificates(data))
+    except ValueError:
+        given.wrong("no certificates that can be read", "a PEM file of CAs, or `system`")
+
+
+def _system_authorities() -> str:
+    """The file of the CAs that this machine trusts."""
+    found = ssl.get_default_verify_paths()
+    for path in (found.cafile, found.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt"):
+        if path and Path(path).is_file():
+            return path
+    raise ConfigError("--server-ca system: this machine has no file of CAs: expected FILE")
+
+
+def make_service(reactor: Any, config: SecureProxyClientConfig) -> SecureProxyClientService:
+    """See `IEndRole`."""
+    return SecureProxyClientService(reactor, "secure-proxy-client", config)

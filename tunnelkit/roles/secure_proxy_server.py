@@ -1,0 +1,273 @@
+"""The Communication Server as a role: its port, its policy, its logs (rows S1, S5, S8, S9, S11)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.web import resource
+from zope.interface import implementer
+
+from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
+from tunnelkit.errors import ConfigError
+from tunnelkit.interfaces import IRoleService
+from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
+from tunnelkit.net.secureproxy.server import SecureProxyServer
+from tunnelkit.net.sockets.tcp import Listener
+from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.policy.acl import Policy
+from tunnelkit.policy.destination import parse_listen
+from tunnelkit.policy.identity import Identity, load_certificate_file, load_identity
+from tunnelkit.policy.printable import printable
+from tunnelkit.policy.rules import parse_network
+from tunnelkit.policy.settings import Settings
+from tunnelkit.policy.special import Network
+from tunnelkit.policy.stamp import stamp
+from tunnelkit.roles.configure import revocation_list, secret_text
+from tunnelkit.roles.credential_watch import CredentialWatch
+from tunnelkit.roles.end import GRACE
+from tunnelkit.roles.secure_proxy_logins import Logins, SecretFileChecker, parse_secrets
+from tunnelkit.roles.secure_proxy_policy import load_policy
+from tunnelkit.roles.secure_proxy_records import Records
+from tunnelkit.wire.secureproxy import ALPN
+
+_log = Logger()
+
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the policy file and at who is revoked."""
+
+
+@attrs.frozen(kw_only=True)
+class SecureProxyServerConfig:
+    """What a Communication Server is told."""
+
+    listen: tuple[tuple[str, int], ...]
+    """Address and port of each listener; port 0 is any free one."""
+    identity: Identity
+    identity_file: str
+    policy: ServerPolicy
+    policy_file: str
+    certificates: tuple[ServerCertificate, ...] = ()
+    """For browsers; the identity's is the last resort."""
+    proxies: tuple[Network, ...] = ()
+    """Networks whose connections begin with a PROXY header."""
+    log_file: str | None = None
+    crl_file: str | None = None
+    secrets: Mapping[str, str] | None = attrs.field(default=None, repr=False)
+    """Passwords and tokens by name; None: nobody logs in so."""
+
+
+@implementer(IRoleService)
+class SecureProxyServerService(Service):
+    """One running server; its ports are bound when it is made (`ConfigError` if one is taken)."""
+
+    def __init__(self, reactor: Any, role: str, config: SecureProxyServerConfig) -> None:
+        self._role = role
+        self._config = config
+        self._policy_stamp = stamp(config.policy_file)
+        self._stopping = False
+        self._checker = SecretFileChecker(dict(config.secrets or {}))
+        make_context = partial(TlsContext, alpn=(ALPN,), peer_optional=True)
+        self._records = Records(config.log_file, reactor.seconds)
+        self.server = SecureProxyServer(
+            reactor,
+            config.identity.name,
+            TlsContext(config.identity.credentials, (ALPN,), peer_optional=True),
+            config.policy,
+            record=self._records,
+            first_generation=int(time.time() * 1000),
+            check_login=Logins([self._checker]) if config.secrets is not None else None,
+            proxies=config.proxies,
+        )
+        shared = self.server.shared
+        self._watch = CredentialWatch(shared, config.identity_file, config.crl_file, make_context)
+        self._watch.on_change = self._credentials_changed
+        self.server.context = self._watch.context
+        self._front = WebFront(reactor, self._certificates(), self._pages_for)
+        self.server.browse = self._front.browse
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = shared.reactor
+        self._end_of_grace = Timer(shared.reactor, self.server.close)
+        self._listeners: list[Listener] = []
+        own = Policy().own
+        try:
+            for address, port in config.listen:
+                self._listeners.append(self.server.listen(own(address, port, "tcp")))
+        except ConfigError:
+            self._close_listeners()
+            raise
+
+    # -- life ---------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Say that the server is there."""
+        Service.startService(self)
+        self._watch.start()
+        self._loop.start(LOOK_INTERVAL, now=False)
+        addresses = ", ".join(listener.address for listener in self._listeners)
+        _log.info(
+            "READY {role}: listening on {addresses}; as {name}",
+            role=self._role,
+            addresses=addresses,
+            name=self.server.name,
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Take nobody new; fires when the sessions have ended, after `GRACE` seconds at most."""
+        Service.stopService(self)
+        self._stopping = True
+        self._watch.stop()
+        if self._loop.running:
+            self._loop.stop()
+        self._close_listeners()
+        self._end_of_grace.start(GRACE)
+        return self.server.drain(GRACE).addCallback(self._drained)
+
+    def _drained(self, _done: None) -> None:
+        self._end_of_grace.stop()
+        self.server.close()
+        self._records.close()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    # -- what changes while it runs -----------------------------------------------------
+
+    def reload(self, config: SecureProxyServerConfig) -> list[str]:
+        """Take over policy, logins, certificates, the list of the revoked; open the log anew."""
+        changes = []
+        if self._use_policy(config.policy):
+            changes.append("policy")
+        self._policy_stamp = stamp(config.policy_file)
+        if self._checker.secrets != dict(config.secrets or {}):
+            self._checker.secrets = dict(config.secrets or {})
+            changes.append("logins")
+        if self._watch.use_list(config.crl_file):
+            changes.append(f"revocation list {config.crl_file or 'none'}")
+        self._config = config
+        self._front.replace(self._certificates())
+        self.server.arrivals.proxies = config.proxies
+        self._records.reopen()
+        return changes
+
+    def _use_policy(self, policy: ServerPolicy) -> bool:
+        changed = policy != self.server.core.policy
+        if changed:
+            self.server.replace_policy(policy)
+        return changed
+
+    def _look(self) -> None:
+        """Once a second: the policy file, and who is revoked."""
+        found = stamp(self._config.policy_file)
+        if found != self._policy_stamp:
+            self._policy_stamp = found
+            try:
+                if self._use_policy(load_policy(self._config.policy_file)):
+                    _log.info("Another policy is in force")
+            except ConfigError as error:
+                _log.error("{why}; going on with the policy from before", why=str(error))
+        for name, serial in self.server.clients():
+            if serial is not None and self._watch.is_revoked(serial):
+                _log.warn("{client} has been revoked: cut", client=printable(name))
+                self.server.expel(name, "the certificate has been revoked")
+
+    def _credentials_changed(self) -> None:
+        self.server.context = self._watch.context
+        self._front.replace(self._certificates())
+
+    def _certificates(self) -> list[ServerCertificate]:
+        credentials = self._watch.identity.credentials
+        own = ServerCertificate(credentials.private_key, (credentials.certificate,))
+        return [*self._config.certificates, own]
+
+    # -- pages ---------------------------------------------------------------------------
+
+    def _pages_for(self, host: str) -> resource.Resource:
+        return OwnPages(lambda: not self._stopping)
+
+    # -- by hand (rows O2, S9) -------------------------------------------------------------
+
+    def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
+        """What a running server can be told."""
+        return {"status": self.status, "sessions": self.sessions, "log": self.log}
+
+    def status(self) -> dict[str, object]:
+        """What the server is doing."""
+        registry = self.server.core.registry
+        return {
+            "role": self._role,
+            "name": self.server.name,
+            "listening": ", ".join(listener.address for listener in self._listeners),
+            "present": sorted(registration.name for registration in registry),
+            **attrs.asdict(self.server.status()),
+        }
+
+    def sessions(self) -> dict[str, object]:
+        """Every session that has begun and is not over."""
+        return {
+            "sessions": [
+                {
+                    "id": session.id,
+                    "who": session.origin or session.initiator.observed,
+                    "target": session.target,
+                    "peer": session.peer,
+                    "resource": session.resource,
+                    "state": session.state.name.lower(),
+                }
+                for session in self.server.core.sessions.values()
+            ]
+        }
+
+    def log(self) -> dict[str, object]:
+        """The newest decisions and sessions."""
+        return {"log": list(self._records.recent)}
+
+
+config_class = SecureProxyServerConfig
+
+
+def configure(settings: Settings, starting: bool) -> SecureProxyServerConfig:
+    """See `IProxyRole`."""
+    settings.required("listen", "HOST:PORT on which everybody is awaited, e.g. 0.0.0.0:443")
+    identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
+    policy_file = settings.required(
+        "policy", "FILE.toml that says who may do what; 'tunnelkit keys init' leaves an example"
+    )
+    identity = identity_file.parsed(load_identity)
+    if not identity.credentials.authorities:
+        identity_file.wrong("it is self-signed, without a CA", "one that a CA has issued")
+    login_file = settings.one("login-file")
+    secrets = None
+    if login_file is not None:
+        secrets = parse_secrets(secret_text(login_file), printable(login_file.text))
+    log_file = settings.one("log")
+    return SecureProxyServerConfig(
+        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
+        identity=identity,
+        identity_file=os.path.abspath(identity_file.text),
+        policy=policy_file.parsed(load_policy),
+        policy_file=os.path.abspath(policy_file.text),
+        certificates=tuple(
+            ServerCertificate(*given.parsed(load_certificate_file))
+            for given in settings.all("certificate")
+        ),
+        proxies=tuple(given.parsed(parse_network) for given in settings.all("proxy-protocol")),
+        log_file=None if log_file is None else os.path.abspath(log_file.text),
+        crl_file=revocation_list(settings, identity),
+        secrets=secrets,
+    )
+
+
+def make_service(reactor: Any, config: SecureProxyServerConfig) -> SecureProxyServerService:
+    """See `IProxyRole`."""
+    return SecureProxyServerService(reactor, "secure-proxy-server", config)
