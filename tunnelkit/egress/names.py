@@ -72,6 +72,11 @@ class Names:
         system: Names | None = getattr(reactor, _ATTRIBUTE, None)
         return Names(StubResolver(reactor, poller, policy)) if system is None else system
 
+    @property
+    def running(self) -> int:
+        """Look-ups under way."""
+        return self._running.total()
+
     def resolve(
         self,
         policy: Foresight,
