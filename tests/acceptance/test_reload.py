@@ -133,6 +133,23 @@ def test_a_port_leads_elsewhere_after_a_reload(
     assert Connection(stack, port).works()
 
 
+def test_a_name_means_something_else_after_a_reload(
+    transport: Transport, settings: Settings, server: Application, stack: ExitStack
+) -> None:
+    allow = [server.destination]
+    settings.write(allow=allow, map=["other.corp.example:7=tcp:127.0.0.1:9"])
+    tunnel = transport(
+        [], "--forward", "0=db.corp.example:7", server=("--config", settings.path)
+    )  # fmt: skip
+    port = tunnel.client.address("forward")
+    assert not Connection(stack, port).works()
+    maps = [f"*.corp.example:7={server.destination}"]
+    settings.reload(tunnel.server, "Reloaded: .*maps now in force: 1", allow=allow, map=maps)
+    assert Connection(stack, port).works()
+    settings.reload(tunnel.server, "Reloaded: .*maps now in force: 0", allow=allow)
+    assert not Connection(stack, port).works()
+
+
 def test_a_withdrawn_rule_refuses_new_channels_while_open_ones_go_on(
     transport: Transport, settings: Settings, server: Application, stack: ExitStack
 ) -> None:
