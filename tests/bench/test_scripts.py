@@ -191,3 +191,12 @@ def test_the_setup_of_an_end_is_two_messages() -> None:
     second = data[HEADER.size + length :]
     length, kind, *_ = HEADER.unpack_from(second)
     assert (kind, len(second)) == (2, HEADER.size + length)
+
+
+def test_devices_are_measured() -> None:
+    done = run("wtls", "--devices", "20", "--runs", "1", "--seconds", "0.2", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert 0 < figures["cpu_seconds_per_handshake"] < 0.1
+    assert len(figures["datagrams"]) == 3
+    assert min(rates[0] for rates in figures["datagrams"].values()) > 100

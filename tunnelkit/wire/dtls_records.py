@@ -9,6 +9,7 @@ the header of each record, and the messages before the keys::
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from enum import Enum
 
@@ -24,6 +25,7 @@ CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23
 CONNECTION_ID, ACK = 25, 26
 CLIENT_HELLO, HELLO_VERIFY_REQUEST = 1, 3
 
+_HEADER = struct.Struct(">BBxH6xH")
 _HANDSHAKE_HEADER = 12
 _DTLS_1_0 = b"\xfe\xff"
 _LONGEST_RECORD = (1 << 14) + 256
@@ -44,15 +46,17 @@ def classify(data: bytes | memoryview) -> Kind:
     """What ``data`` is. Whoever gets a HELLO knows that its headers are whole, not its content."""
     if len(data) < RECORD_HEADER:
         return Kind.OTHER
-    first = data[0]
+    first, version, epoch_of, length = _HEADER.unpack_from(data)
     if first == CONNECTION_ID or 32 <= first < 64:
         return Kind.CONNECTION_ID
-    if not CHANGE_CIPHER_SPEC <= first <= ACK:
+    if (
+        version != 0xFE
+        or not CHANGE_CIPHER_SPEC <= first <= ACK
+        or not 0 < length <= _LONGEST_RECORD
+        or RECORD_HEADER + length > len(data)
+    ):
         return Kind.OTHER
-    length = data[11] << 8 | data[12]
-    if data[1] != 0xFE or not 0 < length <= _LONGEST_RECORD or RECORD_HEADER + length > len(data):
-        return Kind.OTHER
-    if first == HANDSHAKE and not (data[3] or data[4]):
+    if first == HANDSHAKE and not epoch_of:
         if length < _HANDSHAKE_HEADER:
             return Kind.OTHER
         if data[13] == CLIENT_HELLO:

@@ -59,6 +59,7 @@ UNPROVEN_FOR = 10.0
 
 
 _SERVE: list[Event] = [Serve()]
+_DTLS = (Kind.RECORD, Kind.HELLO)
 
 
 class Gateway:
@@ -120,6 +121,9 @@ class Gateway:
         mapping = self._mappings.get(device)
         if mapping is None:
             return _SERVE
+        if mapping.state is State.TUNNEL:
+            # As the table says; not looked up for every datagram.
+            return self._forward(mapping, data, now)
         return self._happened(mapping, Input.DEVICE_RECORD, now, data)
 
     def from_target(self, mapping: Mapping, data: bytes | memoryview, now: float) -> list[Event]:
@@ -127,12 +131,14 @@ class Gateway:
         if mapping.state is State.CLOSED:
             self.dropped += 1
             return []
+        if classify(data) in _DTLS:
+            if mapping.state is State.TUNNEL:
+                return self._deliver(mapping, data, now)
+            return self._happened(mapping, Input.TARGET_RECORD, now, data)
         if is_map(data):
             return self._answered(mapping, data, now)
-        if classify(data) not in (Kind.RECORD, Kind.HELLO):
-            self.dropped += 1
-            return []
-        return self._happened(mapping, Input.TARGET_RECORD, now, data)
+        self.dropped += 1
+        return []
 
     def path_failed(self, mapping: Mapping, why: str, now: float) -> list[Event]:
         """The domain proxy cannot be reached, or may not be: the mapping is over."""
@@ -262,10 +268,7 @@ class Gateway:
             return self._ended(mapping, action, now)
         mapping.state = state
         if action is Action.FORWARD:
-            mapping.bytes_from_device += len(data)
-            if data[0] == APPLICATION_DATA:
-                mapping.last_data = now
-            return [ToTarget(mapping, data)]
+            return self._forward(mapping, data, now)
         if action is Action.DELIVER:
             return self._deliver(mapping, data, now)
         if action is Action.SERVE:
@@ -292,6 +295,12 @@ class Gateway:
         else:
             self.dropped += 1
         return []
+
+    def _forward(self, mapping: Mapping, data: bytes | memoryview, now: float) -> list[Event]:
+        mapping.bytes_from_device += len(data)
+        if data[0] == APPLICATION_DATA:
+            mapping.last_data = now
+        return [ToTarget(mapping, data)]
 
     def _deliver(self, mapping: Mapping, data: bytes | memoryview, now: float) -> list[Event]:
         mapping.last_target = now

@@ -145,18 +145,33 @@ class OperatorProxy(Service, Factory):
     # -- datagrams --------------------------------------------------------
 
     def _received(self, data: bytes, device: Address) -> None:
-        if classify(data) is Kind.HELLO and not self._policy.admits(device[0]):
+        is_hello = data[:1] == b"\x16" and classify(data) is Kind.HELLO
+        if is_hello and not self._policy.admits(device[0]):
             self.server.dropped += 1
             return
         events = self.gateway.from_device(device, data, self._reactor.seconds())
-        for event in events:
-            if isinstance(event, Serve):
+        if len(events) == 1:
+            # What passes in tunnel mode changes no deadline.
+            event = events[0]
+            if type(event) is ToTarget:
+                self._forward(event)
+                return
+            if type(event) is Serve:
                 self.server.datagramReceived(data, device)
                 return
         self._do(events)
 
+    def _forward(self, event: ToTarget) -> None:
+        path = self._paths.get(event.mapping)
+        if path is not None:
+            path.send(event.data)
+
     def _from_target(self, mapping: Mapping, data: memoryview) -> None:
-        self._do(self.gateway.from_target(mapping, data, self._reactor.seconds()))
+        events = self.gateway.from_target(mapping, data, self._reactor.seconds())
+        if len(events) == 1 and type(events[0]) is ToDevice:
+            self._port.write(data, mapping.device)
+        else:
+            self._do(events)
 
     def _path_ended(self, mapping: Mapping, why: str) -> None:
         _log.info(
@@ -172,9 +187,7 @@ class OperatorProxy(Service, Factory):
     def _do(self, events: Iterable[Event], peer: str = ANONYMOUS) -> None:
         for event in events:
             if isinstance(event, ToTarget):
-                path = self._paths.get(event.mapping)
-                if path is not None:
-                    path.send(event.data)
+                self._forward(event)
             elif isinstance(event, ToDevice):
                 self._port.write(event.data, event.mapping.device)
             elif isinstance(event, OpenPath):
