@@ -57,6 +57,26 @@ def test_without_a_terminal_it_shows_everything_and_ends(scratch: Path) -> None:
     assert left_behind(scratch) == []
 
 
+@pytest.mark.parametrize("path", [os.environ["PATH"], "/nonexistent"])
+def test_devices_are_shown_with_the_clients_that_there_are(scratch: Path, path: str) -> None:
+    done = subprocess.run(
+        [*TUNNELKIT, "demo", "wtls"],
+        env={**os.environ, "TMPDIR": str(scratch), "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in (
+        "wtls-domain-proxy", "wtls-proxy", "The weather is fine.", "The balance is 7.",
+        "5.03 end-to-end security is required", "all 21 bytes of the page",
+        "demo_device" if path == "/nonexistent" else "coap-client-openssl",
+    ):  # fmt: skip
+        assert part in done.stdout
+    assert left_behind(scratch) == []
+
+
 def test_in_a_terminal_it_stays_until_interrupted(processes: Processes, scratch: Path) -> None:
     leader, follower = pty.openpty()
     with open(leader, "rb", buffering=0) as screen:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import shlex
-import shutil
 import signal
 import sys
 import tempfile
@@ -15,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from tunnelkit.cli.demo_output import say_command, title
 from tunnelkit.cli.demo_parties import (
     CHUNK,
     Parties,
@@ -25,6 +24,7 @@ from tunnelkit.cli.demo_parties import (
     round_trip,
     run_command,
 )
+from tunnelkit.cli.demo_wtls import WtlsDemo
 from tunnelkit.errors import ConfigError, TunnelkitError
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.wire.lstp import derive_common
@@ -57,6 +57,13 @@ def register(subparsers: Any) -> None:
         "until Ctrl-C.",
     )
     parser.add_argument(
+        "what",
+        nargs="?",
+        choices=["tunnel", "wtls"],
+        default="tunnel",
+        help="wtls: a CoAP device, an operator's proxy and a domain proxy (default: tunnel)",
+    )
+    parser.add_argument(
         "--size", metavar="MIB", default="256", help="size of the file (default: 256)"
     )
 
@@ -69,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     directory = Path(tempfile.mkdtemp(prefix="tunnelkit-demo-"))
     try:
         with Parties(directory) as parties:
-            _Demo(parties, int(size)).show(stay=sys.stdout.isatty())
+            demo = WtlsDemo(parties) if args.what == "wtls" else _Demo(parties, int(size))
+            demo.show(stay=sys.stdout.isatty())
     except KeyboardInterrupt:
         print("\nEnded; nothing is left behind.")
     except BrokenPipeError:
@@ -128,13 +136,13 @@ class _Demo:
         )
 
     def _make_keys(self) -> None:
-        _title("Keys: a private CA, and one file for each end")
+        title("Keys: a private CA, and one file for each end")
         for command in (
             ["tunnelkit", "keys", "init", "--dir", str(self._keys)],
             ["tunnelkit", "keys", "issue", "office", "--dir", str(self._keys)],
             ["tunnelkit", "keys", "issue", "laptop", "--dir", str(self._keys)],
         ):
-            _say_command(command)
+            say_command(command)
             run_command(command)
 
     def _start(self) -> tuple[Party, Party]:
@@ -144,19 +152,19 @@ class _Demo:
         (www / "hello.txt").write_text(PAGE)
         self._digest = _make_file(www / "file", self._size)
 
-        _title("The web server that is to be reached")
+        title("The web server that is to be reached")
         host, _, port = places.web.partition(":")
         self._begin(
             "web server",
             ["python3", "-m", "http.server", port, "--bind", host, "--directory", str(www)],
             "Serving HTTP",
         )
-        _title("The middle, outside both firewalls: no key, no trust")
+        title("The middle, outside both firewalls: no key, no trust")
         twistd = ["twistd", "-n", "--pidfile="]
         middle = self._begin(
             "middle", [*twistd, "lstp-middle", "--listen", places.middle, "--name", "middle"]
         )
-        _title("The server end: may reach one port, for one peer")
+        title("The server end: may reach one port, for one peer")
         common = ["--middle", places.middle, "--tunnel", TUNNEL]
         self._begin(
             "server end",
@@ -171,7 +179,7 @@ class _Demo:
                 *("--peer", "laptop", "--allow", f"tcp:{places.web}"),
             ],
         )
-        _title("The client end: SOCKS, and a port that leads straight there")
+        title("The client end: SOCKS, and a port that leads straight there")
         return middle, self._begin("client end", self._client_command())
 
     def _client_command(self) -> list[str]:
@@ -184,7 +192,7 @@ class _Demo:
         ]
 
     def _begin(self, name: str, command: Sequence[str], ready: str = "READY .*") -> Party:
-        _say_command(command)
+        say_command(command)
         party = self._parties.start(name, command)
         said = party.wait_for(ready)
         if "READY" in said[0]:
@@ -192,14 +200,14 @@ class _Demo:
         return party
 
     def _fetch_page(self) -> None:
-        _title("A page, both ways")
+        title("A page, both ways")
         file = self._directory / "page"
         places = self._places
         for url, socks in (
             (f"http://{places.forward}/hello.txt", ""),
             (f"http://{places.web}/hello.txt", places.socks),
         ):
-            _say_command(fetch_command(url, file, socks))
+            say_command(fetch_command(url, file, socks))
             fetch(url, file, socks)
             text = file.read_text()
             if text != PAGE:
@@ -207,7 +215,7 @@ class _Demo:
             print(f"    {text.strip()}")
 
     def _fetch_file(self) -> None:
-        _title(f"A file of {self._size} MiB, both ways, and its hash")
+        title(f"A file of {self._size} MiB, both ways, and its hash")
         places = self._places
         file = self._directory / "fetched"
         rates = {}
@@ -217,7 +225,7 @@ class _Demo:
             ("no tunnel", f"http://{places.web}/file", ""),
         ):
             if way != "no tunnel":
-                _say_command(fetch_command(url, file, socks))
+                say_command(fetch_command(url, file, socks))
             seconds = fetch(url, file, socks)
             found = _hash(file)
             if found != self._digest:
@@ -241,7 +249,7 @@ class _Demo:
         identity = load_identity(self._keys / "laptop.pem")
         common = derive_common(identity.rendezvous_secret, TUNNEL)
         first, second = (int(number) for number in ended.groups())
-        _title("What the middle could see of all this")
+        title("What the middle could see of all this")
         print(
             f"    names      office (server-end) and laptop (client-end)\n"
             f"    addresses  {begun[1]} and {begun[2]}\n"
@@ -254,7 +262,7 @@ class _Demo:
     def _stay(self) -> None:
         client = self._parties.start("client end", self._client_command())
         client.wait_for("READY")
-        _title("It is up again: try it yourself, Ctrl-C ends it")
+        title("It is up again: try it yourself, Ctrl-C ends it")
         places = self._places
         print(
             f"    curl http://{places.forward}/hello.txt\n"
@@ -265,30 +273,7 @@ class _Demo:
             signal.pause()
 
 
-# -- output and files -----------------------------------------------------
-
-
-def _title(text: str) -> None:
-    print(f"\n{text}", flush=True)
-
-
-def _say_command(command: Sequence[str]) -> None:
-    """The command as one can copy it, an option never parted from its value."""
-    width = min(100, shutil.get_terminal_size((100, 24)).columns) - 2
-    parts: list[str] = []
-    for before, word in zip(("", *command), command, strict=False):
-        if before.startswith("--") and not word.startswith("-"):
-            parts[-1] += f" {shlex.quote(word)}"
-        else:
-            parts.append(shlex.quote(word))
-    lines, line = [], "  $"
-    for part in parts:
-        if len(line) + 1 + len(part) > width and line.strip() != "$":
-            lines.append(f"{line} \\")
-            line = f"      {part}"
-        else:
-            line += f" {part}"
-    print("\n".join([*lines, line]), flush=True)
+# -- files -----------------------------------------------------
 
 
 def _port(place: str) -> tuple[str, int]:
