@@ -188,6 +188,25 @@ def test_a_block_that_there_is_not_is_4_00() -> None:
     assert far.code == Code.BAD_REQUEST
 
 
+def test_in_the_middle_of_a_transfer_it_can_be_said_that_it_is_over() -> None:
+    world = Served()
+    world.answers(get(1), LONG)
+    assert world.server.kept_body == len(LONG.payload)
+    world.server.refuse_with(Response(Code.SERVICE_UNAVAILABLE, (), b"over"))
+    refused = world.refuses(get(2, Type.CON, Block(1, False, 512).option(Number.BLOCK2)))
+    assert (refused.code, refused.payload) == (Code.SERVICE_UNAVAILABLE, b"over")
+    assert not world.server.has_answers
+
+
+def test_a_body_that_is_kept_no_longer_is_asked_for_anew() -> None:
+    world = Served()
+    world.answers(get(1), LONG)
+    world.server.forget_body()
+    assert world.server.kept_body == 0
+    again = world.answers(get(2, Type.CON, Block(1, False, 512).option(Number.BLOCK2)), LONG)
+    assert again.payload == LONG.payload[512:1024]
+
+
 def put(number: int, block: Block, piece: bytes) -> bytes:
     where = Option(Number.PROXY_URI, URL.encode())
     options = in_order([where, block.option(Number.BLOCK1)])

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.wire.test_dtls_records import hello, record
 from tests.wire.wtls_vectors import KEY
@@ -149,6 +151,14 @@ def test_map_is_repeated_and_given_up_and_then_the_device_is_served_here() -> No
     assert world.asks() is Answer.RETRY
 
 
+@given(st.floats(0.001, 1e7, allow_nan=False))
+def test_its_deadlines_pass_at_any_time_of_any_clock(now: float) -> None:
+    world = World()
+    world.now = now
+    world.asks()
+    assert len(world.waits(60)) == 5
+
+
 def test_a_path_that_fails_is_an_answer_that_never_comes() -> None:
     world = World()
     world.asks()
@@ -245,6 +255,24 @@ def test_ten_thousand_forged_ends_end_nothing() -> None:
     assert world.device(DATA) == ["ToTarget"]
 
 
+def test_an_end_that_is_sent_again_by_somebody_else_ends_no_later_tunnel() -> None:
+    world = World()
+    world.in_tunnel()
+    recorded = world.mapping.token
+    world.says(MapType.END)
+    world.waits(5)
+    world.in_tunnel()
+    world.says(MapType.END, token=recorded)
+    assert world.waits(10) == []
+    assert world.device(DATA) == ["ToTarget"]
+
+
+def test_a_lost_end_costs_nothing_but_time() -> None:
+    world = World(ttl=20)
+    world.in_tunnel()
+    assert world.waits(30)[-1] == "20: its time is over"
+
+
 def test_end_before_the_device_has_come_forgets_it() -> None:
     world = World()
     world.asks()
@@ -318,6 +346,31 @@ def test_that_is_forgotten_after_the_time_to_live() -> None:
     world.waits(200)
     assert world.device(HELLO, port(4)) == ["Serve"]
     assert world.asks(port(4)) is Answer.RETRY
+
+
+def test_a_device_that_moves_leaves_others_of_its_address_alone() -> None:
+    world = World()
+    away_three_times(world)
+    world.device(HELLO, port(4))
+    assert world.device(DATA, port(3)) == ["Serve"]
+    assert world.told(world.gateway.close()) == ["shutting down"] * 3
+
+
+def test_a_late_datagram_of_a_tunnel_that_is_over_goes_nowhere() -> None:
+    world = World()
+    world.in_tunnel()
+    world.says(MapType.END)
+    world.waits(5)
+    assert world.target(DATA) == []
+    assert world.says(MapType.END) == []
+
+
+def test_failures_are_forgotten() -> None:
+    world = World()
+    for number in range(3):
+        world.asks(port(number))
+        world.waits(70)
+    assert len(world.gateway._failed) == 1
 
 
 # -- server names -----------------------------------------------------------

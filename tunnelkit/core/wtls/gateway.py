@@ -340,7 +340,7 @@ class Gateway:
                 mapping.next_map = now
         if mapping.next_map > now:
             return []
-        if mapping.answered_at is None and now - mapping.asked_at >= GIVE_UP_AFTER:
+        if mapping.answered_at is None and now >= mapping.asked_at + GIVE_UP_AFTER:
             return self._happened(mapping, Input.UNANSWERED, now)
         return [self._map(mapping, now)]
 
