@@ -332,6 +332,7 @@ def test_a_bomb_is_given_up_before_it_takes_memory(method: str) -> None:
 def test_contexts_exist_only_where_something_is_compressed() -> None:
     talk = Talk(ZLIB, ZLIB)
     channels = [talk.open() for _ in range(100)]
+    talk.near.mux.path.inflight_target = MIB
     tracemalloc.start()
     try:
         for channel in channels:

@@ -162,7 +162,7 @@ def test_a_full_path_still_lets_one_large_datagram_be_under_way() -> None:
             break
     talk.near.mux.data_to_send()
     assert talk.near.mux.path.room <= 0
-    talk.near.mux.path.in_flight = 10 * talk.near.mux.path.target
+    talk.near.mux.path.in_flight = 10 * talk.near.mux.path.inflight_target
     assert send(talk.near, channel, NS, bytes(60_000))
     assert not send(talk.near, channel, NS, bytes(60_000))
 

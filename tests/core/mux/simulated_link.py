@@ -123,7 +123,7 @@ class End:
                 break
             self.out.send(bytes(batch), self.other)
         if not any(self.mux.waits_for_path(channel) for channel in self.bulk):
-            self.mux.path.starved()
+            self.mux.path.app_limited()
         self._set_timer()
 
     def _set_timer(self) -> None:

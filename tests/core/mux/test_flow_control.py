@@ -9,13 +9,13 @@ from tunnelkit.core.lstp.mux import MuxConfig
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import MAX_WINDOW, Budget, Inbound, Outbound
 from tunnelkit.core.mux.flow_control import (
+    BULK_REPORT,
     BULK_REPORT_DELAY,
     FREE_PASS,
     REPORT_DELAY,
     ChannelFlowControl,
     FlowControl,
 )
-from tunnelkit.core.mux.path import FLOOR
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.wire import lstp
 from tunnelkit.wire.lstp import Message
@@ -103,7 +103,7 @@ def test_a_quarter_of_the_window_is_reported_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("size", "delay"),
-    [(1, REPORT_DELAY), (FREE_PASS - 1, REPORT_DELAY), (FREE_PASS, BULK_REPORT_DELAY)],
+    [(1, REPORT_DELAY), (BULK_REPORT - 1, REPORT_DELAY), (BULK_REPORT, BULK_REPORT_DELAY)],
 )
 def test_less_is_reported_a_little_later(size: int, delay: float) -> None:
     end = receiver()
@@ -121,16 +121,16 @@ def test_less_is_reported_a_little_later(size: int, delay: float) -> None:
 
 def test_the_earlier_of_two_dues_counts_and_the_report_is_made_once() -> None:
     end = receiver()
-    end.hears(lstp.ServiceData(bytes(FREE_PASS)), 1)
+    end.hears(lstp.ServiceData(bytes(BULK_REPORT)), 1)
     start = end.now
     end.note(end.mux.consumed(1, 1, start))
     end.note(end.mux.consumed(1, 1, start + 0.01))
     assert end.mux.next_deadline() == start + REPORT_DELAY
-    end.note(end.mux.consumed(1, FREE_PASS - 2, start + 0.01))
+    end.note(end.mux.consumed(1, BULK_REPORT - 2, start + 0.01))
     due = end.mux.next_deadline()
     assert due == start + 0.01 + BULK_REPORT_DELAY
     end.note(end.mux.deadline_passed(start + 1))
-    assert end.says() == resume(FREE_PASS, FREE_PASS + WINDOW)
+    assert end.says() == resume(BULK_REPORT, BULK_REPORT + WINDOW)
     end.note(end.mux.deadline_passed(start + 2))
     assert end.says() == []
 
@@ -140,8 +140,36 @@ def test_a_report_that_is_due_is_not_put_off_by_more_data() -> None:
     end.hears(lstp.ServiceData(bytes(100_000)), 1)
     start = end.now
     for step in range(3):
-        end.note(end.mux.consumed(1, FREE_PASS, start + step * 0.001))
+        end.note(end.mux.consumed(1, BULK_REPORT, start + step * 0.001))
     assert end.mux.next_deadline() == start + BULK_REPORT_DELAY
+
+
+def test_the_rest_of_a_burst_is_reported_as_fast_as_the_burst() -> None:
+    end = receiver()
+    end.hears(lstp.ServiceData(bytes(BULK_REPORT + 1)), 1)
+    start = end.now
+    end.note(end.mux.consumed(1, BULK_REPORT, start))
+    end.note(end.mux.deadline_passed(start + BULK_REPORT_DELAY))
+    end.says()
+    late = start + 0.01
+    end.note(end.mux.consumed(1, 1, late))
+    assert end.mux.next_deadline() == late + BULK_REPORT_DELAY
+
+
+def test_many_busy_channels_have_smaller_bursts_and_share_the_free_pass() -> None:
+    flow = FlowControl(Budget())
+    channels = [ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget) for _ in range(40)]
+    flow.sent(channels[0], flow.path.room, 50.0)
+    assert flow.sendable(channels[1]) == FREE_PASS
+    for channel in channels[1:]:
+        flow.sent(channel, 100, 50.0)
+    assert 500 < flow.sendable(channels[1]) < 1000
+    for channel in channels[:30]:
+        channel.inbound.arrived(1000)
+        flow.consumed(channel, 100, 60.0)
+    assert flow.next_deadline(60.0) == 60.0 + REPORT_DELAY
+    flow.consumed(channels[0], 500, 60.0)
+    assert flow.next_deadline(60.0) == 60.0 + BULK_REPORT_DELAY
 
 
 def test_a_report_that_was_made_early_is_not_made_again() -> None:
@@ -429,7 +457,7 @@ def two_senders() -> End:
 
 def test_a_full_path_leaves_every_channel_its_free_pass() -> None:
     end = two_senders()
-    target = end.mux.path.target
+    target = end.mux.path.inflight_target
     assert spend(end, 1) == target
     assert end.mux.waits_for_path(1)
     assert spend(end, 3) == FREE_PASS
@@ -466,10 +494,10 @@ def test_a_stalled_channel_does_not_slow_the_others_and_counts_again_when_it_mov
 def test_what_a_stalled_channel_sends_counts_once_it_moves() -> None:
     flow = FlowControl(Budget())
     channel = ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget)
-    full = flow.path.target
+    full = flow.path.inflight_target
     flow.sent(channel, full, 50.0)
     assert flow.next_deadline(50.0) == 50.25
-    flow.find_stalled([channel], 60.0)
+    flow.deadline_passed([channel], 60.0)
     flow.sent(channel, 500, 60.0)
     assert flow.path.in_flight == 0
     channel.outbound.granted(200, MAX_WINDOW)
@@ -500,7 +528,7 @@ def test_whoever_makes_progress_is_not_stalled() -> None:
     flow = FlowControl(Budget())
     moving, stuck, idle = (ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget) for _ in range(3))
     now = 50.0
-    flow.sent(stuck, flow.path.target - 1000, now)
+    flow.sent(stuck, flow.path.inflight_target - 1000, now)
     flow.sent(moving, 2000, now)
     now += 1.0
     moving.outbound.granted(1000, MAX_WINDOW)
@@ -508,8 +536,8 @@ def test_whoever_makes_progress_is_not_stalled() -> None:
     assert flow.path.room == 0
     assert flow.next_deadline(now) == now + 0.25
     now += 0.25
-    flow.path.round_trip = 0.1
-    flow.find_stalled([moving, stuck, idle], now)
+    flow.path.round_trip_seen(0.1)
+    flow.deadline_passed([moving, stuck, idle], now)
     assert [channel.stalled for channel in (moving, stuck, idle)] == [False, True, False]
     assert flow.path.in_flight == 1000
 
@@ -518,7 +546,7 @@ def test_a_stalled_channel_is_found_though_others_find_some_room_by_turns() -> N
     flow = FlowControl(Budget())
     moving, stuck = (ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget) for _ in range(2))
     now, taken = 50.0, 0
-    flow.sent(stuck, FLOOR - 1000, now)
+    flow.sent(stuck, flow.path.room - 1000, now)
     while not stuck.stalled:
         assert now < 51.0
         flow.sent(moving, 1000, now)
@@ -527,9 +555,8 @@ def test_a_stalled_channel_is_found_though_others_find_some_room_by_turns() -> N
         taken += 1000
         moving.outbound.granted(taken, MAX_WINDOW)
         flow.reported(moving, 1000, now)
-        assert flow.path.room == 1000
         flow.next_deadline(now)
-        flow.find_stalled([moving, stuck], now)
+        flow.deadline_passed([moving, stuck], now)
     assert not moving.stalled
     assert flow.path.in_flight == 0
 
@@ -539,5 +566,5 @@ def test_a_path_with_room_needs_no_looking_for_stalled_channels() -> None:
     channel = ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget)
     flow.sent(channel, 1000, 50.0)
     assert flow.next_deadline(50.0) is None
-    flow.find_stalled([channel], 1000.0)
+    flow.deadline_passed([channel], 1000.0)
     assert not channel.stalled

@@ -131,9 +131,11 @@ def test_nothing_sends_the_target_out_of_its_bounds() -> None:
     path = Path()
     now = 0.0
     for size, elapsed in ((1, 10.0), (1 << 40, 1e-9), (0, 0.5), (1 << 20, 0.0), (5, 1e9)):
+        path.sent(size, now)
         mark = path.mark(0, now)
-        path.delivered += size
         now += elapsed
+        path.took(size, now)
+        path.in_flight -= size
         path.acknowledged(mark, now)
-        assert FLOOR // 4 <= path.target <= CEILING
-        assert 16 * 1024 <= path.batch <= 1024 * 1024
+        assert 4 * 1024 <= path.inflight_target <= CEILING
+        assert 4 * 1024 <= path.batch <= 1024 * 1024

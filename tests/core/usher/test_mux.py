@@ -270,11 +270,11 @@ def test_a_sender_keeps_at_most_one_window_unacknowledged() -> None:
         talk.mux.send(number, bytes(size), 0.0)
         sent += size
         if talk.mux.waits_for_path(number) and not talk.mux.sendable(number):
-            talk.mux.path.target += WINDOW
+            talk.mux.path.inflight_target += WINDOW
     assert sent == WINDOW
     assert not talk.mux.waits_for_path(number)
     assert talk.hears((UsherAck(10), number)) == [t.Writable(number)]
-    talk.mux.path.target += WINDOW
+    talk.mux.path.inflight_target += WINDOW
     assert talk.mux.sendable(number) == 10
     assert talk.hears((UsherAck(5), number)) == []
     assert talk.mux.sendable(number) == 15

@@ -101,7 +101,7 @@ def test_the_answer_to_a_ping_tells_the_round_trip() -> None:
     talk.hears((UsherSettings(), 0))
     talk.now = 0.25
     talk.hears((UsherPing(77, answer=True), 0), (UsherPing(1, answer=True), 0))
-    assert talk.mux.path.round_trip == 0.25
+    assert talk.mux.path.min_rtt == 0.25
 
 
 def test_a_far_side_that_says_nothing_for_three_times_its_keepalive_is_dead() -> None:

@@ -70,7 +70,9 @@ class Datagrams:
             return False
         out = ch.outbound
         path = self._flow.path
-        if size > out.credit or (out.in_flight and path.in_flight + size > _CROWD * path.target):
+        if size > out.credit or (
+            out.in_flight and path.in_flight + size > _CROWD * path.inflight_target
+        ):
             return False
         if ch.state in UNCONNECTED and out.sent + size > t.EARLY_DATA:
             return False

@@ -315,7 +315,7 @@ class LstpMux:
             life.said = now
             if not self.outbox.frames:
                 self.outbox.put(lstp.PropertyExchange())
-        self.flow.find_stalled(self._by_id.values(), now)
+        self.flow.deadline_passed(self._by_id.values(), now)
         return self.trusted.expire(now)
 
 

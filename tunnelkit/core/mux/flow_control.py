@@ -13,11 +13,18 @@ from tunnelkit.core.mux.credit import Budget, Inbound, Outbound
 from tunnelkit.core.mux.path import Mark, Path
 
 FREE_PASS = 16 * 1024
-"""A channel with less than this in flight, in bytes, may send even while the path is full."""
+"""A channel with less than this in flight, in bytes, may send even while the path is full: what
+somebody types does not wait for a bulk transfer. Many busy channels share a part of the path."""
+_FREE_SHARE = 4
+_SMALLEST_PASS = 512
 REPORT_DELAY = 0.020
 """Latest report of what the application took, seconds after it did."""
-BULK_REPORT_DELAY = 0.004
-"""The same where data flows in quantity: the sender's estimate of the path lives on reports."""
+BULK_REPORT_DELAY = 0.002
+BULK_REPORT = 4 * 1024
+"""The same where at least so many bytes are to be reported: the sender's estimate of the path
+lives on reports."""
+_BULK_MEMORY = 0.050
+"""Seconds in which a channel is taken for a busy one after that."""
 _STALL = 0.25
 """Seconds without a report, beyond two round trips, that make a channel a stalled one."""
 
@@ -25,13 +32,26 @@ _STALL = 0.25
 class ChannelFlowControl:
     """Offsets of one channel in both directions, and its standing with the path."""
 
-    __slots__ = ("inbound", "mark", "outbound", "progress", "report_at", "stalled")
+    __slots__ = (
+        "bulk_until",
+        "busy",
+        "inbound",
+        "mark",
+        "outbound",
+        "progress",
+        "report_at",
+        "stalled",
+    )
 
     def __init__(self, near_window: int, far_window: int, budget: Budget) -> None:
         self.inbound = Inbound(near_window, budget)
         self.outbound = Outbound(far_window)
         self.report_at = 0.0
         """When the sender must be told of what was taken; 0: nothing to tell."""
+        self.bulk_until = 0.0
+        """Until then what is taken is reported as fast as bulk: it is the rest of a burst."""
+        self.busy = False
+        """Something is in flight."""
         self.mark: Mark | None = None
         self.progress = 0.0
         """When a report last came, or sending began."""
@@ -42,11 +62,13 @@ class ChannelFlowControl:
 class FlowControl:
     """One per connection."""
 
-    __slots__ = ("_bulk_reports", "_look_at", "_reports", "budget", "path")
+    __slots__ = ("_bulk_reports", "_busy", "_look_at", "_reports", "budget", "path")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.path = Path()
+        self._busy = 0
+        """Channels with something in flight."""
         self._look_at = 0.0
         """When to look for stalled channels; 0: the path has not been full since the last look."""
         # In the order in which they are due; an entry counts only while it is its channel's latest.
@@ -60,9 +82,11 @@ class FlowControl:
         out = channel.outbound
         credit = out.limit - out.sent
         path = self.path
-        room = path.target - path.in_flight
+        room = path.inflight_target - path.in_flight
         if room < credit:
-            room = max(room, FREE_PASS - (out.sent - out.taken))
+            share = path.inflight_target // (_FREE_SHARE * (self._busy or 1))
+            free = min(max(share, _SMALLEST_PASS), FREE_PASS)
+            room = max(room, free - (out.sent - out.taken))
             return max(0, min(room, credit))
         return credit
 
@@ -71,9 +95,12 @@ class FlowControl:
         out = channel.outbound
         if out.sent == out.taken:
             channel.progress = now
+            if not channel.busy:
+                channel.busy = True
+                self._busy += 1
         out.sent += size
         if not channel.stalled:
-            self.path.in_flight += size
+            self.path.sent(size, now)
         if channel.mark is None:
             channel.mark = self.path.mark(out.sent, now)
 
@@ -82,7 +109,9 @@ class FlowControl:
         path = self.path
         out = channel.outbound
         channel.progress = now
-        path.took(size)
+        path.took(size, now)
+        if out.taken == out.sent:
+            self._idle(channel)
         if channel.stalled:
             channel.stalled = False
             path.in_flight += out.in_flight
@@ -93,13 +122,20 @@ class FlowControl:
             channel.mark = None
             path.acknowledged(mark, now)
 
+    def _idle(self, channel: ChannelFlowControl) -> None:
+        if channel.busy:
+            channel.busy = False
+            self._busy -= 1
+
     # -- receiving --------------------------------------------------------
 
     def consumed(self, channel: ChannelFlowControl, size: int, now: float) -> bool:
         """The application took ``size`` bytes; True if that must be reported at once."""
         if channel.inbound.consumed(size):
             return True
-        if channel.inbound.unreported >= FREE_PASS:
+        if channel.inbound.unreported >= self._bulk_report():
+            channel.bulk_until = now + _BULK_MEMORY
+        if now < channel.bulk_until:
             due = now + BULK_REPORT_DELAY
             if not channel.report_at or channel.report_at > due:
                 channel.report_at = due
@@ -109,6 +145,11 @@ class FlowControl:
             channel.report_at = due
             self._reports.append((due, channel))
         return False
+
+    def _bulk_report(self) -> int:
+        """Bytes of one channel that are bulk: less where many channels share a path."""
+        waiting = 1 + len(self._reports) + len(self._bulk_reports)
+        return max(BULK_REPORT // waiting, 256)
 
     def due_reports(self, now: float) -> Iterable[ChannelFlowControl]:
         """The channels whose reports are due; each is told of once."""
@@ -126,15 +167,20 @@ class FlowControl:
         if not channel.stalled:
             channel.stalled = True
             self.path.in_flight -= channel.outbound.in_flight
+        self._idle(channel)
         channel.mark = None
         channel.report_at = 0.0
         channel.inbound.discard()
 
     def next_deadline(self, now: float) -> float | None:
-        """When `due_reports` or `find_stalled` have something to do."""
-        if not self._look_at and self.path.room <= 0:
-            self._look_at = now + _STALL
+        """When `due_reports` or `deadline_passed` have something to do."""
+        path = self.path
         due = self._look_at or None
+        if path.inflight_target <= path.in_flight:
+            if due is None:
+                due = self._look_at = now + _STALL
+            if path.virtual_due:
+                due = min(due, path.virtual_due)
         for reports in (self._reports, self._bulk_reports):
             while reports and reports[0][1].report_at != reports[0][0]:
                 reports.popleft()
@@ -142,7 +188,12 @@ class FlowControl:
                 due = reports[0][0]
         return due
 
-    def find_stalled(self, channels: Iterable[ChannelFlowControl], now: float) -> None:
+    def deadline_passed(self, channels: Iterable[ChannelFlowControl], now: float) -> None:
+        """Reports are late: perhaps the path goes on all the same, perhaps nobody reads."""
+        self.path.deliver_virtually(now)
+        self._find_stalled(channels, now)
+
+    def _find_stalled(self, channels: Iterable[ChannelFlowControl], now: float) -> None:
         """Take channels whose applications do not read out of the path's account.
 
         Only if it has been full: the bytes of a stalled channel then keep
@@ -151,7 +202,7 @@ class FlowControl:
         if not self._look_at or now < self._look_at:
             return
         self._look_at = 0.0
-        patience = _STALL + 2 * self.path.round_trip
+        patience = _STALL + 2 * self.path.min_rtt
         for channel in channels:
             in_flight = channel.outbound.in_flight
             if in_flight and not channel.stalled and now - channel.progress > patience:

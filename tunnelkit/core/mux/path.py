@@ -1,4 +1,4 @@
-"""What lies between two ends, learned from acknowledgements, and how much to keep in flight on it.
+"""What lies between two ends, learned from reports, and how much to keep in flight on it.
 
 An end cannot see the queues in front of a slow link somewhere behind the
 middle. It does see when the far application has taken what was sent, and from
@@ -8,249 +8,423 @@ without queueing. Keeping little more than that in flight leaves the queues
 empty, so that an interactive channel beside a bulk transfer waits for a few
 milliseconds of other data instead of a full router buffer.
 
-The rules, after the ideas of BBR (Cardwell et al., 2016):
+The model is that of BBR (Cardwell et al., 2016; draft-ietf-ccwg-bbr), and so are
+its words:
 
-- *rising*: the target doubles every round trip while the rate keeps growing;
-- *cruising*: the target is what the path delivers in its shortest round trip,
-  plus an allowance for the pace at which acknowledgements come; every eighth
-  round trip it is stretched a little, and if more comes through, it rises again;
-- *probing*: now and then, one round trip at half of that, which drains the
-  queue, so that the shortest round trip can be measured afresh;
-- while the application sends less than the path could carry, rate samples
-  count only if they raise the rate.
+- *startup*: the inflight target doubles every round while the bandwidth keeps growing;
+- *probe_bw*: the target is the bandwidth-delay product with a little headroom, and an
+  allowance for reports that come late or in bursts ('extra acked'); every eighth round
+  it is stretched a little, and if more comes through, startup begins anew;
+- *probe_rtt*: now and then two rounds at half of that, which drain the queue, so that
+  the shortest round trip can be measured afresh;
+- while the application sends less than the path could carry (*app-limited*),
+  samples count only if they raise the bandwidth.
+
+Unlike BBR it is told of deliveries by programs, not by the kernel of a receiver. They run when
+their system lets them: on a busy machine reports come in bursts 5 to 20 ms apart, and a
+sender that took such a pause for slowness would send less, and measure less again.
+`tunnelkit.core.mux.delivery` keeps the two apart. And where a round trip is long enough to
+wait for a timer in, the sender goes on at the known bandwidth while reports are late
+(*virtual delivery*), which a window alone could only do with a queue.
 
 Rates are bytes per second, times seconds.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum
 
+from tunnelkit.core.mux.delivery import MERGE, AckAggregation, DeliveryRate
+from tunnelkit.core.mux.round_trip import RoundTrips
+
 FIRST = 128 * 1024
-"""Target, in bytes, while nothing is known."""
-FLOOR = 64 * 1024
-"""Smallest target: a few frames."""
+"""Inflight target, in bytes, while nothing is known."""
+FLOOR = 16 * 1024
+"""Smallest target."""
 CEILING = 16 * 1024 * 1024
 """Largest target: no receiver grants more."""
 
-_RISE = 2.0
-"""Target while rising, as a multiple of what the path has been seen to carry."""
-_GROWTH = 1.25
-"""A round must be this much faster than the one before for the rise to go on."""
-_STEADY_ROUNDS = 3
-"""So many rounds without growth end the rise."""
-_QUEUEING = 1.25
-"""The rise also ends when two round trips take so much longer than the shortest: a queue builds.
-One alone may be due to the burst with which a transfer begins."""
-_HEADROOM = 1.05
-"""Target as a multiple of the bytes that fill the path: finds new capacity."""
-_PACE = 0.004
-"""Allowance in seconds for the spacing of acknowledgements."""
-_STRETCH = 1.3
-_STRETCH_TIME = 0.010
-_STRETCH_EVERY = 8
+_STARTUP_GAIN = 2.0
+"""Target in startup, as a multiple of what the path has been seen to carry. It also ends when two
+round trips in a row meet a queue; one alone may be due to the burst that a transfer begins with."""
+_FULL_BW_GROWTH = 1.25
+_FULL_BW_ROUNDS = 3
+"""So many rounds in which the bandwidth grew by less than this factor end startup."""
+_HEADROOM = 0.05
+_HEADROOM_TIME = 0.004
+"""Share of the bandwidth-delay product that is sent beyond it, but no more than so many seconds of
+the bandwidth: new capacity shows."""
+_PACE = 0.003
+"""Allowance for the spacing of reports."""
+_PROGRAMS = 0.008
+"""A path shorter than this is made of programs, not of wires: what they take to read, encrypt and
+report a batch is not in the shortest round trip, which a small message has made."""
+_NEAR_GAIN = 1.6
+_FAR_GAIN = 1.25
+"""The allowance for pauses between reports is multiplied by this."""
+_MOST_EXTRA = 0.040
+"""Largest allowance."""
+_SHORTEST_ROUND = 0.010
+"""Seconds: on loopback ten round trips would be no memory at all."""
+_PROBE_GAIN = 1.3
+_PROBE_TIME = 0.006
+_PROBE_EVERY = 8
 """Every so many rounds one has a target longer by this factor, though by no more than so many
-seconds of the rate: is there room for more? (On a long path the headroom alone finds it.)"""
+seconds of the bandwidth: is there room for more? (On a long path the headroom finds it.)"""
 _FOUND_MORE = 1.15
-"""A stretch that raises the rate so far was worth it."""
-_RATE_ROUNDS = 10
-"""The rate is the highest of this many rounds."""
-_PROBE_EVERY = 5.0
-"""Seconds between two probes of the shortest round trip."""
-_PROBE_FLOOR = 16 * 1024
+"""A probe that raises the bandwidth so far was worth it."""
+_BW_ROUNDS = 10
+"""The bandwidth is the highest of this many rounds."""
+_PROBE_RTT_GAIN = 0.75
+_PROBE_RTT_FLOOR = 4 * 1024
+"""Target in probe_rtt, as a share of the bandwidth-delay product, and at least, in bytes."""
+_PROBE_RTT_ROUNDS = 6
+"""So many rounds without a sample end it too."""
 _BATCH_TIME = 0.002
-"""A batch, and the unsent backlog in the socket, are worth this many seconds of the rate."""
+"""A batch, and the unsent backlog in the socket, are worth this many seconds of the bandwidth."""
+_SMALLEST_BATCH, _LARGEST_BATCH = 4 * 1024, 1024 * 1024
+_SMALLEST_FRAME, _LARGEST_FRAME = 1400, 16 * 1024
+_VIRTUAL_FROM = 0.005
+"""Shortest round trip on which virtual delivery is worth a timer."""
+_VIRTUAL_AFTER = 0.003
+_VIRTUAL_TIME = 0.050
+"""Virtual delivery begins when a report has not come for so long, and goes on for so long."""
+_NO_BANDWIDTH = 1e18
+"""None is more than that: a probe compared with it has found nothing."""
+_ENOUGH = 1.25
+"""With this many bandwidth-delay products in flight nobody was short of data."""
+_ENOUGH_IN_FLIGHT = 16 * 1024
+"""With less in flight, in bytes, nobody waits for a report."""
 
 
 class Phase(Enum):
     """What the estimate is doing, see the module's docstring."""
 
-    RISING = "rising"
-    CRUISING = "cruising"
-    PROBING = "probing"
+    STARTUP = "startup"
+    PROBE_BW = "probe_bw"
+    PROBE_RTT = "probe_rtt"
 
 
 class Mark:
-    """Remembers one sent byte, until it is acknowledged."""
+    """Remembers one sent byte, until it is reported as taken."""
 
-    __slots__ = ("delivered", "limited", "offset", "probe", "time")
+    __slots__ = ("app_limited", "delivered", "offset", "probe", "time")
 
-    def __init__(self, offset: int, time: float, delivered: int, limited: bool, probe: bool):
+    def __init__(self, offset: int, time: float, delivered: int, app_limited: bool, probe: bool):
         self.offset = offset
         self.time = time
         self.delivered = delivered
-        self.limited = limited
+        self.app_limited = app_limited
         self.probe = probe
+        """Sent in probe_rtt, when the queue was drained."""
 
 
 class Path:
-    """Rate, shortest round trip and target for the bytes in flight of one connection."""
+    """Bandwidth, shortest round trip and inflight target of one connection."""
 
     __slots__ = (
-        "_before_stretch",
-        "_best_rise",
-        "_cruised",
+        "_aggregation",
+        "_app_limited_until",
+        "_bandwidths",
+        "_batch_at",
+        "_before_probe",
+        "_cycle",
+        "_full_bw",
+        "_full_bw_rounds",
         "_goal",
+        "_idle",
         "_late",
         "_late_until",
-        "_limited_until",
-        "_next_probe",
-        "_rates",
+        "_pending",
+        "_rate",
+        "_report_at",
+        "_resume_startup",
         "_round_end",
-        "_steady",
+        "_round_limited",
+        "_round_start",
+        "_round_trips",
+        "_slot_start",
+        "_span",
+        "_virtual",
+        "bandwidth",
         "delivered",
         "in_flight",
+        "inflight_target",
         "phase",
-        "rate",
-        "round_trip",
-        "target",
+        "virtual_due",
     )
 
     def __init__(self) -> None:
-        self.phase = Phase.RISING
+        self.phase = Phase.STARTUP
         self.delivered = 0
         self.in_flight = 0
-        self.rate = 0.0
-        self.round_trip = 0.0
-        """Shortest seen, seconds; 0 while unknown."""
-        self.target = FIRST
+        self.bandwidth = 0.0
+        self.inflight_target = FIRST
+        self.virtual_due = 0.0
+        """When `deliver_virtually` is worth a call if the path is full; 0: not at all."""
         self._goal = FIRST
-        self._rates = [0.0] * _RATE_ROUNDS
+        """What the target moves to as reports come."""
+        self._virtual = 0
+        """What virtual delivery has added to the target."""
+        self._round_trips = RoundTrips()
+        self._rate = DeliveryRate()
+        self._aggregation = AckAggregation()
+        self._span = self._aggregation.span(0.0)
+        self._bandwidths = deque([0.0] * _BW_ROUNDS, _BW_ROUNDS)
+        self._resume_startup = False
+        self._idle = True
+        """There was nothing to send."""
+        self._batch_at = 0.0
+        self._report_at = 0.0
+        self._pending = False
+        """Something was delivered since the last point of the rate's history."""
+        self._round_start = self._slot_start = 0.0
         self._round_end = 0
-        self._best_rise = 0.0
-        self._steady = 0
+        """A round is over when so much has been delivered."""
+        self._round_limited = False
+        self._app_limited_until = 0
+        self._full_bw = 0.0
+        self._full_bw_rounds = 0
         self._late = 0
         self._late_until = 0
-        self._cruised = 0
-        self._before_stretch = 0.0
-        self._limited_until = 0
-        self._next_probe = 0.0
+        self._cycle = 0
+        self._before_probe = _NO_BANDWIDTH
+
+    @property
+    def min_rtt(self) -> float:
+        """Shortest round trip seen, seconds; 0 while unknown."""
+        return self._round_trips.shortest
 
     @property
     def room(self) -> int:
         """Bytes that may be sent now, as far as the path is concerned."""
-        return self.target - self.in_flight
+        return self.inflight_target - self.in_flight
 
     @property
     def batch(self) -> int:
-        """Bytes to hand to the socket at once, and to leave unsent in it: 16 KiB to 1 MiB."""
-        return min(max(int(self.rate * _BATCH_TIME), 16 * 1024), 1024 * 1024)
+        """Bytes to hand to the socket at once, and to leave unsent in it: 4 KiB to 1 MiB."""
+        return min(max(int(self.bandwidth * _BATCH_TIME), _SMALLEST_BATCH), _LARGEST_BATCH)
 
-    def took(self, size: int) -> None:
-        """The far application has taken ``size`` bytes more.
+    @property
+    def frame(self) -> int:
+        """Bytes that a channel may fill in its turn, however many there are."""
+        return min(max(self.batch // 4, _SMALLEST_FRAME), _LARGEST_FRAME)
+
+    # -- what happens -----------------------------------------------------
+
+    def sent(self, size: int, now: float) -> None:
+        """``size`` bytes are on their way."""
+        if self._idle and not self.in_flight:
+            self._idle = False
+            self._pending = False
+            self._report_at = now
+            self._round_trips.started(now)
+            self._rate.restart(self.delivered, now)
+        self.in_flight += size
+        self._batch_at = now
+        self._rate.sent(size, now)
+
+    def app_limited(self) -> None:
+        """There is room, and nothing to send: samples of what is in flight understate the path."""
+        if self.in_flight < self.inflight_target:
+            self._app_limited_until = max(1, self.delivered + self.in_flight)
+            self._idle = True
+
+    def took(self, size: int, now: float) -> None:
+        """The far application has taken ``size`` bytes more, which still count as in flight.
 
         What goes out keeps the pace of what arrives: at most two bytes for one
-        while the target rises, one for two when a probe lowers it. A larger
-        step would be a burst or a gap, one round trip after the other, and a
-        queue as long as that for whoever sends next.
+        while the target rises, one for two when it falls. A larger step would
+        be a burst or a gap, one round trip after the other, and a queue as long
+        as that for whoever sends next.
         """
+        if now - self._report_at >= MERGE:
+            self._report(now)
+        self._pending = True
         self.delivered += size
-        if self.target < self._goal:
-            self.target = min(self.target + size, self._goal)
-        elif self.target > self._goal:
-            self.target = max(self.target - size // 2, self._goal)
-
-    def starved(self) -> None:
-        """There is room, and nothing to send: samples of what is in flight understate the path."""
-        if self.in_flight < self.target:
-            self._limited_until = max(1, self.delivered + self.in_flight)
+        if self._virtual:
+            self.inflight_target -= self._virtual
+            self._virtual = 0
+        if self.inflight_target < self._goal:
+            self.inflight_target = min(self.inflight_target + size, self._goal)
+        elif self.inflight_target > self._goal:
+            self.inflight_target = max(self.inflight_target - size // 2, self._goal)
 
     def mark(self, offset: int, now: float) -> Mark:
         """Remember the byte sent last, the one before ``offset`` in its channel's stream."""
-        return Mark(
-            offset,
-            now,
-            self.delivered,
-            self.delivered < self._limited_until,
-            self.phase is Phase.PROBING and self.in_flight <= self._goal + self.batch,
-        )
-
-    def round_trip_seen(self, seconds: float) -> None:
-        """A round trip was measured outside of any transfer (a request and its answer)."""
-        if seconds > 0 and (not self.round_trip or seconds < self.round_trip):
-            self.round_trip = seconds
+        limited = self.delivered < self._app_limited_until
+        probe = self.phase is Phase.PROBE_RTT and self.in_flight <= self._goal + self.batch
+        return Mark(offset, now, self.delivered, limited, probe)
 
     def acknowledged(self, mark: Mark, now: float) -> None:
-        """The marked byte has been taken: one sample of rate and round trip."""
+        """The marked byte has been taken: one sample of the round trip."""
         elapsed = now - mark.time
         if elapsed <= 0:
             return
-        if mark.probe and self.phase is Phase.PROBING:
-            self.round_trip = elapsed
-            self._cruise(now)
-        else:
-            self.round_trip_seen(elapsed)
-            if self.phase is Phase.RISING:
-                self._look_for_queue(mark, elapsed, now)
-        sample = (self.delivered - mark.delivered) / elapsed
-        if mark.delivered >= self._round_end:
-            self._round_over(now, mark.limited)
-        # While the application is the bottleneck a sample can only prove more, not less.
-        if sample > self._rates[0] and (not mark.limited or sample > self.rate):
-            self._rates[0] = sample
-        self.rate = max(self._rates)
-        self._aim()
+        trips = self._round_trips
+        trips.sample(elapsed, mark.app_limited, now)
+        if mark.probe and self.phase is Phase.PROBE_RTT:
+            trips.probed.append(elapsed)
+        elif self.phase is Phase.STARTUP:
+            self._look_for_queue(mark, elapsed)
 
-    def _look_for_queue(self, mark: Mark, elapsed: float, now: float) -> None:
-        """Two round trips in a row that take long, not two samples of one of them, end the rise."""
-        if elapsed <= self.round_trip * _QUEUEING + 3 * _PACE:
+    def round_trip_seen(self, seconds: float) -> None:
+        """A round trip was measured outside of any transfer: a request and its answer."""
+        self._round_trips.seen(seconds)
+
+    def deliver_virtually(self, now: float) -> None:
+        """Reports are late: what may be in flight grows as if the path went on delivering.
+
+        To be called when `virtual_due` has come. The next report takes it back.
+        """
+        if not self.virtual_due or now < self.virtual_due:
+            return
+        late = now - self._report_at - _VIRTUAL_AFTER
+        virtual = int(self.bandwidth * min(late, _VIRTUAL_TIME))
+        self.inflight_target += virtual - self._virtual
+        self._virtual = virtual
+        self.virtual_due = now + _BATCH_TIME if late < _VIRTUAL_TIME else 0.0
+
+    # -- the model --------------------------------------------------------
+
+    def _report(self, now: float) -> None:
+        """A report comes, which is not part of the one before: that one is complete now."""
+        limited = self.delivered < self._app_limited_until
+        silence = now - self._report_at
+        pause = min(silence, now - self._batch_at)
+        if self.phase is Phase.STARTUP:
+            # With little in flight it is natural to hear nothing for most of a round trip.
+            silence = max(0.0, silence - self.min_rtt)
+            pause = max(0.0, pause - self.min_rtt)
+        if self._pending:
+            self._sample(limited)
+        if not limited:
+            waiting = self.in_flight >= min(_ENOUGH_IN_FLIGHT, self.inflight_target // 2)
+            self._aggregation.reported(silence, pause if waiting else 0.0)
+        self._span = self._aggregation.span(self._round_trips.expected)
+        self._round_limited = self._round_limited or limited
+        self._report_at = now
+        long_enough = max(_SHORTEST_ROUND, self._span)
+        # Rounds with little in flight are kept short.
+        shortest = _SHORTEST_ROUND if self.phase is Phase.PROBE_RTT else long_enough
+        if self.delivered >= self._round_end and now - self._round_start >= shortest:
+            self._round_over(now)
+        if not limited and now - self._slot_start >= long_enough:
+            # In time, not in round trips: these are long while there is a queue to get rid of.
+            self._slot_start = now
+            self._bandwidths.appendleft(0.0)
+        self.bandwidth = max(self._bandwidths)
+        self._aim()
+        far = self.min_rtt >= _VIRTUAL_FROM and self.phase is Phase.PROBE_BW
+        self.virtual_due = now + _VIRTUAL_AFTER + _BATCH_TIME if far else 0.0
+
+    def _sample(self, limited: bool) -> None:
+        sample, limited = self._rate.sample(
+            self._report_at, self.delivered, self.in_flight, limited, self._span
+        )
+        # While the application is the bottleneck a sample can only prove more, not less.
+        if sample > self._bandwidths[0] and (not limited or sample > self.bandwidth):
+            self._bandwidths[0] = sample
+
+    def _look_for_queue(self, mark: Mark, elapsed: float) -> None:
+        """Two round trips in a row that take long, not two samples of one of them, end startup."""
+        if not self._round_trips.queued(elapsed):
             self._late = 0
         elif not self._late or mark.delivered >= self._late_until:
             self._late += 1
             self._late_until = self.delivered
             if self._late == 2:
-                self._cruise(now)
+                self._probe_rtt()
 
-    def _round_over(self, now: float, limited: bool) -> None:
-        self._round_end = self.delivered
-        # Whoever has this much in flight was not short of data, whatever stopped it in between.
-        if limited and self.in_flight <= _QUEUEING * self.rate * self.round_trip:
+    def _round_over(self, now: float) -> None:
+        self._aggregation.round_over(now, now - self._round_start)
+        self._round_start = now
+        self._round_end = self.delivered + self.in_flight
+        limited, self._round_limited = self._round_limited, False
+        if self.phase is Phase.PROBE_RTT:
+            self._cycle += 1
+            if self._round_trips.probed or self._cycle >= _PROBE_RTT_ROUNDS:
+                self._round_trip_probed(now)
             return
-        if self.phase is Phase.RISING:
-            if self.rate > self._best_rise * _GROWTH:
-                self._best_rise = self.rate
-                self._steady = 0
+        # Whoever has this much in flight was not short of data, whatever stopped it in between.
+        if limited and self.in_flight <= _ENOUGH * self.bandwidth * self.min_rtt:
+            return
+        if self.phase is Phase.STARTUP:
+            if self.bandwidth > self._full_bw * _FULL_BW_GROWTH:
+                self._full_bw = self.bandwidth
+                self._full_bw_rounds = 0
             else:
-                self._steady += 1
-                if self._steady >= _STEADY_ROUNDS:
-                    self._cruise(now)
-        elif self.phase is Phase.CRUISING:
-            self._stretch_or_probe(now)
-        self._rates.insert(0, 0.0)
-        self._rates.pop()
+                self._full_bw_rounds += 1
+                if self._full_bw_rounds >= _FULL_BW_ROUNDS:
+                    self._probe_bw()
+        else:
+            self._probe(now)
 
-    def _stretch_or_probe(self, now: float) -> None:
-        """One more round of cruising."""
-        self._cruised += 1
-        step = self._cruised % _STRETCH_EVERY
+    def _probe(self, now: float) -> None:
+        """One more round of probe_bw: is there room for more, has the path become longer?"""
+        self._cycle += 1
+        step = self._cycle % _PROBE_EVERY
         if step == 0:
-            self._before_stretch = self.rate
-        elif step == 2 and max(self._rates[:2]) > self._before_stretch * _FOUND_MORE:
-            self.phase = Phase.RISING
-            self._best_rise = self.rate
-            self._steady = self._late = 0
-        elif step > 2 and now >= self._next_probe:
-            self.phase = Phase.PROBING
+            self._before_probe = self.bandwidth
+        elif step == 2 and max(self._bandwidths[0], self._bandwidths[1]) > (
+            self._before_probe * _FOUND_MORE
+        ):
+            self.phase = Phase.STARTUP
+            self._full_bw = self.bandwidth
+            self._full_bw_rounds = self._late = 0
+        elif step > 2 and self._round_trips.worth_a_probe(self._flight_time(), now):
+            self._probe_rtt()
 
-    def _cruise(self, now: float) -> None:
-        self.phase = Phase.CRUISING
-        self._cruised = 0
-        self._before_stretch = CEILING / _PACE  # no rate is more than that: nothing found yet
-        self._next_probe = now + _PROBE_EVERY
+    def _probe_bw(self) -> None:
+        self.phase = Phase.PROBE_BW
+        self._cycle = 0
+        self._before_probe = _NO_BANDWIDTH
+
+    def _probe_rtt(self) -> None:
+        self._resume_startup = self.phase is Phase.STARTUP
+        self.phase = Phase.PROBE_RTT
+        self._cycle = 0
+        self._round_trips.probed.clear()
+        self._aim()
+
+    def _round_trip_probed(self, now: float) -> None:
+        """What a round trip takes without a queue; on a busy machine that is not the shortest."""
+        longer = self._round_trips.probe_over(now)
+        if self._resume_startup and longer:
+            self.phase = Phase.STARTUP
+            self._late = self._full_bw_rounds = 0
+        else:
+            self._probe_bw()
+
+    def _flight_time(self) -> float:
+        """Seconds of the bandwidth that are to be in flight."""
+        shortest = self.min_rtt
+        gain = _FAR_GAIN if shortest >= _VIRTUAL_FROM else _NEAR_GAIN
+        extra = max(_PACE, _PROGRAMS - shortest) + gain * self._aggregation.allowance
+        headroom = min(shortest * _HEADROOM, _HEADROOM_TIME)
+        return max(
+            shortest + headroom + min(extra, _MOST_EXTRA), self._round_trips.unqueued + _PACE
+        )
 
     def _aim(self) -> None:
-        fill = self.rate * self.round_trip
-        if self.phase is Phase.PROBING:
-            self._goal = max(int(fill / 2), _PROBE_FLOOR)
+        bandwidth = self.bandwidth
+        if not bandwidth:
             return
-        stretched = False
-        if self.phase is Phase.RISING:
-            aim = _RISE * self.rate * (self.round_trip + _PACE)
+        probing = False
+        if self.phase is Phase.PROBE_RTT:
+            self._goal = max(int(bandwidth * self.min_rtt * _PROBE_RTT_GAIN), _PROBE_RTT_FLOOR)
+            return
+        aim = bandwidth * self._flight_time()
+        if self.phase is Phase.STARTUP:
+            aim *= _STARTUP_GAIN
         else:
-            aim = fill * _HEADROOM + self.rate * _PACE
-            stretched = self._cruised > 0 and self._cruised % _STRETCH_EVERY == 0
-            if stretched:
-                aim = min(aim * _STRETCH, aim + self.rate * _STRETCH_TIME)
+            probing = self._cycle > 0 and self._cycle % _PROBE_EVERY == 0
+            if probing:
+                aim = min(aim * _PROBE_GAIN, aim + bandwidth * _PROBE_TIME)
         self._goal = int(min(max(aim, FLOOR), CEILING))
-        # A stretch is so little that it need not come gradually, and the next round must see it.
-        self.target = self._goal if stretched else min(max(self.target, FLOOR), self._goal)
+        if probing:
+            # It is so little that it need not come gradually, and the next round must see it.
+            self.inflight_target = self._goal + self._virtual
+        else:
+            self.inflight_target = max(self.inflight_target, FLOOR)

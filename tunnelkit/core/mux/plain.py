@@ -322,7 +322,7 @@ class PlainMux:
         for ch in self._flow.due_reports(now):
             assert isinstance(ch, PlainChannel)
             self._put_grant(ch.number, *ch.inbound.report())
-        self._flow.find_stalled(self._channels.values(), now)
+        self._flow.deadline_passed(self._channels.values(), now)
         return self._say_up()
 
     def _say_up(self) -> list[t.Event]:

@@ -310,7 +310,7 @@ class UsherMux(UsherReceiver):
             self._report(channel)
         if not self._plain and now >= self._said + self.config.keepalive:
             self._ping(now)
-        self.flow.find_stalled(self._sessions.values(), now)
+        self.flow.deadline_passed(self._sessions.values(), now)
         return self._say_up()
 
 

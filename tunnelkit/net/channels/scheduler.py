@@ -23,7 +23,6 @@ from tunnelkit.net.sockets.timer import Timer
 if TYPE_CHECKING:
     from tunnelkit.net.channels.connection import TunnelConnection
 
-_SMALL_FRAME = 16 * 1024
 _LARGE_FRAME = 256 * 1024
 
 
@@ -99,7 +98,7 @@ class Scheduler:
         if self._stopped:
             return
         if not self._ready and not self._path_waits:
-            mux.path.starved()
+            mux.path.app_limited()
         self._set_timer()
 
     def _fill(self, buffer: memoryview, used: int) -> int:
@@ -110,6 +109,7 @@ class Scheduler:
             ready.extend(self._path_waits)
             self._path_waits.clear()
         batch = mux.path.batch
+        smallest = mux.path.frame
         if not batch // 2 <= self._low_water <= batch * 2:
             self._low_water = batch
             self._stream.set_low_water(batch)
@@ -130,8 +130,8 @@ class Scheduler:
                 else:
                     channel.scheduled = False
                 continue
-            share = max(_SMALL_FRAME, min(_LARGE_FRAME, batch // (1 + len(ready))))
-            size = min(allowed, share, end - used + _SMALL_FRAME, mux.max_frame)
+            share = max(smallest, min(_LARGE_FRAME, batch // (1 + len(ready))))
+            size = min(allowed, share, end - used + smallest, mux.max_frame)
             start = used + head
             # A side that has more at once than it gave calls ``ready`` from within.
             channel.scheduled = False
