@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import socket
 import ssl
 import threading
@@ -9,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.acceptance.processes import Identities, Processes, Role, tunnelkit
 
@@ -86,6 +90,10 @@ class HttpsSite:
         begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
         self.authority = directory / "site-ca.pem"
         self.authority.write_text(f"{begin}{text.split(begin)[2].split(end)[0]}{end}\n")
+        own = x509.load_pem_x509_certificate(text.encode())
+        spki = own.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
+        """What tells its key from another one's."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(keys / f"{host}.pem")
         self._listener = socket.create_server(("127.0.0.1", 0))

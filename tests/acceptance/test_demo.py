@@ -77,6 +77,26 @@ def test_devices_are_shown_with_the_clients_that_there_are(scratch: Path, path: 
     assert left_behind(scratch) == []
 
 
+@pytest.mark.parametrize("path", [os.environ["PATH"], "/nonexistent"])
+def test_one_port_is_shown_with_a_client_and_a_browser(scratch: Path, path: str) -> None:
+    done = subprocess.run(
+        [*TUNNELKIT, "demo", "secure-proxy"],
+        env={**os.environ, "TMPDIR": str(scratch), "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in (
+        "secure-proxy-server", "secure-proxy-client", "[clients.laptop]", "--publish",
+        "    Hello from inside, by name.\n", "$ curl ", "--resolve",
+        "    Hello from a site inside, with its own certificate.\n", "whose keys it has not",
+    ):  # fmt: skip
+        assert part in done.stdout
+    assert left_behind(scratch) == []
+
+
 def test_in_a_terminal_it_stays_until_interrupted(processes: Processes, scratch: Path) -> None:
     leader, follower = pty.openpty()
     with open(leader, "rb", buffering=0) as screen:

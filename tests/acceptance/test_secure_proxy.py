@@ -21,6 +21,7 @@ from tests.acceptance.communication import (
 )
 from tests.acceptance.processes import Identities, Processes, WebServer, curl, tunnelkit
 from tests.acceptance.ssh import Sshd
+from tests.acceptance.x11 import program
 
 MIB = 1 << 20
 
@@ -97,6 +98,32 @@ def test_a_browser_reaches_a_site_inside_with_the_sites_own_certificate(
     opened = [line for line in server.role.process.lines if "session-open" in line]
     assert len(opened) == 1, "one connection for both"
     assert "peer=server resource=pass:site.example" in opened[0]
+
+
+def test_chromium_shows_the_certificate_of_the_site(
+    server: Communication, site: HttpsSite, processes: Processes
+) -> None:
+    """Its key is pinned here in place of an installed CA: another one's would not be shown."""
+    server.client(
+        "server", "--publish", f"pass:site.example=tcp:127.0.0.1:{site.port}",
+        "--allow", f"tcp:127.0.0.1:{site.port}",
+    )  # fmt: skip
+    server.role.wait_for("action=publish what=pass:site.example allowed=True")
+    home = processes.directory / "chromium"
+    home.mkdir()
+    browser = processes.start(
+        "chromium",
+        *(program("chromium"), "--headless=new", "--no-sandbox", "--disable-gpu"),
+        *("--disable-dev-shm-usage", "--disable-breakpad", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *(f"--user-data-dir={home}", "--no-proxy-server"),
+        f"--ignore-certificate-errors-spki-list={site.pin}",
+        "--host-resolver-rules=MAP site.example 127.0.0.1",
+        *("--dump-dom", f"https://site.example:{server.port}/"),
+        env={"HOME": str(home)},
+    )
+    assert browser.wait(60) == 0
+    assert any("this is site.example" in line for line in browser.lines), browser.log
 
 
 def test_a_site_that_is_not_there_is_an_alert(server: Communication, site: HttpsSite) -> None:

@@ -24,6 +24,7 @@ from tunnelkit.cli.demo_parties import (
     round_trip,
     run_command,
 )
+from tunnelkit.cli.demo_secure_proxy import SecureProxyDemo
 from tunnelkit.cli.demo_wtls import WtlsDemo
 from tunnelkit.errors import ConfigError, TunnelkitError
 from tunnelkit.policy.identity import load_identity
@@ -59,9 +60,10 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["tunnel", "wtls"],
+        choices=["tunnel", "secure-proxy", "wtls"],
         default="tunnel",
-        help="wtls: a CoAP device, an operator's proxy and a domain proxy (default: tunnel)",
+        help="secure-proxy: clients and a browser through one port; wtls: a CoAP device, an "
+        "operator's proxy and a domain proxy (default: tunnel)",
     )
     parser.add_argument(
         "--size", metavar="MIB", default="256", help="size of the file (default: 256)"
@@ -76,7 +78,11 @@ def run(args: argparse.Namespace) -> int:
     directory = Path(tempfile.mkdtemp(prefix="tunnelkit-demo-"))
     try:
         with Parties(directory) as parties:
-            demo = WtlsDemo(parties) if args.what == "wtls" else _Demo(parties, int(size))
+            demo: _Demo | SecureProxyDemo | WtlsDemo = _Demo(parties, int(size))
+            if args.what == "secure-proxy":
+                demo = SecureProxyDemo(parties)
+            elif args.what == "wtls":
+                demo = WtlsDemo(parties)
             demo.show(stay=sys.stdout.isatty())
     except KeyboardInterrupt:
         print("\nEnded; nothing is left behind.")

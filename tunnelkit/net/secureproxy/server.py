@@ -238,7 +238,9 @@ class SecureProxyServer:
         far, to_initiator = self._taken(target)
 
         def ended(relay: Relay | CarrierRelay, sent: int, received: int, outcome: str) -> None:
-            self._over(session, relay, (sent, received), outcome)
+            # What came before they were joined is not the relay's to count.
+            counts = (sent + len(to_target), received + len(to_initiator))
+            self._over(session, relay, counts, outcome)
 
         relay = join(self.shared.poller, near, far, ended, to_a=to_initiator, to_b=to_target)
         self._joined[session] = relay
