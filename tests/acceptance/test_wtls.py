@@ -13,6 +13,7 @@ from tests.acceptance.wtls import (
     Device,
     Domain,
     free_udp_port,
+    in_memory,
     start_domain,
     start_operator,
 )
@@ -93,6 +94,17 @@ def test_a_device_that_runs_twice_reads_the_secure_page_through_the_tunnel(
     assert device.asks(url, domain.ca) == SECRET
     operator.wait_for(rf"peer=127.0.0.1:{device.port} destination=udp:{domain.place} .*ended it")
     assert not any("tcp:" in line for line in operator.process.lines)
+
+
+def test_the_page_is_never_in_the_memory_of_the_operators_proxy(
+    operator: Role, domain: Domain, operator_ca: Path
+) -> None:
+    device, url = Device(operator.address("listening on")), "https://bank.example/account"
+    assert device.asks(url, operator_ca).startswith(COME_AGAIN)
+    assert device.asks(url, domain.ca) == SECRET
+    operator.wait_for("the domain proxy ended it")
+    assert in_memory(operator.process.child.pid, b"bank.example")
+    assert not in_memory(operator.process.child.pid, SECRET.encode())
 
 
 def test_an_operator_that_goes_on_terminating_is_refused(

@@ -95,6 +95,21 @@ def free_udp_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def in_memory(pid: int, what: bytes) -> bool:
+    """Whether ``what`` is anywhere in the writable memory of a process."""
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            area, permissions, *_ = line.split()
+            if not permissions.startswith("rw"):
+                continue
+            start, end = (int(word, 16) for word in area.split("-"))
+            memory.seek(start)
+            if what in (memory.read(end - start) or b""):
+                return True
+    return False
+
+
 @attrs.frozen
 class Device:
     """An unmodified CoAP client at one port, which it keeps."""
