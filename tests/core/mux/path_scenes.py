@@ -17,7 +17,7 @@ from tests.core.mux.path_simulator import MBIT, MIB, Cpus, Outcome, Scene, capac
 from tests.core.mux.simulated_cpu import Cpu, Machine, Seat, Stops, World, at_random, periodic
 from tunnelkit.core.mux.path import Path, Phase
 
-_OPEN = 0.5
+OPEN = 0.5
 """Fill where the estimate is known to fall short: it cannot tell a middle that stops from a
 receiver that does, and only the first is helped by more in flight."""
 PARTIES = ("sender", "middle", "receiver")
@@ -48,7 +48,7 @@ def shared(loops: int, shortest: float = 0.003, longest: float = 0.003) -> Cpus:
 def _stops() -> Iterator[Scene]:
     for who in PARTIES:
         for gap in (0.002, 0.005, 0.010, 0.020, 0.050):
-            fill = _OPEN if who == "middle" else 0.9
+            fill = OPEN if who == "middle" else 0.9
             yield Scene(
                 f"{who} stopped {gap * 1e3:.0f} of {gap * 2e3:.0f} ms",
                 stopped({who: partial(periodic, gap, 2 * gap)}),
@@ -81,7 +81,7 @@ SCENES = [
         attrs.evolve(
             _FAR,
             name=f"100 Mbit/s, {who} stopped 20 of 40 ms",
-            fill=_OPEN if who == "middle" else 0.9,
+            fill=OPEN if who == "middle" else 0.9,
             cpus=stopped({who: partial(periodic, 0.020, 0.040)}),
             gap=0.020,
         )
@@ -91,7 +91,7 @@ SCENES = [
         attrs.evolve(
             _FAR,
             name=f"100 Mbit/s, {who} stopped 20 ms at random",
-            fill=_OPEN if who == "middle" else 0.9,
+            fill=OPEN if who == "middle" else 0.9,
             cpus=stopped({who: partial(at_random, 0.020, 0.060, 3)}),
             gap=0.040,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.mux.path_scenes import SCENES, play, random_scene
+from tests.core.mux.path_scenes import OPEN, SCENES, play, random_scene
 from tests.core.mux.path_simulator import Scene
 
 
@@ -13,7 +13,8 @@ def test_a_path_is_filled_with_little_queue(scene: Scene) -> None:
     played = play(scene)
     assert played.fill >= scene.fill, str(played)
     assert played.queue <= 0.010, str(played)
-    assert played.outcome.late <= scene.gap + 0.030, str(played)
+    if scene.fill > OPEN:
+        assert played.outcome.late <= scene.gap + 0.030, str(played)
 
 
 @pytest.mark.parametrize("number", range(6))

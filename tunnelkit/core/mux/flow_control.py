@@ -21,6 +21,7 @@ REPORT_DELAY = 0.020
 """Latest report of what the application took, seconds after it did."""
 BULK_REPORT_DELAY = 0.002
 BULK_REPORT = 4 * 1024
+_SMALLEST_BULK = 256
 """The same where at least so many bytes are to be reported: the sender's estimate of the path
 lives on reports."""
 _BULK_MEMORY = 0.050
@@ -101,7 +102,8 @@ class FlowControl:
         out.sent += size
         if not channel.stalled:
             self.path.sent(size, now)
-        if channel.mark is None:
+        # A few bytes are reported late, see `REPORT_DELAY`: they say nothing of the round trip.
+        if channel.mark is None and out.sent - out.taken >= _bulk(self._busy):
             channel.mark = self.path.mark(out.sent, now)
 
     def reported(self, channel: ChannelFlowControl, size: int, now: float) -> None:
@@ -133,7 +135,8 @@ class FlowControl:
         """The application took ``size`` bytes; True if that must be reported at once."""
         if channel.inbound.consumed(size):
             return True
-        if channel.inbound.unreported >= self._bulk_report():
+        reports = 1 + len(self._reports) + len(self._bulk_reports)
+        if channel.inbound.unreported >= _bulk(reports):
             channel.bulk_until = now + _BULK_MEMORY
         if now < channel.bulk_until:
             due = now + BULK_REPORT_DELAY
@@ -145,11 +148,6 @@ class FlowControl:
             channel.report_at = due
             self._reports.append((due, channel))
         return False
-
-    def _bulk_report(self) -> int:
-        """Bytes of one channel that are bulk: less where many channels share a path."""
-        waiting = 1 + len(self._reports) + len(self._bulk_reports)
-        return max(BULK_REPORT // waiting, 256)
 
     def due_reports(self, now: float) -> Iterable[ChannelFlowControl]:
         """The channels whose reports are due; each is told of once."""
@@ -209,3 +207,8 @@ class FlowControl:
                 channel.stalled = True
                 channel.mark = None
                 self.path.in_flight -= in_flight
+
+
+def _bulk(channels: int) -> int:
+    """Bytes of one channel that are bulk: less where so many share a path."""
+    return max(BULK_REPORT // channels, _SMALLEST_BULK)

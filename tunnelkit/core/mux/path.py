@@ -90,6 +90,7 @@ _VIRTUAL_FROM = 0.005
 _VIRTUAL_AFTER = 0.003
 _VIRTUAL_TIME = 0.050
 """Virtual delivery begins when a report has not come for so long, and goes on for so long."""
+_MOSTLY = 0.75
 _NO_BANDWIDTH = 1e18
 """None is more than that: a probe compared with it has found nothing."""
 _ENOUGH = 1.25
@@ -290,7 +291,11 @@ class Path:
 
     def _report(self, now: float) -> None:
         """A report comes, which is not part of the one before: that one is complete now."""
-        limited = self.delivered < self._app_limited_until
+        # An application that leaves little of the target unused is not what limits the rate.
+        limited = (
+            self.delivered < self._app_limited_until
+            and self.in_flight < self.inflight_target * _MOSTLY
+        )
         silence = now - self._report_at
         pause = min(silence, now - self._batch_at)
         if self.phase is Phase.STARTUP:
