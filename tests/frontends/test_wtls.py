@@ -112,6 +112,18 @@ class WtlsTests(TestCase):
             b"not of this domain: connect again",
         )
 
+    async def test_a_device_that_returns_at_once_for_another_page_is_served_by_the_operator(
+        self,
+    ) -> None:
+        world = self.world("bank.example")
+        world.pages.pages["bank.example/"] = (403, world.required, b"")
+        world.pages.pages["web.example/"] = (200, {}, b"a page")
+        device = world.device()
+        assert (await world.asks(device, ACCOUNT, world.operator_ca))[0] == "5.03"
+        elsewhere = "http://web.example/"
+        assert (await world.asks(device, elsewhere, world.bank_ca))[0] == "5.03"
+        assert await world.asks(device, elsewhere, world.operator_ca) == ("2.05", b"a page")
+
     # -- floods -----------------------------------------------------------
 
     async def test_a_flood_of_one_device_leaves_room_for_others(self) -> None:

@@ -26,6 +26,7 @@ from tunnelkit.core.wtls.events import (
 )
 from tunnelkit.core.wtls.gateway import PER_HOST, UNPROVEN_MOST, Gateway
 from tunnelkit.core.wtls.mapping import TABLE, Mapping, State
+from tunnelkit.core.wtls.places import Lately
 from tunnelkit.wire.dtls_records import ClientHello, hello_verify_request
 from tunnelkit.wire.wtls_map import MapDatagram, MapType, decode, encode, is_map
 
@@ -365,12 +366,23 @@ def test_a_late_datagram_of_a_tunnel_that_is_over_goes_nowhere() -> None:
     assert world.says(MapType.END) == []
 
 
-def test_failures_are_forgotten() -> None:
+def test_only_the_latest_devices_are_remembered() -> None:
+    lately = Lately(2)
+    for number in (1, 2, 3):
+        lately.add(port(number), until=10.0)
+    assert [port(number) in lately for number in (1, 2, 3)] == [False, True, True]
+    assert lately.take(port(2), 9.0)
+    assert not lately.take(port(2), 9.0)
+    assert not lately.take(port(3), 10.0)
+
+
+def test_a_device_that_had_a_tunnel_is_known_to_be_real() -> None:
     world = World()
-    for number in range(3):
-        world.asks(port(number))
-        world.waits(70)
-    assert len(world.gateway._failed) == 1
+    assert not world.gateway.was_tunnelled(DEVICE)
+    world.in_tunnel()
+    world.says(MapType.END)
+    world.waits(5)
+    assert world.gateway.was_tunnelled(DEVICE)
 
 
 # -- server names -----------------------------------------------------------

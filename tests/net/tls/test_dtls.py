@@ -85,6 +85,20 @@ def test_it_is_dtls_1_2_with_forward_secrecy_and_nothing_older() -> None:
     assert not talker.up
 
 
+def test_the_server_goes_on_with_the_record_number_of_the_hello() -> None:
+    clock = TestClock()
+    world = World(clock)
+    _, talker = world.device(A)
+    clock.run_until(lambda: len(world.arrived) == 2)
+    # As if it were the ninth that the device has sent.
+    second = world.arrived[1]
+    world.sent.clear()
+    world.server.datagramReceived(second[:5] + (9).to_bytes(6, "big") + second[11:], A)
+    assert int.from_bytes(world.sent[0][0][5:11], "big") == 9
+    clock.settle()
+    assert talker.up
+
+
 # -- who it is --------------------------------------------------------------
 
 
@@ -198,7 +212,7 @@ def test_a_hundred_thousand_spoofed_hellos_cost_nothing_and_get_less_than_they_s
         if len(world.sent) > 1000:
             sent -= answered
             world.sent.clear()
-    assert len(world.server.associations) == 1
+    assert world.server.peers == 1
     assert echoed(clock, device, talker, b"served")
 
 
@@ -228,8 +242,13 @@ def test_a_recorded_hello_sent_again_changes_nothing() -> None:
     world = World(clock)
     device, talker = world.device(A)
     clock.settle()
+    world.sent.clear()
     for data in list(world.arrived):
         world.server.datagramReceived(data, A)
+    # The first hello is answered as any other; the second begins no handshake.
+    hellos = [data for data, _ in world.sent if data[13] == 3]
+    assert len(hellos) == 1
+    assert not [data for data, _ in world.sent if data[13] == 2]
     assert echoed(clock, device, talker, b"still here")
     assert len(world.echoes.made) == 1
 

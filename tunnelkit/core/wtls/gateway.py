@@ -38,7 +38,7 @@ from tunnelkit.core.wtls.mapping import (
     Mapping,
     State,
 )
-from tunnelkit.core.wtls.places import Places
+from tunnelkit.core.wtls.places import Lately, Places
 from tunnelkit.errors import RemoteProtocolError
 from tunnelkit.wire.dtls_records import (
     APPLICATION_DATA,
@@ -56,6 +56,8 @@ MOST = 10_000
 UNPROVEN_MOST = 256
 """Of those, begun by a server name alone and without a sign yet that the sender gets answers."""
 UNPROVEN_FOR = 10.0
+TUNNELLED = 1_000
+"""Devices of which it is remembered that they had a tunnel."""
 
 
 _SERVE: list[Event] = [Serve()]
@@ -76,8 +78,10 @@ class Gateway:
         self._hosts: dict[str, dict[int, Mapping]] = {}
         self._unproven: dict[Mapping, None] = {}
         self.places = Places(config.ttl, config.strict)
-        self._failed: dict[Address, float] = {}
+        self._failed = Lately(MOST)
         """Devices whose next request gets 5.04, and until when."""
+        self._tunnelled = Lately(TUNNELLED)
+        """The latest devices whose tunnels are over, and which did get what was sent to them."""
         self._queue: list[tuple[float, int, Mapping]] = []
         self._number = 0
         self.dropped = 0
@@ -95,7 +99,7 @@ class Gateway:
         """``device`` asks, in its association here, for a server behind ``target``."""
         if target not in self.config.keys:
             return Answer.NO_KEY, []
-        if self._failed.pop(device, now) > now:
+        if self._failed.take(device, now):
             return Answer.UNREACHABLE, []
         if device in self._mappings:
             # It asks again before it has come again: the 5.03 was lost, or is not understood.
@@ -107,6 +111,13 @@ class Gateway:
         self.places.sent_away(device, now)
         mapping = self._begin(device, target, now)
         return Answer.RETRY, [OpenPath(mapping), self._map(mapping, now)]
+
+    def was_tunnelled(self, device: Address) -> bool:
+        """Whether ``device`` had a tunnel lately, and got what was sent to it.
+
+        It may be in the middle of a handshake with the domain proxy, and hold a cookie of that.
+        """
+        return device in self._tunnelled
 
     # -- datagrams --------------------------------------------------------
 
@@ -144,7 +155,7 @@ class Gateway:
         """The domain proxy cannot be reached, or may not be: the mapping is over."""
         if mapping.state is State.CLOSED:
             return []
-        self._fail(mapping, now)
+        self._failed.add(mapping.device, now + STORED_FOR)
         return self._close(mapping, why)
 
     # -- time -------------------------------------------------------------
@@ -364,18 +375,10 @@ class Gateway:
             end = encode(MapDatagram(MapType.END_OK, mapping.token, 0), mapping.key)
             return [ToTarget(mapping, end), *self._close(mapping, "the domain proxy ended it")]
         if action is Action.GIVE_UP:
-            self._fail(mapping, now)
+            self._failed.add(mapping.device, now + STORED_FOR)
             return self._close(mapping, "the domain proxy did not answer")
         came = mapping.began_at is not None
         return self._close(mapping, "its time is over" if came else "the device did not come")
-
-    def _fail(self, mapping: Mapping, now: float) -> None:
-        while self._failed and (len(self._failed) >= MOST or self._oldest_failure() <= now):
-            del self._failed[next(iter(self._failed))]
-        self._failed[mapping.device] = now + STORED_FOR
-
-    def _oldest_failure(self) -> float:
-        return next(iter(self._failed.values()))
 
     def _close(self, mapping: Mapping, why: str) -> list[Event]:
         mapping.state = State.CLOSED
@@ -385,6 +388,8 @@ class Gateway:
         if not ports:
             del self._hosts[mapping.device[0]]
         self._unproven.pop(mapping, None)
+        if mapping.proven and mapping.began_at is not None:
+            self._tunnelled.add(mapping.device)
         return [ClosePath(mapping, why)]
 
     def _schedule(self, mapping: Mapping) -> None:

@@ -6,7 +6,8 @@ be matched by its address alone, if it is alone there.
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections import OrderedDict, deque
 
 Address = tuple[str, int]
 
@@ -14,6 +15,28 @@ ROAMING_AFTER = 3
 """5.03s to one address, for different ports, after which its ports do not count."""
 TIDY = 30.0
 """Seconds between looks for what is old."""
+
+
+class Lately:
+    """The latest devices of which something is remembered, at most ``most``."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._until: OrderedDict[Address, float] = OrderedDict()
+
+    def add(self, device: Address, until: float = math.inf) -> None:
+        """Remember ``device``."""
+        self._until[device] = until
+        self._until.move_to_end(device)
+        if len(self._until) > self._most:
+            self._until.popitem(last=False)
+
+    def take(self, device: Address, now: float) -> bool:
+        """Whether it is remembered; it is not any more."""
+        return self._until.pop(device, now) > now
+
+    def __contains__(self, device: Address) -> bool:
+        return device in self._until
 
 
 class Places:

@@ -73,7 +73,7 @@ class DomainProxy(Service, Factory):
         self._port = DatagramPort(Poller.of(reactor), sock, self._received)
         self._own = (UDP, config.address, self._port.port)
         policy.listeners.add(*self._own)
-        self.server = DtlsServer(self._reactor, keys.context, self)
+        self.server = DtlsServer(self._reactor, keys.context, self, is_real=self._is_mapped)
         transport: Any = self._port
         self.server.makeConnection(transport)
         self._mappings = None if config.map_key is None else Mappings(config.map_key)
@@ -174,15 +174,17 @@ class DomainProxy(Service, Factory):
         association.end_in(max(0.0, seconds - BEFORE_END), ENDING, LAST_CALL)
 
     def _ended(self, association: CoapAssociation) -> None:
-        if self._associations.get(association.address) is association:
-            del self._associations[association.address]
-        if self._mappings is not None and self.running:
-            # In a moment: it may have been replaced by another one of the same device.
-            self._reactor.callLater(0, self._look_whether_left, association.address)
-
-    def _look_whether_left(self, address: Address) -> None:
-        if self._mappings is not None and self.running and address not in self._associations:
+        address = association.address
+        if self._associations.get(address) is association:
+            del self._associations[address]
+        # The device may have begun another association instead.
+        if self._mappings is not None and self.running and not self.server.knows(address):
             self._do(self._mappings.end(address, self._reactor.seconds()))
+
+    def _is_mapped(self, address: Address) -> bool:
+        if self._mappings is None:
+            return False
+        return self._mappings.seconds_left(address, 0.0) is not None
 
     async def _answer(self, association: CoapAssociation, request: Request) -> Response:
         url = url_of(request.message)

@@ -96,10 +96,11 @@ class OperatorProxy(Service, Factory):
         self._port = DatagramPort(Poller.of(reactor), sock, self._received)
         self._own = (UDP, config.address, self._port.port)
         policy.listeners.add(*self._own)
-        self.server = DtlsServer(self._reactor, keys.context, self)
+        self.gateway = Gateway(config.gateway, os.urandom)
+        is_real = self.gateway.was_tunnelled
+        self.server = DtlsServer(self._reactor, keys.context, self, is_real=is_real)
         transport: Any = self._port
         self.server.makeConnection(transport)
-        self.gateway = Gateway(config.gateway, os.urandom)
         self._answers = WebAnswers(self._reactor, way.stream_to)
         self._mirrors = Mirrors(self._reactor, way.stream_to, config.suffixes)
         self._paths: dict[Mapping, Path] = {}

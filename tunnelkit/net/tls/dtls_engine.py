@@ -14,7 +14,7 @@ from tunnelkit.errors import LocalProtocolError, RemoteProtocolError, TunnelkitE
 from tunnelkit.net.tls.context import certificate_name
 from tunnelkit.net.tls.dtls_context import MTU, DtlsContext
 from tunnelkit.net.tls.engine import explain
-from tunnelkit.wire.dtls_records import records
+from tunnelkit.wire.dtls_records import epoch, records
 
 MAX_DATAGRAM = 16_384
 """Bytes of application data in one record."""
@@ -28,7 +28,7 @@ class DtlsEngine:
     association has failed or was closed, ``over`` is true and nothing more happens.
     """
 
-    __slots__ = ("_connection", "_verdict", "client", "established", "failure", "over")
+    __slots__ = ("_ahead", "_connection", "_verdict", "client", "established", "failure", "over")
 
     def __init__(
         self, context: DtlsContext, client: bool, session: SSL.Session | None = None
@@ -36,6 +36,8 @@ class DtlsEngine:
         """``session``: what a client's earlier association has got, to resume it (row W8)."""
         connection, self._verdict = context.new_connection(client, session)
         self._connection: Any = connection
+        self._ahead = 0
+        """What has to be added to the sequence numbers of records in clear."""
         self.client = client
         self.established = False
         self.over = False
@@ -46,6 +48,9 @@ class DtlsEngine:
 
     def accept(self, hello: bytes) -> None:
         """Begin as server, with a hello whose cookie has been checked."""
+        # The first record has to have the number of the hello's (RFC 6347, 4.2.1); OpenSSL begins
+        # with 1. A device whose first hello was lost would take it for the cookie, repeated.
+        self._ahead = max(0, int.from_bytes(hello[5:11], "big") - 1)
         self._connection.bio_write(hello)
         try:
             self._connection.DTLSv1_listen()
@@ -111,6 +116,8 @@ class DtlsEngine:
             except SSL.Error:
                 break
             for record in records(out):
+                if self._ahead and not epoch(record):
+                    record = self._moved(record)
                 if packed and len(packed) + len(record) > MTU:
                     ready.append(packed)
                     packed = b""
@@ -118,6 +125,10 @@ class DtlsEngine:
         if packed:
             ready.append(packed)
         return ready
+
+    def _moved(self, record: memoryview) -> memoryview:
+        number = int.from_bytes(record[5:11], "big") + self._ahead
+        return memoryview(bytes(record[:5]) + number.to_bytes(6, "big") + bytes(record[11:]))
 
     def timeout(self) -> float | None:
         """Seconds until `timed_out` has to be called; None: never."""

@@ -9,6 +9,7 @@ complete (RFC 6347, 4.2.8): whoever forges hellos disturbs nobody.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -68,7 +69,10 @@ class DtlsServer(DatagramProtocol):
         per_host: int = PER_HOST,
         most: int = MOST,
         idle: float = IDLE,
+        is_real: Callable[[Address], bool] = lambda address: False,
     ) -> None:
+        """``is_real``: whether an address is known by other means to be no invention; then any
+        cookie will do, one that somebody else has given it too."""
         self.reactor = reactor
         self.context = context
         self.factory: Any = factory
@@ -79,6 +83,7 @@ class DtlsServer(DatagramProtocol):
         """Good hellos for which there was no room."""
         self._per_host = per_host
         self._most = most
+        self._is_real = is_real
         self._places: dict[Address, _Place] = {}
         self._hosts: dict[str, int] = {}
         self._cookies = Cookies(os.urandom(SECRET_BYTES), reactor.seconds())
@@ -110,6 +115,15 @@ class DtlsServer(DatagramProtocol):
     def associations(self) -> list[DtlsAssociation]:
         """Those that are complete."""
         return [place.live for place in self._places.values() if place.live is not None]
+
+    def knows(self, address: Address) -> bool:
+        """Whether there is an association with ``address``, or the beginning of one."""
+        return address in self._places
+
+    @property
+    def peers(self) -> int:
+        """Addresses of which anything is remembered, those in their handshake included."""
+        return len(self._places)
 
     def discard(self, address: Address) -> None:
         """Forget what is known of ``address``, without a word to it."""
@@ -158,7 +172,7 @@ class DtlsServer(DatagramProtocol):
         now = self.reactor.seconds()
         if self._cookies.is_old(now):
             self._cookies.renew(os.urandom(SECRET_BYTES), now)
-        if not hello.cookie or not self._cookies.check(address, hello):
+        if not hello.cookie or not (self._cookies.check(address, hello) or self._is_real(address)):
             self.send(address, hello_verify_request(hello, self._cookies.make(address, hello)))
             return
         place = self._places.get(address)
@@ -278,18 +292,15 @@ class _Place:
             self._start_timer(pending)
 
     def _begin(self, engine: DtlsEngine) -> None:
-        old, self.live = self.live, None
+        association = DtlsAssociation(engine, self, self._server.transport, self.address)
+        old, self.live = self.live, association
         if old is not None:
             old.lost(Failure(ConnectionDone("the peer has begun a new association")))
-        association = DtlsAssociation(engine, self, self._server.transport, self.address)
         protocol = self._server.factory.buildProtocol(association.getPeer())
         if protocol is None:
-            engine.close()
-            self.flush(engine)
-            self._leave_if_empty()
-            return
-        self.live = association
-        association.begin(protocol)
+            association.loseConnection()
+        else:
+            association.begin(protocol)
 
     def _start_timer(self, pending: DtlsEngine) -> None:
         self._stop_timer()
