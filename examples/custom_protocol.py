@@ -14,18 +14,18 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import react
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.plain import PlainMux
 from tunnelkit.errors import Code, RemoteProtocolError
-from tunnelkit.net.channels.connection import ChannelRequest
-from tunnelkit.net.channels.end import End, TunnelMember
-from tunnelkit.net.channels.establish import secure
+from tunnelkit.interfaces import IChannelProtocol, IEnd, IRendezvous
+from tunnelkit.net.channels.contracts import ExtendedConnection
+from tunnelkit.net.channels.end import TunnelEnd, context_for
+from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.sockets.socket_carrier import Carrier
-from tunnelkit.net.tls.context import TlsContext
-from tunnelkit.net.usher.end import UsherGateFactory, UsherMeeting, UsherRendezvous
+from tunnelkit.net.usher.meeting import GateRendezvous, UsherGateFactory, UsherRendezvous
 from tunnelkit.testing import ThrowawayCA, throwaway_ca
 
 ALPN = b"example/1"
@@ -93,17 +93,21 @@ class ExampleMux(PlainMux):
             self._events += self._far_grant(ch, *CREDIT.unpack(body))
 
 
+@implementer(IChannelProtocol)
 class Channels:
-    """The protocol as an `IChannelProtocol`."""
+    """The protocol, for a `TunnelEnd`."""
 
-    alpn = ALPN
+    alpn = (ALPN,)
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
 
-    def make_mux(self, master: bool, now: float) -> ExampleMux:
+    def make_mux(self, master: bool, alpn: bytes, now: float) -> ExampleMux:
         """A mux for one connection."""
         return ExampleMux(master, self.budget, now)
+
+    def extend(self, connection: ExtendedConnection, end: IEnd) -> None:
+        """There is nothing beside the channels."""
 
 
 # -- at work: two ends, TLS with certificates between them ----------------------------------
@@ -119,47 +123,34 @@ class Greeter(Protocol):
         self.transport.loseConnection()
 
 
-class Arrivals:
-    """Takes connections as a gate does, and speaks our protocol on them."""
-
-    def __init__(self, end: End) -> None:
-        self.end = end
-
-    def enter(self, carrier: Carrier, host: str) -> None:
-        Deferred.fromCoroutine(speak(self.end, UsherMeeting(carrier, False), "portal"))
-
-
-def make_end(shared: Shared, ca: ThrowawayCA, name: str) -> End:
+def make_end(shared: Shared, ca: ThrowawayCA, name: str, peer: str, way: IRendezvous) -> TunnelEnd:
     """Trusts ``ca``, and refuses every destination but the services that it accepts."""
-    context = TlsContext(ca.credentials(name), alpn=[ALPN])
-    tunnel = Tunnel(shared, "example", refuse, lambda record: None)
-    return End(shared, context, tunnel, lambda: None)
+    protocols = [Channels(shared.budget)]
+    return TunnelEnd(
+        way,
+        protocols,
+        tunnel=Tunnel(shared, "example", refuse, lambda record: None),
+        context=context_for(ca.credentials(name), protocols),
+        peers=[peer],
+    )
 
 
 def refuse(request: ChannelRequest) -> None:
     request.refuse(Code.NOT_ALLOWED, "only services are reached here")
 
 
-async def speak(end: End, meeting: UsherMeeting, peer: str) -> None:
-    """Secure the connection, and let our mux have it."""
-    channels = Channels(end.shared.budget)
-
-    def make_mux(master: bool, alpn: bytes, now: float) -> ExampleMux:
-        return channels.make_mux(master, now)
-
-    owner = TunnelMember(end, (peer,))
-    await secure(end.shared, meeting, end.context, [peer], make_mux, owner)
-
-
 async def main(reactor: Any) -> None:
     shared, ca = Shared.of(reactor), throwaway_ca()
-    gate, portal = make_end(shared, ca, "gate"), make_end(shared, ca, "portal")
+    arrivals = GateRendezvous(shared)
+    gate = make_end(shared, ca, "gate", "portal", arrivals)
     await gate.tunnel.accept("greeting").listen(Factory.forProtocol(Greeter))
     listening = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    port = await listening.listen(UsherGateFactory(Arrivals(gate)))
+    port = await listening.listen(UsherGateFactory(arrivals))
 
     way = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
-    await speak(portal, await UsherRendezvous(way).meet(), "gate")
+    portal = make_end(shared, ca, "portal", "gate", UsherRendezvous(way))
+    gate.start()
+    portal.start()
     await portal.tunnel.when_up()
     await ask(portal.tunnel)
     await gatherResults([portal.stop(1.0), gate.stop(1.0), port.stopListening()])

@@ -17,11 +17,12 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.connection import ChannelRequest
+from tunnelkit.net.channels.end import TunnelEnd, context_for
+from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
-from tunnelkit.net.usher.end import UsherPortal, UsherRendezvous, UsherSettings
+from tunnelkit.net.usher.meeting import UsherRendezvous
+from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.identity import load_identity
 
 
@@ -56,13 +57,13 @@ async def main(
     identity = load_identity(identity_file)
     shared = Shared.of(reactor)
     tunnel = Tunnel(shared, "usherfied", refuse, lambda record: None)
-    portal = UsherPortal(
-        shared,
+    protocols = [UsherProtocol()]
+    portal = TunnelEnd(
         UsherRendezvous(clientFromString(reactor, f"tcp:{gate}")),
-        TlsContext(identity.credentials, alpn=USHER_ALPN, alpn_optional=True),
-        UsherSettings(identity.name, frozenset({name})),
-        tunnel,
-        lambda: None,
+        protocols,
+        tunnel=tunnel,
+        context=context_for(identity.credentials, protocols),
+        peers=[name],
     )
     portal.start()
     try:

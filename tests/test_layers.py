@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,29 @@ TOP = {"cli", "admin"}
 FOR_EVERYBODY = {"errors", "interfaces", "__init__"}
 ALONGSIDE = {"testing": "policy", "registry": "net"}
 """Parts beside the order: they may import what the named layer may, and that layer itself."""
+
+CONTRACTS = {
+    "tunnelkit.core.mux.contract",
+    "tunnelkit.core.prologue",
+    "tunnelkit.net.channels.contracts",
+    "tunnelkit.net.sockets.carrier",
+    "tunnelkit.net.sockets.context",
+}
+"""In whose terms `tunnelkit.interfaces` speaks."""
+GENERIC = (
+    ("core", "mux"),
+    ("core", "proxies"),
+    ("net", "sockets"),
+    ("net", "tls"),
+    ("net", "dial"),
+    ("net", "channels"),
+    ("policy",),
+    ("local",),
+    ("egress",),
+    ("frontends",),
+)
+"""Rooms that serve every protocol alike, but for what stands in a folder with its name."""
+PROTOCOLS = re.compile("lstp|usher|secureproxy|wtls", re.IGNORECASE)
 
 SANS_IO = ("wire", "core")
 OUTSIDE_WORLD = {"twisted", "socket", "time", "asyncio", "select", "selectors", "threading"}
@@ -87,6 +111,8 @@ def test_imports_only_from_parts_below(module: Path) -> None:
         if words[0] != "tunnelkit":
             continue
         other = words[1] if len(words) > 1 else "__init__"
+        if part == "interfaces" and name.rpartition(".")[0] in CONTRACTS:
+            continue
         if other not in allowed_for(part) | FOR_EVERYBODY and (PACKAGE / other).exists():
             wrong.append(f"{module.relative_to(ROOT)}:{line} imports {name}")
     assert wrong == []
@@ -102,6 +128,58 @@ def test_sans_io_knows_nothing_of_the_outside_world(module: Path) -> None:
         f"{module.relative_to(ROOT)}:{line} imports {name}"
         for line, name in imports_of(module)
         if name.split(".")[0] in OUTSIDE_WORLD
+    ]
+    assert wrong == []
+
+
+def module_of(name: str) -> str:
+    """The module that an imported name is, or is in."""
+    while name and not (ROOT / name.replace(".", "/")).with_suffix(".py").exists():
+        if (ROOT / name.replace(".", "/") / "__init__.py").exists():
+            return name
+        name = name.rpartition(".")[0]
+    return name
+
+
+def circle_through(start: str, graph: dict[str, set[str]]) -> list[str]:
+    """The shortest way along imports from ``start`` back to itself; empty if there is none."""
+    ways = [[start]]
+    seen: set[str] = set()
+    for way in ways:
+        for name in sorted(graph.get(way[-1], ())):
+            if name == start:
+                return [*way, start]
+            if name not in seen:
+                seen.add(name)
+                ways.append([*way, name])
+    return []
+
+
+def test_no_imports_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        name = ".".join(module.relative_to(ROOT).with_suffix("").parts)
+        name = name.removesuffix(".__init__")
+        graph[name] = {module_of(other) for _, other in imports_of(module)} - {"", name}
+    circles = [" -> ".join(circle) for name in graph if (circle := circle_through(name, graph))]
+    assert circles == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        module
+        for module in MODULES
+        if any(module.relative_to(PACKAGE).parts[: len(room)] == room for room in GENERIC)
+        and not PROTOCOLS.fullmatch(module.parent.name)
+    ],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_generic_rooms_know_no_protocol(module: Path) -> None:
+    wrong = [
+        f"{module.relative_to(ROOT)}:{line} imports {name}"
+        for line, name in imports_of(module)
+        if name.split(".")[0] == "tunnelkit" and PROTOCOLS.search(name)
     ]
     assert wrong == []
 

@@ -7,13 +7,29 @@ uses `typing.Protocol` instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import IService, IServiceMaker
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.python.components import registerAdapter
 from twisted.python.reflect import namedAny
 from zope.interface import Attribute, Interface
+
+from tunnelkit.core.mux.contract import TunnelMux
+from tunnelkit.core.prologue import Prologue
+from tunnelkit.net.channels.contracts import (
+    Connection,
+    DatagramSink,
+    ExtendedConnection,
+    Flow,
+    LocalSide,
+    Remote,
+    TunnelStatus,
+)
+from tunnelkit.net.sockets.carrier import Carrier
+from tunnelkit.net.sockets.context import Shared
 
 # zope.interface methods take no ``self``.
 # ruff: noqa: N805
@@ -28,12 +44,12 @@ class IProxyRole(Interface):
     what is heavy is imported inside the methods.
     """
 
-    name = Attribute("The twistd subcommand, e.g. ``lstp-middle``.")
-    description = Attribute("One line for ``twistd --help``.")
-    synopsis = Attribute("What has to be given, e.g. ``--listen HOST:PORT [options]``.")
-    longdesc = Attribute("A few sentences for ``twistd NAME --help``.")
-    options = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
-    config_class = Attribute("The class that holds this role's configuration.")
+    name: str = Attribute("The twistd subcommand, e.g. ``lstp-middle``.")
+    description: str = Attribute("One line for ``twistd --help``.")
+    synopsis: str = Attribute("What has to be given, e.g. ``--listen HOST:PORT [options]``.")
+    longdesc: str = Attribute("A few sentences for ``twistd NAME --help``.")
+    options: tuple[Any, ...] = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
+    config_class: Any = Attribute("The class that holds this role's configuration.")
 
     def configure(settings: Any, starting: bool) -> Any:
         """A ``config_class`` out of a `tunnelkit.policy.settings.Settings`.
@@ -72,8 +88,8 @@ class IRoleService(IService):
 class IEndService(IRoleService):
     """An end of a tunnel that runs."""
 
-    tunnel = Attribute("Its `ITunnel`.")
-    grace = Attribute("Seconds, to be set: in these what is open may finish when it stops.")
+    tunnel: ITunnel = Attribute("Its `ITunnel`.")
+    grace: float = Attribute("Seconds, to be set: in these what is open may finish when it stops.")
 
 
 def _subcommand(role: Any) -> Any:
@@ -89,54 +105,142 @@ registerAdapter(_subcommand, IProxyRole, IServiceMaker)
 class ITunnel(Interface):
     """What an end role offers front ends; the same for every protocol."""
 
-    peer = Attribute("Verified name of the other end; empty while the tunnel is down.")
-    topology = Attribute("Tuple of the parties on the path, own end first.")
+    name: str = Attribute("What logs call the tunnel.")
+    peer: str = Attribute("Verified name of the other end; empty while the tunnel is down.")
+    topology: tuple[str, ...] = Attribute("The parties on the path, own end first.")
+    last_error: str = Attribute("Why the tunnel is down, in words; empty while it is up.")
+    connections: Sequence[Connection] = Attribute("Those that carry channels now.")
 
-    def channel_to(destination: str) -> object:
-        """An `IStreamClientEndpoint`: each connect opens one channel to ``destination``."""
+    def channel_to(destination: str) -> IStreamClientEndpoint:
+        """An endpoint: each connect opens one channel to ``destination``."""
 
-    def accept(service: str) -> object:
-        """An `IStreamServerEndpoint` for channels that the far side opens to ``service:NAME``."""
+    def accept(service: str) -> IStreamServerEndpoint:
+        """An endpoint for channels that the far side opens to ``service:NAME``."""
 
-    def when_up() -> object:
-        """A Deferred that fires with this tunnel once channels can be opened."""
+    def open(destination: str, side: LocalSide) -> Deferred[str]:
+        """Open a channel to ``destination`` for ``side``; the result is the far socket's address.
 
-    def status() -> object:
-        """An immutable snapshot for status pages and logs."""
+        Waits a few seconds for a tunnel that is down. Fails with `ChannelRefused`; the side has
+        been reset then.
+        """
+
+    def open_flow(destination: str, near: Remote, sink: DatagramSink) -> Flow | None:
+        """A flow of datagrams of the local peer at ``near`` to ``udp:HOST:PORT`` or ``udp:*``;
+        None while the tunnel is down. It may be over when this returns; its sink knows why."""
+
+    def watch(came: Callable[[Connection], object]) -> None:
+        """Call ``came`` with each connection, those that are up and each one to come."""
+
+    def unwatch(came: Callable[[Connection], object]) -> None:
+        """Call it no more."""
+
+    def when_up() -> Deferred[ITunnel]:
+        """Fires with this tunnel once channels can be opened."""
+
+    def status() -> TunnelStatus:
+        """A snapshot for status pages and logs."""
 
 
 class IRendezvous(Interface):
     """How two ends get one byte stream between them: dial, listen, or meet at a relay."""
 
-    def meet() -> object:
-        """A Deferred of an `IMeeting`; fails with a `DialError` or `ProtocolError`."""
+    serves: bool = Attribute(
+        "Others come to this end: it is ready once it waits. False: once its tunnel is up."
+    )
+
+    def meet(on_waiting: Callable[[str], object] | None = None) -> Awaitable[IMeeting]:
+        """One meeting; asked again for the next one, see `IMeeting.exclusive`.
+
+        ``on_waiting(where)`` is told that this end can be found now, ``where`` for the log
+        (``at the middle``; may be empty). Fails with `DialError` or `ProtocolError`: the end asks
+        again after a pause. May be cancelled.
+        """
 
 
 class IMeeting(Interface):
     """One byte stream to the other end, before anything on it is secured."""
 
-    carrier = Attribute("The connection, see `tunnelkit.net.sockets.socket_carrier.Carrier`.")
-    tls_client = Attribute("True if this end starts the TLS handshake.")
-    announced = Attribute("What the other end says its name is; nothing may rely on it.")
-    hops = Attribute("The parties on the path as announced, own end first.")
-    leftover = Attribute("Bytes that arrived behind the meeting: they belong to TLS.")
+    carrier: Carrier = Attribute("The stream; it has been started, and its reading is paused.")
+    tls_client: bool = Attribute(
+        "This end starts the TLS handshake; it is the mux's master. Of two ends one."
+    )
+    leftover: bytes = Attribute("Bytes that arrived behind the meeting: they belong to TLS.")
+    announced: str = Attribute(
+        "What the other end says its name is; nothing may rely on it. Empty: nothing was said."
+    )
+    hops: tuple[str, ...] = Attribute(
+        "The parties on the path as announced, own end first; empty: the two ends."
+    )
+    caller: str = Attribute(
+        "Who has come, for the log, e.g. ``a portal from 192.0.2.7:4000``; empty if not known."
+    )
+    host: str = Attribute(
+        "The address from which a stranger connected to this end, which limits how many unproved "
+        "ones it may have; empty where this end dialled."
+    )
+    exclusive: bool = Attribute(
+        "No other meeting is wanted while the tunnel on this one lasts. False: `meet` is called "
+        "again at once."
+    )
+
+    def prologue(
+        certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
+    ) -> Prologue | None:
+        """What to speak inside TLS to prove what was announced; None: the certificate is enough.
+
+        ``certificate_name`` is the other end's, ``allowed`` are those that this end takes,
+        ``same_key``: the certificate holds this end's own key.
+        """
 
 
 class IChannelProtocol(Interface):
     """A protocol that multiplexes channels over a secured byte stream."""
 
-    alpn = Attribute("Bytes by which TLS agrees on it, e.g. ``b'lstp/1'``.")
+    alpn: tuple[bytes, ...] = Attribute(
+        "Names by which TLS agrees on it, best first, e.g. ``(b'lstp/1',)``. An empty name: also "
+        "a peer that agrees on none speaks it."
+    )
 
-    def make_mux(master: bool, now: float) -> object:
-        """A new sans-IO mux (`tunnelkit.core.mux.contract.Mux`); ``master``: of the two
-        ends, the one that starts TLS. `tunnelkit.testing.conformance` checks what it must do."""
+    def make_mux(master: bool, alpn: bytes, now: float) -> TunnelMux:
+        """A new sans-IO mux for what was agreed on; ``master``: of the two ends, the one that
+        starts TLS. `tunnelkit.testing.conformance` checks what it must do."""
+
+    def extend(connection: ExtendedConnection, end: IEnd) -> Callable[[], object] | None:
+        """``connection`` of this protocol is up: bring what only this protocol has.
+
+        The result is called when the connection is over; None: there is nothing to bring.
+        A protocol that tells the far side which services are accepted here is a `ServiceBook` too.
+        """
+
+
+class IEnd(Interface):
+    """The end that a connection belongs to, for what a channel protocol brings along."""
+
+    tunnel: ITunnel = Attribute("What front ends see of its tunnels.")
+    shared: Shared = Attribute("Buffers, poller and budget of the end's reactor.")
+    rendezvous: IRendezvous = Attribute("How the two ends have met; perhaps a way to meet again.")
+
+    def in_background(task: Deferred[Any]) -> None:
+        """Let ``task`` go on by itself; it is cancelled when the end stops."""
+
+    def join(
+        meeting: IMeeting,
+        peer: str,
+        make_mux: Callable[[bool, bytes, float], TunnelMux],
+        ended: Callable[[ExtendedConnection], object],
+    ) -> Deferred[ExtendedConnection]:
+        """Let ``meeting``, whose other end must be ``peer``, carry channels of the tunnel too.
+
+        Fires when it does; ``ended`` is told when it is over. Fails with `AuthError`,
+        `ProtocolError` or `DialError`.
+        """
 
 
 class IDialer(Interface):
     """A way out of this network."""
 
-    def endpoint_for(host: str, port: int) -> object:
-        """An `IStreamClientEndpoint` that connects to ``host:port`` this way."""
+    def endpoint_for(host: str, port: int) -> IStreamClientEndpoint:
+        """An endpoint that connects to ``host:port`` this way."""
 
     def describe() -> str:
         """The way in words, without passwords, e.g. ``via socks5://proxy:1080``."""
@@ -151,8 +255,8 @@ class IFrontEnd(Interface):
     or the object is a `tunnelkit.frontends.registry.FrontEndMaker`.
     """
 
-    name = Attribute("One word for logs and errors, that of its first option, e.g. ``socks``.")
-    options = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
+    name: str = Attribute("One word for logs and errors, that of its first option, e.g. ``socks``.")
+    options: tuple[Any, ...] = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
 
     def configure(settings: Any) -> Sequence[Any]:
         """What to open, each to be given to ``make_service``; empty if nothing is asked for.
@@ -175,13 +279,3 @@ class IFrontEnd(Interface):
         enter. The service's ``description``, if it has one, is in the ready line. Raises
         `ConfigError` if it cannot be opened.
         """
-
-
-class IRegistry(Interface):
-    """Who waits or is present where, with leases."""
-
-    def put(key: str, value: object, lease: float) -> object:
-        """Store until ``lease`` seconds have passed."""
-
-    def take(key: str) -> object:
-        """Remove and return, or None."""

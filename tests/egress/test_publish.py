@@ -13,7 +13,7 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from tunnelkit.core.lstp.socket_table import TrustedSocket
+from tunnelkit.core.socket_table import SocketTable, TrustedSocket
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.publish import (
     Publisher,
@@ -23,8 +23,6 @@ from tunnelkit.egress.publish import (
 )
 from tunnelkit.egress.requests import Authorizer
 from tunnelkit.errors import Code, ConfigError, NotAuthorized
-from tunnelkit.net.channels.tunnel import Tunnel
-from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.poll import ReactorPoller
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import Destination, parse_destination
@@ -162,14 +160,13 @@ class PublisherTests(TestCase):
         self.clock = Clock()
         self.clock.advance(5000)
         self.egress = FakeEgress(self.clock)
-        reactor: Any = global_reactor
-        self.tunnel = Tunnel(Shared.of(reactor), "test", self.egress, lambda record: None)
+        self.table = SocketTable()
         self.announced: list[list[str]] = []
-        self.tunnel.on_published = lambda: self.announced.append(
-            [entry.name for entry in self.tunnel.published]
-        )
-        self.publisher = Publisher(self.clock, self.egress, self.tunnel)
+        self.publisher = Publisher(self.clock, self.egress, self.table, self.announce)
         self.addCleanup(self.publisher.stopService)
+
+    def announce(self) -> None:
+        self.announced.append([entry.name for entry in self.table])
 
     def publish(self, *texts: str) -> list[str]:
         return self.publisher.replace([parse_publish(text) for text in texts])
@@ -254,10 +251,10 @@ class PublisherTests(TestCase):
         assert self.asked_for("web") is Code.NO_SUCH_SERVICE
 
     def test_a_service_that_a_program_accepts_is_not_taken_from_it(self) -> None:
-        self.tunnel.published.add(TrustedSocket("web"))
+        self.table.add(TrustedSocket("web"))
         with pytest.raises(ConfigError, match="accepted by a program"):
             self.publish("git=10.0.0.1:9418", "web=10.0.0.1:80")
         assert self.announced == []
         self.publish("git=10.0.0.1:9418")
         self.publish()
-        assert [entry.name for entry in self.tunnel.published] == ["web"]
+        assert [entry.name for entry in self.table] == ["web"]

@@ -19,8 +19,8 @@ from tunnelkit.egress import udp_map as module
 from tunnelkit.egress.udp_map import UdpMap
 from tunnelkit.errors import Code, DialError, LocalProtocolError, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE, REMOTES, AddressedUdpFlow, UdpFlows
-from tunnelkit.net.channels.channel import ChannelRecord
-from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
+from tunnelkit.net.channels.contracts import ChannelRecord, DatagramSink, Remote
+from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.udp import open_udp, send_udp
 

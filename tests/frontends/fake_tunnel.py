@@ -10,10 +10,11 @@ from twisted.internet.defer import Deferred
 
 from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import ChannelRefused, Code
-from tunnelkit.net.channels.channel import END, Channel, LocalSide
+from tunnelkit.net.channels.channel import Channel
 from tunnelkit.net.channels.connection import TunnelConnection
+from tunnelkit.net.channels.contracts import END, DatagramSink, LocalSide, Remote
 from tunnelkit.net.channels.protocol_side import ChannelEndpoint
-from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
+from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.net.sockets.poll import Poller
 
 _BUFFER = memoryview(bytearray(65536))

@@ -332,13 +332,13 @@ class LstpAuthorizationMatrixTests(AuthorizationMatrixTests):
     def make_portal(self, place: int, *words: str) -> Any:
         config = self.portal_config(place, *words)
         portal: Any = roles()["lstp-client-end"].make_service(reactor, config)
-        real = portal.end.on_services
+        real = portal.protocol.on_services
 
         def on_services(session: object, services: Sequence[object]) -> None:
             self.knows = bool(services)
             real(session, services)
 
-        portal.end.on_services = on_services
+        portal.protocol.on_services = on_services
         return self.run_service(portal)
 
     async def told(self) -> None:

@@ -21,8 +21,9 @@ from tunnelkit.egress.listen import ListenEgress
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.frontends.socks.bind import address_for, is_other
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channels.channel import Channel, LocalSide
+from tunnelkit.net.channels.channel import Channel
 from tunnelkit.net.channels.connection import TunnelConnection
+from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 

@@ -31,7 +31,7 @@ from tunnelkit.egress.dial import Egress
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.forward.tcp import Forward, make_service
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channels.channel import LocalSide
+from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import parse_network, parse_rule
 from tunnelkit.policy.destination import parse_forward

@@ -22,7 +22,7 @@ from tunnelkit.frontends.http import exchange as http_exchange
 from tunnelkit.frontends.http import proxy as http_proxy
 from tunnelkit.frontends.http.proxy import HttpProxy, HttpProxyConfig
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channels.channel import LocalSide
+from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.policy.acl import parse_network, parse_rule
 
 reactor: Any = global_reactor

@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.acceptance.processes import free_port
-from tunnelkit.core.lstp.socket_table import TrustedSocket
+from tunnelkit.core.socket_table import TrustedSocket
 from tunnelkit.errors import ChannelRefused, Code
 from tunnelkit.frontends.published_ports import PORTS_PER_SESSION, PublishedPorts
 from tunnelkit.policy.acl import Policy, PolicyHolder

@@ -21,7 +21,7 @@ from tunnelkit.frontends.logins import read_users
 from tunnelkit.frontends.socks import server as socks
 from tunnelkit.frontends.socks.server import Socks, SocksConfig, make_service
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.net.channels.channel import LocalSide
+from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.policy.acl import parse_network, parse_rule
 
 reactor: Any = global_reactor

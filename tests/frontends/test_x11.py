@@ -33,7 +33,7 @@ from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.frontends.x11.display import DisplayClaim
 from tunnelkit.frontends.x11.listen import X11Config, X11Display, parse_x11
-from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.channels.contracts import ChannelHandle
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, parse_rule
 from tunnelkit.policy.destination import parse_destination
@@ -85,7 +85,7 @@ class Peer:
         self._data = data
         self.over: Deferred[str] = Deferred()
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, channel: ChannelHandle) -> None:
         channel.ready()
 
     def pull_into(self, view: memoryview) -> int:

@@ -12,7 +12,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.channel import ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelRecord
 from tunnelkit.policy.access_log import log_channel
 from tunnelkit.policy.printable import printable
 from tunnelkit.services.logs import LineObserver, format_json, format_text

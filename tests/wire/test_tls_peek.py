@@ -9,15 +9,16 @@ from OpenSSL import SSL
 
 from tests.fuzz import damaged, pieces
 from tunnelkit.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
+from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.testing.authority import throwaway_ca
 from tunnelkit.wire.primitives import Writer
 from tunnelkit.wire.tls_peek import MAX_HELLO, MAX_RECORDS, ClientHello, ClientHelloReader
+from tunnelkit.wire.usher import ALPNS
 
 
 def real_hello(name: str) -> bytes:
     """What our own TLS sends first."""
-    context = TlsContext(throwaway_ca().credentials("a"), USHER_ALPN, server_name=name)
+    context = TlsContext(throwaway_ca().credentials("a"), ALPNS, server_name=name)
     connection, _ = context.new_connection(client=True)
     with pytest.raises(SSL.WantReadError):
         connection.do_handshake()

@@ -18,7 +18,7 @@ from tunnelkit.egress.names import Names
 from tunnelkit.egress.requests import Authorizer, EgressRequest, refuse
 from tunnelkit.egress.resolve import interleaved
 from tunnelkit.errors import Code, DialError, DialTimeout, NotAuthorized
-from tunnelkit.net.channels.channel import LocalSide
+from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import connect_tcp, connect_unix, format_address
 from tunnelkit.net.sockets.timer import Timer

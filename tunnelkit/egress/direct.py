@@ -16,8 +16,14 @@ from zope.interface import implementer
 
 from tunnelkit.egress.dial import Egress
 from tunnelkit.errors import ChannelRefused, Code
-from tunnelkit.net.channels.channel import END, Channel, LocalSide
-from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
+from tunnelkit.net.channels.contracts import (
+    END,
+    ChannelHandle,
+    DatagramSink,
+    LocalSide,
+    Remote,
+)
+from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.policy.destination import parse_destination
 
 
@@ -126,7 +132,7 @@ class _Remembered:
 class _NoSide:
     """What stands for the application's side where the socket itself is handed over."""
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, channel: ChannelHandle) -> None:
         """See `LocalSide`."""
 
     def pull_into(self, view: memoryview) -> int:

@@ -12,7 +12,7 @@ from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import ChannelClosed, Code, NotAuthorized
 from tunnelkit.local.listening import reset_socket
-from tunnelkit.net.channels.channel import END, Channel
+from tunnelkit.net.channels.contracts import END, ChannelHandle
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.tcp import BindError, Listener, bind_tcp, format_address
 from tunnelkit.policy.destination import LISTEN, TCP, Destination
@@ -90,7 +90,7 @@ class PeerListener:
         self._owner = owner
         self._egress = owner.egress
         self._asked = (destination.host, destination.port)
-        self._channel: Channel | None = None
+        self._channel: ChannelHandle | None = None
         self._closing = False
         sock = bind_tcp(
             self._egress.policy.authorize(peer, "bind", TCP, *self._asked),
@@ -111,9 +111,8 @@ class PeerListener:
 
     def _accepted(self, sock: socket.socket, client: tuple[str, int]) -> None:
         channel = self._channel
-        connection = None if channel is None else channel.connection
         policy = self._egress.policy
-        if connection is None or channel is None:
+        if channel is None:
             reset_socket(sock)
             return
         if not policy.admits(client[0]):
@@ -133,7 +132,7 @@ class PeerListener:
             self.abort(Code.NOT_ALLOWED, "not allowed there any more")
             return
         side = SocketSide(self._egress.poller, sock)
-        opening = connection.open_accepted(channel, f"{TCP}:{format_address(client)}", side)
+        opening = channel.open_accepted(f"{TCP}:{format_address(client)}", side)
         opening.addErrback(self._refused)
 
     def _refused(self, failure: Failure) -> None:
@@ -151,7 +150,7 @@ class PeerListener:
 
     # -- LocalSide --------------------------------------------------------
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, channel: ChannelHandle) -> None:
         """See `LocalSide`."""
         self._channel = channel
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from ipaddress import ip_network
 from typing import Any
@@ -18,11 +18,10 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
-from tunnelkit.core.lstp.socket_table import LONGEST_TTL, SocketTable, TrustedSocket
+from tunnelkit.core.socket_table import LONGEST_TTL, SocketTable, TrustedSocket
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.requests import EgressRequest, refuse
 from tunnelkit.errors import Code, ConfigError, LocalProtocolError, NotAuthorized
-from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import Policy, PolicyHolder, Prospect
 from tunnelkit.policy.destination import (
@@ -132,13 +131,18 @@ def _add(table: SocketTable, entry: TrustedSocket) -> None:
 
 
 class Publisher(Service):
-    """Keeps ``tunnel.published`` as configured, and answers ``service:NAME`` at ``egress``."""
+    """Keeps ``table`` as configured, and answers ``service:NAME`` at ``egress``.
 
-    def __init__(self, reactor: Any, egress: Egress, tunnel: Tunnel) -> None:
+    ``announce()`` tells the far sides when it has changed.
+    """
+
+    def __init__(
+        self, reactor: Any, egress: Egress, table: SocketTable, announce: Callable[[], object]
+    ) -> None:
         self._reactor = reactor
         self._egress = egress
-        self._tunnel = tunnel
-        self._table = tunnel.published
+        self._table = table
+        self._announce = announce
         self._specs: dict[str, PublishSpec] = {}
         self._timer = Timer(reactor, self._expire)
         egress.answer_with(SERVICE, self.answer)
@@ -174,7 +178,7 @@ class Publisher(Service):
             else:
                 changes.append(f"service {name} not published, its time is over")
         if changes:
-            self._tunnel.on_published()
+            self._announce()
         self._set_timer()
         return changes
 
@@ -211,7 +215,7 @@ class Publisher(Service):
     def _expire(self) -> None:
         if self._table.expire(self._now()):
             _log.info("A service has ended; published now: {names}", names=self._names())
-            self._tunnel.on_published()
+            self._announce()
         self._set_timer()
 
     def _names(self) -> str:

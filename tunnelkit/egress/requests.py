@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from tunnelkit.core.decision import Decision
 from tunnelkit.egress.names import Foresight
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.channel import LocalSide
-from tunnelkit.net.channels.udp_flow import DatagramSink, UdpFlow
+from tunnelkit.net.channels.contracts import DatagramSink, LocalSide
+from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.policy.printable import printable
 
 _log = Logger()

@@ -22,7 +22,8 @@ from tunnelkit.core.decision import Decision
 from tunnelkit.egress.udp_rules import UdpRules
 from tunnelkit.errors import Code, DialError, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE, REMOTES
-from tunnelkit.net.channels.udp_flow import Remote, UdpFlow, UdpFlowRequest
+from tunnelkit.net.channels.contracts import Remote
+from tunnelkit.net.channels.udp_flow import UdpFlow, UdpFlowRequest
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.sockets.udp import open_udp, send_udp

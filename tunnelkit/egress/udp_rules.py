@@ -8,7 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from tunnelkit.core.decision import Decision
-from tunnelkit.net.channels.udp_flow import Remote
+from tunnelkit.net.channels.contracts import Remote
 
 
 class UdpRules(Protocol):

@@ -17,7 +17,7 @@ from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import Code, ConfigError, DialError, RemoteProtocolError
 from tunnelkit.local.listening import reset_socket
-from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.channels.contracts import ChannelHandle
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import connect_tcp, connect_unix
@@ -132,7 +132,7 @@ class ServerSide:
         self._again = again
         self._sock: socket.socket | None = sock
         self._address = _address_of(sock)
-        self._channel: Channel | None = None
+        self._channel: ChannelHandle | None = None
         self._timer = Timer(poller.reactor, self._too_slow)
         self._setup = SetupReader()
         self._packet = b""
@@ -142,7 +142,7 @@ class ServerSide:
 
     # -- LocalSide --------------------------------------------------------
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, channel: ChannelHandle) -> None:
         """See `LocalSide`."""
         self._channel = channel
         self._timer.start(SETUP_LIMIT)
@@ -199,9 +199,7 @@ class ServerSide:
             self._redial(sock)
             return
         self._release()
-        side = SocketSide(self._poller, sock)
-        channel.side = side
-        side.attach(channel)
+        channel.hand_over(SocketSide(self._poller, sock))
         channel.drained()
 
     def writable(self) -> None:

@@ -14,11 +14,10 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelkit.core.lstp.socket_table import TrustedSocket
+from tunnelkit.core.socket_table import TrustedSocket
 from tunnelkit.errors import ChannelClosed, Code, ConfigError, NotAuthorized
 from tunnelkit.local.listening import reset_socket
-from tunnelkit.net.channels.channel import Channel
-from tunnelkit.net.channels.connection import TunnelConnection
+from tunnelkit.net.channels.contracts import ChannelHandle, ExtendedConnection
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, format_address
@@ -31,7 +30,7 @@ _log = Logger()
 PORTS_PER_SESSION = 64
 """Ports that one control session may have open here."""
 
-_Key = tuple[TunnelConnection, str, int]
+_Key = tuple[ExtendedConnection, str, int]
 
 
 class PublishedPorts(Service):
@@ -40,12 +39,12 @@ class PublishedPorts(Service):
     def __init__(self, reactor: Any, policy: PolicyHolder) -> None:
         self.poller = Poller.of(reactor)
         self.policy = policy
-        self._wanted: dict[TunnelConnection, tuple[_Key, ...]] = {}
+        self._wanted: dict[ExtendedConnection, tuple[_Key, ...]] = {}
         self._open: dict[_Key, _Port] = {}
         self._told: set[_Key] = set()
         """Those whose failure the log has."""
 
-    def changed(self, connection: TunnelConnection, services: Sequence[TrustedSocket]) -> None:
+    def changed(self, connection: ExtendedConnection, services: Sequence[TrustedSocket]) -> None:
         """The far side of ``connection`` publishes ``services`` now, and nothing else."""
         keys = tuple(
             (connection, entry.name, entry.listen) for entry in services if entry.listen is not None
@@ -102,7 +101,7 @@ class _Port:
     """One port for one service of one connection. Raises `NotAuthorized` and `BindError`."""
 
     def __init__(
-        self, owner: PublishedPorts, connection: TunnelConnection, name: str, number: int
+        self, owner: PublishedPorts, connection: ExtendedConnection, name: str, number: int
     ) -> None:
         policy = owner.policy
         self._policy = policy
@@ -166,14 +165,14 @@ class _Entered(SocketSide):
     def __init__(self, poller: Poller, sock: socket.socket, entrance: _Port) -> None:
         SocketSide.__init__(self, poller, sock)
         self._entrance = entrance
-        self._joined: Channel | None = None
+        self._joined: ChannelHandle | None = None
 
     def end(self, code: Code, reason: str) -> None:
         """Reset it, here and at the far side."""
         if self._joined is not None:
             self._joined.abort(code, reason)
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, channel: ChannelHandle) -> None:
         """See `LocalSide`."""
         self._joined = channel
         SocketSide.attach(self, channel)

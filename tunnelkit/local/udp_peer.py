@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
+from tunnelkit.net.channels.contracts import DatagramSink, Remote
+from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.policy.printable import printable
 
 _log = Logger()

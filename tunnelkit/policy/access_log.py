@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from tunnelkit.net.channels.channel import ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelRecord
 from tunnelkit.policy.printable import SHOWN_BYTES, printable
 
 _log = Logger()

@@ -39,7 +39,7 @@ class CredentialWatch:
         shared: Shared,
         identity_file: str,
         crl_file: str | None,
-        make_context: Callable[[Credentials], TlsContext] = TlsContext,
+        make_context: Callable[[Credentials], TlsContext],
         pins: frozenset[bytes] = frozenset(),
     ) -> None:
         """With ``pins`` only these keys are trusted, and no CA (K3)."""

@@ -7,8 +7,9 @@ identity -> dialer -> meeting -> secured connection -> tunnel -> front ends here
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
 
 import attrs
 from twisted.application.service import IService, MultiService
@@ -25,14 +26,14 @@ from tunnelkit.egress.names import use_system_resolver
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError, DialError
-from tunnelkit.interfaces import IDialer, IEndService
-from tunnelkit.net.channels.end import DiallingEnd, End
+from tunnelkit.interfaces import IChannelProtocol, IDialer, IEndService, IRendezvous
+from tunnelkit.net.channels.end import TunnelEnd, context_for
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
-from tunnelkit.net.tls.context import Credentials, TlsContext
+from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.policy.access_log import log_channel
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.identity import Identity
@@ -77,15 +78,39 @@ class EndConfig:
     """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
 
 
+class RunningEnd(Protocol):
+    """What `EndService` does with its end; `TunnelEnd` says more about each."""
+
+    context: TlsContext
+    manual: bool
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it meets others, or is connected."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self, grace: float) -> Deferred[Any]:
+        """Drain."""
+
+    def connect(self) -> None:
+        """Meet others now."""
+
+    def disconnect(self, grace: float) -> None:
+        """Meet nobody any more, and drain what is up."""
+
+
 @implementer(IEndService)
 class EndService(MultiService):
     """One running end; its ports are bound when it is made (`ConfigError` if one is taken).
 
-    A subclass makes its `End` out of ``shared``, ``context``, ``tunnel`` and
-    `told_ready`, and hands it to `run`.
+    A subclass speaks ``protocols``, and hands its rendezvous to `run`.
     """
 
-    end: End
+    end: RunningEnd
+    dials = True
+    """It can be told to connect and to disconnect."""
 
     def __init__(
         self,
@@ -93,7 +118,8 @@ class EndService(MultiService):
         role: str,
         config: EndConfig,
         tunnel_name: str,
-        make_context: Callable[[Credentials], TlsContext] = TlsContext,
+        protocols: Iterable[IChannelProtocol],
+        server_name: str = "",
     ) -> None:
         MultiService.__init__(self)
         self._reactor = reactor
@@ -103,6 +129,7 @@ class EndService(MultiService):
         self.grace = GRACE
         """Seconds in which what is open may finish when this stops."""
         self.shared = Shared.of(reactor)
+        self.protocols = tuple(protocols)
         self.policy = PolicyHolder(Policy(config.rules, config.sources))
         if config.system_resolver:
             use_system_resolver(reactor)
@@ -114,6 +141,7 @@ class EndService(MultiService):
             IService(part).setServiceParent(self)
         self.tunnel = Tunnel(self.shared, tunnel_name, self._egress, log_channel)
         self._front_ends = FrontEnds(reactor, self.tunnel, self.policy)
+        make_context = partial(context_for, protocols=self.protocols, server_name=server_name)
         self._watch = CredentialWatch(
             self.shared, config.identity_file, config.crl_file, make_context, config.pins
         )
@@ -123,11 +151,27 @@ class EndService(MultiService):
         """For the next handshake."""
         return self._watch.context
 
-    def run(self, end: End, whereto: str) -> None:
-        """Let this be ``end``, and open its ports; ``whereto`` is for the ready line."""
+    def run(self, rendezvous: IRendezvous, whereto: str) -> None:
+        """Meet others by ``rendezvous``, and open the ports; ``whereto`` is for the ready line."""
+        self.run_end(self.make_end(rendezvous, self._config.peers, self.told_ready), whereto)
+
+    def make_end(
+        self, rendezvous: IRendezvous, peers: frozenset[str], on_ready: Callable[[], None]
+    ) -> TunnelEnd:
+        """An end of this one's tunnel."""
+        return TunnelEnd(
+            rendezvous,
+            self.protocols,
+            tunnel=self.tunnel,
+            context=self.context,
+            peers=peers,
+            on_ready=on_ready,
+        )
+
+    def run_end(self, end: RunningEnd, whereto: str) -> None:
+        """Let this be ``end``, and open the ports."""
         self.end = end
-        if isinstance(end, DiallingEnd):
-            end.manual = self._config.manual
+        end.manual = self._config.manual
         self._whereto = whereto
         self._watch.on_change = self._credentials_changed
         try:
@@ -191,7 +235,7 @@ class EndService(MultiService):
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What a running end can be told."""
         known = {"status": self.status}
-        if isinstance(self.end, DiallingEnd):
+        if self.dials:
             known |= {"connect": self._connect, "disconnect": self._disconnect}
         return known
 
@@ -210,22 +254,21 @@ class EndService(MultiService):
             "channels": tunnel.channels,
             "bytes_sent": tunnel.bytes_sent,
             "bytes_received": tunnel.bytes_received,
+            "last_error": tunnel.last_error,
         }
 
     def _state(self) -> str:
         if self.tunnel.status().up:
             return "connected"
-        if isinstance(self.end, DiallingEnd) and not self.end.wanted:
+        if self.dials and not self.end.wanted:
             return "disconnected"
-        return "connecting" if isinstance(self.end, DiallingEnd) else "waiting"
+        return "connecting" if self.dials else "waiting"
 
     def _connect(self) -> dict[str, object]:
-        assert isinstance(self.end, DiallingEnd)
         self.end.connect()
         return {"state": self._state()}
 
     def _disconnect(self) -> dict[str, object]:
-        assert isinstance(self.end, DiallingEnd)
         self.end.disconnect(self.grace)
         return {"state": self._state()}
 

@@ -20,8 +20,14 @@ from tunnelkit.egress.publish import (
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.published_ports import PublishedPorts
 from tunnelkit.net.dial.via import Hop
-from tunnelkit.net.lstp.end import EndSettings, LstpEnd
-from tunnelkit.net.lstp.meeting import InHouseRendezvous, LstpParty, LstpRendezvous
+from tunnelkit.net.lstp.meeting import (
+    InHouseRendezvous,
+    LstpParty,
+    LstpRendezvous,
+    MiddleRendezvous,
+)
+from tunnelkit.net.lstp.protocol import LstpProtocol
+from tunnelkit.net.sockets.context import Shared
 from tunnelkit.policy.destination import parse_host_port, parse_listen
 from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.rules import parse_network
@@ -69,10 +75,17 @@ class LstpEndConfig(EndConfig):
 class LstpEndService(EndService):
     """One running end of LSTP."""
 
-    end: LstpEnd
-
     def __init__(self, reactor: Any, role: str, config: LstpEndConfig) -> None:
-        super().__init__(reactor, role, config, config.tunnel)
+        self.protocol = LstpProtocol(
+            MuxConfig(
+                max_channels=config.max_channels,
+                software=f"tunnelkit/{__version__}",
+                compression=AVAILABLE if config.compress else (NONE,),
+            ),
+            Shared.of(reactor).budget,
+            config.connections,
+        )
+        super().__init__(reactor, role, config, config.tunnel, (self.protocol,))
         self._tunnel_name = config.tunnel
         self._middle: LstpMiddleService | None = None
         party = LstpParty(
@@ -81,31 +94,16 @@ class LstpEndService(EndService):
             config.role,
             admission=config.admission_token,
         )
-        settings = EndSettings(
-            config.peers,
-            MuxConfig(
-                max_channels=config.max_channels,
-                software=f"tunnelkit/{__version__}",
-                compression=AVAILABLE if config.compress else (NONE,),
-            ),
-            config.connections,
+        self._publisher = Publisher(
+            reactor, self._egress, self.protocol.published, self.protocol.announce
         )
-        self._publisher = Publisher(reactor, self._egress, self.tunnel)
         self._published_ports = PublishedPorts(reactor, self.policy)
         for part in (self._publisher, self._published_ports):
             IService(part).setServiceParent(self)
         self._publisher.replace(config.publish)
+        self.protocol.on_services = self._published_ports.changed
         self._rendezvous, whereto = self._meeting_place(config, party)
-        end = LstpEnd(
-            self.shared,
-            self._rendezvous,
-            self.context,
-            settings,
-            self.tunnel,
-            self.told_ready,
-        )
-        end.on_services = self._published_ports.changed
-        self.run(end, f"tunnel {config.tunnel} at {whereto}")
+        self.run(self._rendezvous, f"tunnel {config.tunnel} at {whereto}")
 
     def reload(self, config: LstpEndConfig) -> list[str]:
         """See `EndService.reload`; also what is published, the admission token, and who its own
@@ -118,9 +116,8 @@ class LstpEndService(EndService):
         elif self._rendezvous.party.admission != config.admission_token:
             changes.append("another admission token")
         # One that waits has been admitted already.
-        self._rendezvous.party = attrs.evolve(
-            self._rendezvous.party, admission=config.admission_token
-        )
+        party = self._rendezvous.party
+        self._rendezvous.become(attrs.evolve(party, admission=config.admission_token))
         return changes
 
     def identity_changed(self, identity: Identity) -> None:
@@ -128,10 +125,11 @@ class LstpEndService(EndService):
         common = derive_common(identity.rendezvous_secret, self._tunnel_name)
         if common != self._rendezvous.party.common:
             _log.info("The rendezvous secret has changed: meeting the other end by it from now on")
-            self._rendezvous.party = attrs.evolve(self._rendezvous.party, common=common)
-            self.end.meet_anew()
+            self._rendezvous.become(attrs.evolve(self._rendezvous.party, common=common))
 
-    def _meeting_place(self, config: LstpEndConfig, party: LstpParty) -> tuple[LstpRendezvous, str]:
+    def _meeting_place(
+        self, config: LstpEndConfig, party: LstpParty
+    ) -> tuple[MiddleRendezvous, str]:
         """How to meet the other end, and that in words."""
         if isinstance(config.middle, LstpMiddleConfig):
             self._middle = middle = LstpMiddleService(self.shared.reactor, "", config.middle)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,12 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.secureproxy.end import SecureProxyEnd
 from tunnelkit.net.secureproxy.link import ServerLink
-from tunnelkit.net.secureproxy.rendezvous import InitiatorRendezvous
+from tunnelkit.net.secureproxy.rendezvous import InitiatorRendezvous, TargetRendezvous
 from tunnelkit.net.secureproxy.sites import Sites
+from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import Credentials, TlsContext
+from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.destination import TCP, parse_destination, parse_host_port
 from tunnelkit.policy.identity import read_file
 from tunnelkit.policy.printable import printable
@@ -46,7 +47,6 @@ from tunnelkit.wire.usher import Version
 TUNNEL = "secure-proxy"
 """What logs call the tunnels: a session has no name."""
 DEFAULT_RESOURCE = "tunnel"
-_INNER_ALPN = (Version.V1_1.value,)
 _SYSTEM = "system"
 _RESOURCE = re.compile(r"[A-Za-z0-9@_](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9_])?")
 
@@ -89,10 +89,12 @@ class SecureProxyClientService(EndService):
     end: SecureProxyEnd
 
     def __init__(self, reactor: Any, role: str, config: SecureProxyClientConfig) -> None:
-        super().__init__(reactor, role, config, TUNNEL, partial(TlsContext, alpn=_INNER_ALPN))
+        software = f"tunnelkit/{__version__}"
+        mux = UsherConfig(max_sessions=config.max_sessions, software=software)
+        protocol = UsherProtocol(mux, Shared.of(reactor).budget, (Version.V1_1,))
+        super().__init__(reactor, role, config, TUNNEL, (protocol,))
         self._client = config
         way = WayOut(reactor, config.via, "server", config.server)
-        software = f"tunnelkit/{__version__}"
         self._link = ServerLink(
             self.shared,
             way,
@@ -102,9 +104,6 @@ class SecureProxyClientService(EndService):
             login=config.login,
         )
         name = config.identity.name
-        rendezvous = None
-        if config.target is not None:
-            rendezvous = InitiatorRendezvous(self._link, name, config.target, config.resource)
         resolver = SystemResolver(self.shared.reactor)
         sites = Sites(
             self._link,
@@ -115,24 +114,27 @@ class SecureProxyClientService(EndService):
             },
             proxy_header=config.proxy_header,
         )
-        end = SecureProxyEnd(
-            self.shared,
-            self.context,
-            self.tunnel,
-            self.told_ready,
-            name=name,
-            link=self._link,
-            rendezvous=rendezvous,
-            peers=config.peers,
-            resources=tuple(one.resource for one in config.published),
-            sites=sites,
-            mux=UsherConfig(max_sessions=config.max_sessions, software=software),
-        )
+        self._ready_told = False
+        asks = target = published = None
+        if config.target is not None:
+            initiator = InitiatorRendezvous(self._link, name, config.target, config.resource)
+            asks = self.make_end(initiator, config.peers, self._first_ready)
+        if config.published:
+            resources = tuple(one.resource for one in config.published)
+            published = TargetRendezvous(self._link, name, resources, config.peers, sites)
+            # What the server announces is compared with the certificate.
+            target = self.make_end(published, frozenset(), self._first_ready)
+        end = SecureProxyEnd(asks, target, published, sites)
         asked = f" for {config.target}/{config.resource}" if config.target else ""
         shown = ", ".join(one.resource.name for one in config.published)
         publishes = f" publishing {shown}" if shown else ""
-        self.run(end, f"{way.describe()}{asked}{publishes}")
+        self.run_end(end, f"{way.describe()}{asked}{publishes}")
         self._hurry = Timer(self.shared.reactor, sites.close)
+
+    def _first_ready(self) -> None:
+        if not self._ready_told:
+            self._ready_told = True
+            self.told_ready()
 
     def _server_context(self) -> TlsContext:
         """For the TLS with the server."""

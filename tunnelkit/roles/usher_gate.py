@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import attrs
@@ -15,8 +14,9 @@ from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.egress.tls_relay import UsherRelay
 from tunnelkit.errors import ConfigError
 from tunnelkit.local.listening import ListeningService
-from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
-from tunnelkit.net.usher.end import UsherGate, UsherSettings
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.usher.meeting import GateRendezvous
+from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.destination import TCP, parse_host_port, parse_listen
 from tunnelkit.policy.printable import printable
@@ -53,27 +53,23 @@ class UsherGateConfig(EndConfig):
 class UsherGateService(EndService):
     """One running gate."""
 
-    end: UsherGate
+    dials = False
 
     def __init__(self, reactor: Any, role: str, config: UsherGateConfig) -> None:
-        make_context = partial(TlsContext, alpn=USHER_ALPN, alpn_optional=True)
-        super().__init__(reactor, role, config, TUNNEL, make_context)
+        mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
+        protocol = UsherProtocol(mux, Shared.of(reactor).budget)
+        super().__init__(reactor, role, config, TUNNEL, (protocol,))
         self._listen = config.listen
         self._admit = PolicyHolder(Policy(sources=config.admit))
-        mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
-        end = UsherGate(
-            self.shared,
-            self.context,
-            UsherSettings(config.identity.name, config.peers, mux),
-            self.tunnel,
-            self.told_ready,
-        )
+        self._rendezvous = GateRendezvous(self.shared)
+        enter = self._rendezvous.enter
         self._relay: UsherRelay | None = None
         if config.relays:
-            self._relay = UsherRelay(self.shared, self.policy, config.relays, end.enter, GRACE)
+            self._relay = UsherRelay(self.shared, self.policy, config.relays, enter, GRACE)
             IService(self._relay).setServiceParent(self)
         keys = ["pinned keys"] if config.pins else []
-        self.run(end, f"for {' '.join(keys + sorted({*config.peers, *config.relays}))}")
+        names = sorted({*config.peers, *config.relays})
+        self.run(self._rendezvous, f"for {' '.join(keys + names)}")
 
     def open_ports(self) -> None:
         """The gate's own ports first."""
@@ -108,7 +104,7 @@ class UsherGateService(EndService):
         except OSError:
             sock.close()  # it has gone again
             return
-        accept = self._relay.accept if self._relay is not None else self.end.accept
+        accept = self._relay.accept if self._relay is not None else self._rendezvous.accept
         accept(sock, address)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import attrs
@@ -10,8 +9,9 @@ import attrs
 from tunnelkit import __version__
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.net.dial.via import Hop
-from tunnelkit.net.tls.context import USHER_ALPN, TlsContext
-from tunnelkit.net.usher.end import UsherPortal, UsherRendezvous, UsherSettings
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.usher.meeting import UsherRendezvous
+from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.destination import parse_host_port
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import (
@@ -46,21 +46,11 @@ class UsherPortalService(EndService):
     """One running portal."""
 
     def __init__(self, reactor: Any, role: str, config: UsherPortalConfig) -> None:
-        make_context = partial(
-            TlsContext, alpn=USHER_ALPN, alpn_optional=True, server_name=config.server_name
-        )
-        super().__init__(reactor, role, config, TUNNEL, make_context)
-        way = WayOut(reactor, config.via, "gate", config.gate)
         mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
-        end = UsherPortal(
-            self.shared,
-            UsherRendezvous(way),
-            self.context,
-            UsherSettings(config.identity.name, config.peers, mux),
-            self.tunnel,
-            self.told_ready,
-        )
-        self.run(end, way.describe())
+        protocol = UsherProtocol(mux, Shared.of(reactor).budget)
+        super().__init__(reactor, role, config, TUNNEL, (protocol,), config.server_name)
+        way = WayOut(reactor, config.via, "gate", config.gate)
+        self.run(UsherRendezvous(way), way.describe())
 
 
 config_class = UsherPortalConfig

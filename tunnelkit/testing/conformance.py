@@ -26,9 +26,13 @@ DESTINATION = "tcp:host.example:80"
 
 
 class ChannelProtocol(Protocol):
-    """A `tunnelkit.interfaces.IChannelProtocol`, typed."""
+    """As much of a `tunnelkit.interfaces.IChannelProtocol` as is checked here."""
 
-    def make_mux(self, master: bool, now: float) -> t.Mux:
+    @property
+    def alpn(self) -> tuple[bytes, ...]:
+        """What TLS may agree on; the first one is checked."""
+
+    def make_mux(self, master: bool, alpn: bytes, now: float) -> t.Mux:
         """A new mux."""
 
 
@@ -58,7 +62,8 @@ class ChannelProtocolChecks:
         ends = []
         for master in (True, False):
             budget = Budget()
-            ends.append(MuxEnd(self.protocol(budget).make_mux(master, START), budget))
+            protocol = self.protocol(budget)
+            ends.append(MuxEnd(protocol.make_mux(master, protocol.alpn[0], START), budget))
         talk = Conversation(ends[0], ends[1], START, split)
         talk.wait(0.1)
         for end in ends:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.core.lstp.ends import End, Talk, messages
-from tunnelkit.core.lstp.mux import LstpChannels, LstpMux, MuxConfig
+from tunnelkit.core.lstp.events import ConnectionRequested
+from tunnelkit.core.lstp.mux import LstpMux, MuxConfig
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.errors import Code, LocalProtocolError
+from tunnelkit.net.lstp.protocol import LstpProtocol
 from tunnelkit.wire import lstp
 from tunnelkit.wire.lstp import MessageType as M
 
@@ -714,7 +716,7 @@ def test_a_further_connection_is_asked_for_and_accepted() -> None:
     near, far = talk.near, talk.far
     number = near.mux.further.request(COMMON, near.now)
     talk.carry(near)
-    assert far.events == [t.ConnectionRequested(number, COMMON)]
+    assert far.events == [ConnectionRequested(number, COMMON)]
     far.mux.further.accept(number)
     talk.settle()
     assert near.events == [t.ChannelOpened(number)]
@@ -746,8 +748,8 @@ def test_a_further_connection_takes_its_limits_from_the_first() -> None:
 
 
 def test_the_protocol_makes_its_muxes() -> None:
-    protocol = LstpChannels(MuxConfig(window=77), Budget(limit=88))
-    mux = protocol.make_mux(True, 0.0)
+    protocol = LstpProtocol(MuxConfig(window=77), Budget(limit=88))
+    mux = protocol.make_mux(True, lstp.ALPN, 0.0)
     assert isinstance(mux, LstpMux)
     assert mux.budget.limit == 88
     ((_, message),) = messages(mux.data_to_send())

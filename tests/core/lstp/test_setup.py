@@ -16,7 +16,6 @@ from tunnelkit.core.lstp.setup import (
     Action,
     Input,
     Partner,
-    Refused,
     Setup,
     State,
     Verification,
@@ -24,6 +23,7 @@ from tunnelkit.core.lstp.setup import (
     complementary,
     new_nonce,
 )
+from tunnelkit.core.prologue import Refused
 from tunnelkit.core.table import as_markdown, reachable, step
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.lstp import (
@@ -257,7 +257,7 @@ def test_both_send_their_setup_again_and_find_it_unchanged() -> None:
     )
     assert [hop.name for hop in PATH] == ["alice", "m1", "m2", "bob"]
     (event,) = check.receive(far_proof() + b"mux", 11.0)
-    assert event == Verified("bob", PATH, b"mux")
+    assert event == Verified("bob", b"mux", PATH)
     assert check.next_deadline() is None
 
 
@@ -277,8 +277,8 @@ def test_two_ends_behind_two_middles_verify_each_other() -> None:
     far_check = Verification(far, to_far, "alice", ["alice"], 0.0)
     (near_event,) = near_check.receive(far_check.data_to_send(), 0.0)
     (far_event,) = far_check.receive(near_check.data_to_send(), 0.0)
-    assert near_event == Verified("bob", (near.hop, one, two, far.hop), b"")
-    assert far_event == Verified("alice", (far.hop, two, one, near.hop), b"")
+    assert near_event == Verified("bob", b"", (near.hop, one, two, far.hop))
+    assert far_event == Verified("alice", b"", (far.hop, two, one, near.hop))
 
 
 def fails(check: Verification, data: bytes, code: Code = Code.SETUP_MISMATCH) -> None:

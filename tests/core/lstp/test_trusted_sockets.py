@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.core.lstp.ends import End, Talk
+from tunnelkit.core.lstp.events import ServicesChanged
 from tunnelkit.core.lstp.mux import LstpMux, MuxConfig
-from tunnelkit.core.lstp.socket_table import SocketTable, TrustedSocket
 from tunnelkit.core.mux import contract as t
+from tunnelkit.core.socket_table import SocketTable, TrustedSocket
 from tunnelkit.errors import Code
 from tunnelkit.wire import lstp
 
@@ -52,7 +53,7 @@ def test_the_table_of_the_far_side_comes_with_its_properties_and_ends_by_its_tim
     end.hears(lstp.PropertyExchange(services=services))
     web = TrustedSocket("web", end.now + 60, 8080)
     git = TrustedSocket("git", end.now + 90)
-    assert end.events == [t.TunnelUp(""), t.ServicesChanged((web, git))]
+    assert end.events == [t.TunnelUp(""), ServicesChanged((web, git))]
     # The same again, for longer: nothing that is open is to be touched.
     end.hears(lstp.PropertyExchange(services=(services[0], lstp.Service("git", 95.0))))
     end.hears(lstp.PropertyExchange())
@@ -65,10 +66,10 @@ def test_the_table_of_the_far_side_comes_with_its_properties_and_ends_by_its_tim
     assert due == 1060
     assert len(end.events) == 2
     end.note(end.mux.deadline_passed(1060.0))
-    assert end.events[2:] == [t.ServicesChanged((TrustedSocket("git", 1095.0),))]
+    assert end.events[2:] == [ServicesChanged((TrustedSocket("git", 1095.0),))]
     end.now = 1061.0
     end.hears(lstp.PropertyExchange(services=()))
-    assert end.events[3:] == [t.ServicesChanged(())]
+    assert end.events[3:] == [ServicesChanged(())]
 
 
 @pytest.mark.parametrize("name", ["never", "ended", "withdrawn"])

@@ -5,31 +5,31 @@ from __future__ import annotations
 import pytest
 
 from examples.custom_protocol import Channels, ExampleMux
-from tunnelkit.core.lstp.mux import LstpChannels
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.plain import PlainChannel
-from tunnelkit.core.usher.mux import UsherChannels
 from tunnelkit.errors import Code, RemoteProtocolError
+from tunnelkit.net.lstp.protocol import LstpProtocol
+from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.testing.conformance import ChannelProtocol, ChannelProtocolChecks
 from tunnelkit.wire.usher import Version
 
 
 class TestLstp(ChannelProtocolChecks):
     def protocol(self, budget: Budget) -> ChannelProtocol:
-        return LstpChannels(budget=budget)
+        return LstpProtocol(budget=budget)
 
 
 class TestUsher1(ChannelProtocolChecks):
     early_data = False
 
     def protocol(self, budget: Budget) -> ChannelProtocol:
-        return UsherChannels(Version.V1, budget=budget)
+        return UsherProtocol(budget=budget, versions=(Version.V1,))
 
 
 class TestUsher11(ChannelProtocolChecks):
     def protocol(self, budget: Budget) -> ChannelProtocol:
-        return UsherChannels(Version.V1_1, budget=budget)
+        return UsherProtocol(budget=budget)
 
 
 class TestTheExample(ChannelProtocolChecks):
@@ -104,7 +104,7 @@ def test_the_checks_fail_for_a_mux_that_breaks_the_contract(
     mux: type[ExampleMux], check: str
 ) -> None:
     class Broken(Channels):
-        def make_mux(self, master: bool, now: float) -> ExampleMux:
+        def make_mux(self, master: bool, alpn: bytes, now: float) -> ExampleMux:
             return mux(master, self.budget, now)
 
     class Checks(ChannelProtocolChecks):

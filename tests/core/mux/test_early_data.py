@@ -7,17 +7,23 @@ import pytest
 from tests.core.lstp.ends import End, Talk
 from tests.core.usher.talk import FAR
 from tests.core.usher.talk import Talk as UsherTalk
-from tunnelkit.core.lstp.mux import LstpChannels, MuxConfig
+from tunnelkit.core.lstp.mux import MuxConfig
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.contract import EARLY_DATA
 from tunnelkit.core.mux.credit import Budget
-from tunnelkit.core.usher.mux import UsherChannels
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.errors import Code
+from tunnelkit.net.lstp.protocol import LstpProtocol
+from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.wire import lstp
 from tunnelkit.wire.usher import AddressType, UsherOpen, UsherOpenReply, UsherSend, Version
 
-MUXES = pytest.mark.parametrize("protocol", [LstpChannels, UsherChannels])
+MUXES = pytest.mark.parametrize("protocol", [LstpProtocol, UsherProtocol])
+
+
+def made(protocol: LstpProtocol | UsherProtocol, master: bool) -> t.TunnelMux:
+    """A mux of the best version."""
+    return protocol.make_mux(master, protocol.alpn[0], 0.0)
 
 
 def told(mux: t.TunnelMux, other: t.TunnelMux) -> list[t.Event]:
@@ -27,9 +33,9 @@ def told(mux: t.TunnelMux, other: t.TunnelMux) -> list[t.Event]:
 
 @MUXES
 def test_an_opener_sends_16_kib_and_the_rest_after_the_answer(
-    protocol: type[LstpChannels] | type[UsherChannels],
+    protocol: type[LstpProtocol] | type[UsherProtocol],
 ) -> None:
-    near, far = protocol().make_mux(True, 0.0), protocol().make_mux(False, 0.0)
+    near, far = made(protocol(), True), made(protocol(), False)
     told(far, near)
     told(near, far)
     channel = near.open("tcp:a:1", 0.0)
@@ -47,10 +53,10 @@ def test_an_opener_sends_16_kib_and_the_rest_after_the_answer(
 
 @pytest.mark.parametrize(
     "protocol",
-    [LstpChannels(MuxConfig(window=1000)), UsherChannels(config=UsherConfig(window=1000))],
+    [LstpProtocol(MuxConfig(window=1000)), UsherProtocol(config=UsherConfig(window=1000))],
 )
-def test_a_small_window_is_smaller_still(protocol: LstpChannels | UsherChannels) -> None:
-    near, far = protocol.make_mux(True, 0.0), protocol.make_mux(False, 0.0)
+def test_a_small_window_is_smaller_still(protocol: LstpProtocol | UsherProtocol) -> None:
+    near, far = made(protocol, True), made(protocol, False)
     told(near, far)
     channel = near.open("tcp:a:1", 0.0)
     assert near.sendable(channel) == 1000

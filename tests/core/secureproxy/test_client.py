@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from tunnelkit.core.lstp.setup import Refused as PrologueRefused
-from tunnelkit.core.lstp.setup import Verified
+from tunnelkit.core.prologue import Refused as PrologueRefused
+from tunnelkit.core.prologue import Verified
 from tunnelkit.core.secureproxy.client import (
     Asked,
     ControlDialogue,

@@ -10,10 +10,11 @@ from tests.core.usher.talk import FAR, Got, Talk
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.usher.ids import REST
-from tunnelkit.core.usher.mux import MAX_DATAGRAMS, UsherChannels, UsherMux
+from tunnelkit.core.usher.mux import MAX_DATAGRAMS, UsherMux
 from tunnelkit.core.usher.receiver import MAX_CONTROL, UsherConfig
 from tunnelkit.core.usher.texts import NotInUsher1
 from tunnelkit.errors import Code, LocalProtocolError
+from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.wire.usher import (
     MAX_DATA,
     WINDOW,
@@ -660,8 +661,10 @@ def test_datagrams_that_cannot_be_carried_are_misuse() -> None:
 
 
 def test_a_channel_protocol_makes_muxes_of_its_version() -> None:
-    assert UsherChannels().alpn == b"usher/1.1"
-    plain = UsherChannels(Version.V1)
-    assert plain.alpn == b"usher/1"
-    assert plain.make_mux(True, 0.0).data_to_send() == b""
-    assert UsherChannels().make_mux(False, 0.0).data_to_send()[4:6] == b"\0\x10"
+    protocol = UsherProtocol()
+    # The empty one: a peer that agrees on nothing speaks usher/1.
+    assert protocol.alpn == (b"usher/1.1", b"usher/1", b"")
+    assert protocol.make_mux(True, b"", 0.0).data_to_send() == b""
+    assert protocol.make_mux(True, b"usher/1", 0.0).data_to_send() == b""
+    assert protocol.make_mux(False, b"usher/1.1", 0.0).data_to_send()[4:6] == b"\0\x10"
+    assert UsherProtocol(versions=(Version.V1_1,)).alpn == (b"usher/1.1",)

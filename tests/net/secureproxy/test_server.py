@@ -82,7 +82,7 @@ class SessionTests(SecureProxyCase):
     def secure(self, name: str, unwrapped: Unwrapped, client: bool) -> tuple[TlsStream, _Ends]:
         """The clients' own TLS."""
         sink = _Ends()
-        engine = TlsEngine(TlsContext(self.ca.credentials(name)), client)
+        engine = TlsEngine(TlsContext(self.ca.credentials(name), (b"lstp/1",)), client)
         stream = TlsStream(self.shared, unwrapped.carrier, engine, sink)
         stream.start(unwrapped.leftover)
         self.addCleanup(stream.abort)

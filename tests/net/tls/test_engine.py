@@ -219,11 +219,11 @@ def test_ends_without_a_common_protocol_refuse_each_other() -> None:
 
 def test_credentials_that_do_not_fit_together_are_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="TLS cannot use this identity"):
-        TlsContext(attrs.evolve(NEAR, private_key=FAR.private_key))
+        TlsContext(attrs.evolve(NEAR, private_key=FAR.private_key), (b"lstp/1",))
     with pytest.raises(ConfigError, match="exactly one"):
-        TlsContext(attrs.evolve(NEAR, authorities=()))
+        TlsContext(attrs.evolve(NEAR, authorities=()), (b"lstp/1",))
     with pytest.raises(ConfigError, match="works with a CA"):
-        TlsContext(attrs.evolve(pinned(NEAR, FAR), check_revocation=True))
+        TlsContext(attrs.evolve(pinned(NEAR, FAR), check_revocation=True), (b"lstp/1",))
 
 
 def test_a_problem_inside_the_verification_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

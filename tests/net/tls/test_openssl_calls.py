@@ -35,8 +35,8 @@ def test_the_public_way_is_used_where_a_private_name_is_missing(
 
 def test_memory_of_a_large_batch_is_given_back() -> None:
     authority = Authority.create()
-    client = TlsEngine(TlsContext(authority.issue("near").credentials), True)
-    server = TlsEngine(TlsContext(authority.issue("far").credentials), False)
+    client = TlsEngine(TlsContext(authority.issue("near").credentials, (b"lstp/1",)), True)
+    server = TlsEngine(TlsContext(authority.issue("far").credentials, (b"lstp/1",)), False)
     wire = memoryview(bytearray(33 << 20))
     while not (client.handshake() and server.handshake()):
         server.feed(wire[: client.drain_into(wire)])
@@ -54,7 +54,7 @@ def test_memory_of_a_large_batch_is_given_back() -> None:
 
 
 def test_a_session_that_failed_is_gone_when_nobody_holds_it() -> None:
-    server = TlsEngine(TlsContext(Authority.create().issue("far").credentials), False)
+    server = TlsEngine(TlsContext(Authority.create().issue("far").credentials, (b"lstp/1",)), False)
     server.feed(memoryview(b"GET / HTTP/1.1\r\n\r\n"))
     connection = weakref.ref(server._connection)
     gc.disable()

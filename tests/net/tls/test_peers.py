@@ -14,7 +14,7 @@ from tunnelkit.policy.keys import Authority
 
 AUTHORITY = Authority.create()
 OURS = AUTHORITY.issue("ours.example")
-CONTEXT = TlsContext(OURS.credentials)
+CONTEXT = TlsContext(OURS.credentials, (b"lstp/1",))
 
 
 class Stranger:

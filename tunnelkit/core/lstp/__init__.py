@@ -3,7 +3,7 @@
 setup          what an end says in clear, and compares again inside TLS
 mux            channels over messages; tunnel, actions, channel and datagrams are its parts
 middle         pairs ends that wait; cascade dials the next middle
-socket_table   published services and their time (trusted sockets)
+events         what only LSTP reports
 """
 
 __all__: list[str] = []

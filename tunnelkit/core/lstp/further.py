@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunnelkit.core.lstp.channels import LiveChannels
+from tunnelkit.core.lstp.events import ConnectionRequested
 from tunnelkit.core.lstp.life import Life
 from tunnelkit.core.lstp.outbox import Outbox
 from tunnelkit.core.mux import contract as t
@@ -46,7 +47,7 @@ class FurtherConnections:
         if self._further:
             self._channels.nack(number, Code.NOT_ALLOWED, "ask on the tunnel's first connection")
             return t.NO_EVENTS
-        return [t.ConnectionRequested(number, join)]
+        return [ConnectionRequested(number, join)]
 
     def accept(self, number: int) -> None:
         """Answer `ConnectionRequested`: this end dials too."""

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import attrs
-
 from tunnelkit.core.lstp.channel import (
     ASKED,
     SENDING,
@@ -31,22 +29,23 @@ from tunnelkit.core.lstp.channel import (
 from tunnelkit.core.lstp.channels import LiveChannels, find
 from tunnelkit.core.lstp.compression import NONE
 from tunnelkit.core.lstp.datagrams import Datagrams
+from tunnelkit.core.lstp.events import ConnectionRequested
 from tunnelkit.core.lstp.further import FurtherConnections
 from tunnelkit.core.lstp.life import Life
 from tunnelkit.core.lstp.outbox import MAX_FRAMES, Outbox
 from tunnelkit.core.lstp.properties import MuxConfig as MuxConfig
 from tunnelkit.core.lstp.properties import Properties
 from tunnelkit.core.lstp.receiver import Receiver, listens
-from tunnelkit.core.lstp.socket_table import SocketTable
 from tunnelkit.core.lstp.trusted import TrustedSockets
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.datagram_body import ANYWHERE
 from tunnelkit.core.mux.flow_control import FlowControl
 from tunnelkit.core.mux.path import Path
+from tunnelkit.core.socket_table import SocketTable
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire import lstp
-from tunnelkit.wire.lstp import ALPN, FLAG_COMPRESSED, HEADER, HEADER_SIZE
+from tunnelkit.wire.lstp import FLAG_COMPRESSED, HEADER, HEADER_SIZE
 from tunnelkit.wire.lstp import MessageType as M
 
 
@@ -277,6 +276,13 @@ class LstpMux:
             events.extend(self.fail(Code.LIMIT, "the far side does not take its answers"))
         return events
 
+    def decline(self, event: t.ExtensionEvent) -> Sequence[t.Event]:
+        """See `contract.Mux`: only a further connection wants an answer."""
+        if isinstance(event, ConnectionRequested):
+            reason = "no further connection can be made here"
+            self.further.refuse(event.channel, Code.NOT_ALLOWED, reason)
+        return t.NO_EVENTS
+
     # -- time --------------------------------------------------
 
     def next_deadline(self) -> float | None:
@@ -317,18 +323,3 @@ class LstpMux:
                 self.outbox.put(lstp.PropertyExchange())
         self.flow.deadline_passed(self._by_id.values(), now)
         return self.trusted.expire(now)
-
-
-@attrs.frozen
-class LstpChannels:
-    """LSTP's messages as an `IChannelProtocol`."""
-
-    config: MuxConfig = attrs.field(factory=MuxConfig)
-    budget: Budget = attrs.field(factory=Budget)
-    published: SocketTable | None = None
-    """What this end publishes."""
-    alpn = ALPN
-
-    def make_mux(self, master: bool, now: float) -> LstpMux:
-        """A mux for the first connection of a tunnel."""
-        return LstpMux(master, self.config, now, budget=self.budget, published=self.published)

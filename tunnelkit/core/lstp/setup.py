@@ -30,6 +30,8 @@ from enum import Enum, auto
 
 import attrs
 
+from tunnelkit.core import prologue
+from tunnelkit.core.prologue import Refused
 from tunnelkit.core.table import step
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.buffer import Frame, FrameReader
@@ -94,26 +96,11 @@ class Partner:
 
 
 @attrs.frozen
-class Verified:
-    """The other end is who it must be, and nobody on the way has changed anything."""
+class Verified(prologue.Verified):
+    """Both ends saw the same path, and the other one is who it must be."""
 
-    peer: str
-    """The certificate's name."""
     path: tuple[Hop, ...]
     """Own hop, the middles in order, the other end's."""
-    leftover: bytes
-    """Bytes behind the setup: they belong to the mux."""
-
-
-@attrs.frozen
-class Refused:
-    """No meeting: the other side sent ERROR, or nothing for too long (code TIMED_OUT).
-
-    In clear this is a hint for the log. Close the connection and try again later.
-    """
-
-    code: Code
-    reason: str
 
 
 Event = Partner | Verified | Refused
@@ -379,7 +366,7 @@ class Verification(_Dialogue):
     def _take_topology(self, hops: tuple[Hop, ...]) -> Event:
         if hops != tuple(reversed(self._path)):
             raise _mismatch("the two ends saw different paths")
-        return Verified(self._certificate_name, self._path, self._reader.leftover)
+        return Verified(self._certificate_name, self._reader.leftover, self._path)
 
 
 def _mismatch(what: str) -> RemoteProtocolError:

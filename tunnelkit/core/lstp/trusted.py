@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tunnelkit.core.lstp.events import ServicesChanged
 from tunnelkit.core.lstp.life import Life
 from tunnelkit.core.lstp.outbox import Outbox
-from tunnelkit.core.lstp.socket_table import SocketTable, TrustedSocket, is_trusted_socket
 from tunnelkit.core.mux import contract as t
+from tunnelkit.core.socket_table import SocketTable, TrustedSocket, is_trusted_socket
 from tunnelkit.errors import Code
 from tunnelkit.wire import lstp
 
@@ -40,7 +41,7 @@ class TrustedSockets:
 
     def first_announcement(self, now: float) -> tuple[lstp.Service, ...] | None:
         """``services`` of the first PROPERTY_EXCHANGE; None: nothing is published."""
-        return self.published.announcement(now) if self._announced else None
+        return self.published.announcement(now, lstp.Service) if self._announced else None
 
     def announce(self, now: float) -> None:
         """Send the table of what is published here, if it has changed since it was sent."""
@@ -48,7 +49,8 @@ class TrustedSockets:
         entries = tuple(self.published)
         if entries != self._announced and not self._life.over:
             self._announced = entries
-            self._outbox.put(lstp.PropertyExchange(services=self.published.announcement(now)))
+            services = self.published.announcement(now, lstp.Service)
+            self._outbox.put(lstp.PropertyExchange(services=services))
 
     def check(self, service: str, now: float) -> None:
         """Nothing is asked of the far side that it has not published: raises `LimitReached`."""
@@ -70,5 +72,5 @@ class TrustedSockets:
         self.deadline = self.far.next_deadline()
         return [self._changed()]
 
-    def _changed(self) -> t.ServicesChanged:
-        return t.ServicesChanged(tuple(self.far))
+    def _changed(self) -> ServicesChanged:
+        return ServicesChanged(tuple(self.far))

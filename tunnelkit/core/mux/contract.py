@@ -1,7 +1,7 @@
 """What a mux is to the layers above it: its verbs and its events.
 
-`Mux` is the sans-IO contract that every channel protocol (LSTP messages, Usher
-records) meets, so that `tunnelkit.net` drives them all with the same code.
+`Mux` is the sans-IO contract that every channel protocol meets, so that `tunnelkit.net`
+drives them all with the same code.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
-from tunnelkit.core.lstp.socket_table import TrustedSocket
 from tunnelkit.core.mux.path import Path
 from tunnelkit.errors import Code, LocalProtocolError
 
@@ -113,21 +112,6 @@ class ChannelEnded:
 
 
 @attrs.frozen
-class ConnectionRequested:
-    """The far side asks for a further tunnel connection that meets under ``join`` (LSTP)."""
-
-    channel: int
-    join: str
-
-
-@attrs.frozen
-class ServicesChanged:
-    """The far side's table of published services, in full (LSTP trusted sockets)."""
-
-    services: tuple[TrustedSocket, ...]
-
-
-@attrs.frozen
 class Draining:
     """The far side is shutting down: no new channels; it ends after ``grace`` seconds at most."""
 
@@ -147,6 +131,13 @@ class TunnelEnded:
     reason: str = ""
 
 
+class ExtensionEvent:
+    """Base of the events that only one channel protocol has.
+
+    Who does not know one gives it to `Mux.decline`.
+    """
+
+
 Event = (
     Data
     | Writable
@@ -156,10 +147,9 @@ Event = (
     | ChannelRequested
     | ChannelOpened
     | ChannelEnded
-    | ConnectionRequested
-    | ServicesChanged
     | Draining
     | TunnelEnded
+    | ExtensionEvent
 )
 
 NO_EVENTS: Sequence[Event] = ()
@@ -212,6 +202,10 @@ class Mux(Protocol):
     def refuse(self, channel: int, code: Code, reason: str) -> Sequence[Event]:
         """Answer `ChannelRequested`: it is not."""
 
+    def decline(self, event: ExtensionEvent) -> Sequence[Event]:
+        """Nobody here knows ``event``: refuse it on the wire if the far side waits for an answer,
+        otherwise do nothing."""
+
     def sendable(self, channel: int) -> int:
         """Payload bytes that may be sent on this channel now; 0: see `waits_for_path`."""
 
@@ -253,21 +247,21 @@ class Mux(Protocol):
 
 
 class DatagramMux(Mux, Protocol):
-    """A mux that carries UDP too (`spec/usher.md` and `spec/lstp.md`, 'UDP').
+    """A mux that carries UDP too.
 
     A *flow* is what one local UDP peer (a SOCKS association, a client of a
     forward) sends and is answered:
 
-    - where datagrams have a channel of their own (LSTP ``udp:*`` and
-      ``udp:HOST:PORT``), it is that channel. The far side sees
+    - where datagrams have a channel of their own, it is that channel
+      (``udp:*`` or ``udp:HOST:PORT``). The far side sees
       `ChannelRequested` with ``datagrams``; it ends as any channel does. The
       address of the side that opened it does not travel: it is ``("", 0)``;
-    - where every datagram carries both addresses (Usher), it is 0 for all of
-      them. The pair of addresses tells them apart, and nothing begins or ends
-      but in the tables of the layer above: a `Datagram` from A to B is an
-      answer if there is a live mapping from B to A, otherwise a new flow that
-      has to be authorized. While that flow lives, its answers go back with
-      ``source`` B and ``destination`` A.
+    - where every datagram carries both addresses, it is 0 for all of them. The
+      pair of addresses tells them apart, and nothing begins or ends but in the
+      tables of the layer above: a `Datagram` from A to B is an answer if there
+      is a live mapping from B to A, otherwise a new flow that has to be
+      authorized. While that flow lives, its answers go back with ``source`` B
+      and ``destination`` A.
     """
 
     addressed_datagrams: bool

@@ -3,8 +3,7 @@
 A receiver says two numbers about each channel's stream: ``taken``, how far
 its application has got, and ``limit``, how far the sender may go. Both are
 offsets from the start of the stream and neither goes back, so a lost or late
-update can only make the sender more careful (LSTP SERVICE_DATA_RESUME,
-`usher/1.1` acknowledgements).
+update can only make the sender more careful.
 
 What arrived and what was taken are kept apart: only what the application took
 gives new credit, so what a peer can make this end hold is ``limit - taken``.

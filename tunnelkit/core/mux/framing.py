@@ -1,4 +1,4 @@
-"""Cuts a stream of bytes into messages, however it comes in pieces: LSTP's, or Usher's records.
+"""Cuts a stream of bytes into messages, however it comes in pieces.
 
 Data is passed on as it arrives, piece by piece and uncopied, once its
 header has been accepted; the body of any other message is collected first.

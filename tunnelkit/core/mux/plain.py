@@ -282,6 +282,10 @@ class PlainMux:
         self._put_finish(channel)
         return self._end_if_done(channel)
 
+    def decline(self, event: t.ExtensionEvent) -> Sequence[t.Event]:
+        """See `Mux`: there are no such events."""
+        return t.NO_EVENTS
+
     def sendable(self, channel: int) -> int:
         """See `types.Mux`."""
         ch = self._channels.get(channel)

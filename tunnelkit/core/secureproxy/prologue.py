@@ -7,7 +7,7 @@ server said is believed: where the two differ, the server has lied to one of the
 
 from __future__ import annotations
 
-from tunnelkit.core.lstp.setup import Refused, Verified
+from tunnelkit.core.prologue import Refused, Verified
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.buffer import FrameReader
 from tunnelkit.wire.secureproxy import (
@@ -87,7 +87,7 @@ class SessionPrologue:
             self._deadline = None
             self._outbound += encode(Error(error.code, str(error), True))
             raise
-        return [Verified(peer=self._certificate_name, path=(), leftover=self._reader.leftover)]
+        return [Verified(self._certificate_name, self._reader.leftover)]
 
     def _compare(self, told: Session) -> None:
         if self._same_key:

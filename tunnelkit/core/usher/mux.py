@@ -16,8 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-import attrs
-
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.path import Path
@@ -143,6 +141,10 @@ class UsherMux(UsherReceiver):
         return ch
 
     # -- data -------------------------------------------------------------
+
+    def decline(self, event: t.ExtensionEvent) -> Sequence[t.Event]:
+        """See `Mux`: there are no such events."""
+        return t.NO_EVENTS
 
     def sendable(self, channel: int) -> int:
         """Payload bytes that may be sent on this session now."""
@@ -312,21 +314,3 @@ class UsherMux(UsherReceiver):
             self._ping(now)
         self.flow.deadline_passed(self._sessions.values(), now)
         return self._say_up()
-
-
-@attrs.frozen
-class UsherChannels:
-    """Usher's records as an `IChannelProtocol`."""
-
-    version: Version = Version.V1_1
-    config: UsherConfig = attrs.field(factory=UsherConfig)
-    budget: Budget = attrs.field(factory=Budget)
-
-    @property
-    def alpn(self) -> bytes:
-        """What TLS agrees on."""
-        return self.version.value
-
-    def make_mux(self, master: bool, now: float) -> UsherMux:
-        """A mux for one new tunnel. Both ends are alike, so ``master`` does not matter."""
-        return UsherMux(self.version, self.config, now, budget=self.budget)

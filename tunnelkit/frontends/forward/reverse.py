@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from tunnelkit.core.decision import Decision
 from tunnelkit.egress.dial import Egress
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
-from tunnelkit.net.channels.connection import TunnelConnection
+from tunnelkit.net.channels.contracts import Connection
 from tunnelkit.net.channels.far_listener import FarListener
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.socket_side import SocketSide
@@ -100,7 +100,7 @@ class Reverse(Service):
         """Connect what the far side has accepted."""
         self._egress.dial(request, self.destination, self._make_side)
 
-    def _came(self, connection: TunnelConnection) -> None:
+    def _came(self, connection: Connection) -> None:
         port = self._ports.get(connection.peer)
         if port is None:
             port = self._ports[connection.peer] = _FarPort(self, connection.peer)

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from tunnelkit.local.udp_peer import FlowOpener, UdpPeer
 from tunnelkit.net.channels.addressed_flows import IDLE
-from tunnelkit.net.channels.udp_flow import Remote
+from tunnelkit.net.channels.contracts import Remote
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.sockets.timer import Timer

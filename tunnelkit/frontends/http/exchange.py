@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from tunnelkit.errors import ChannelClosed, Code, RemoteProtocolError
 from tunnelkit.frontends.http.messages import Target, request_for_origin, response_for_client, told
-from tunnelkit.net.channels.channel import LocalSide
+from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.net.channels.protocol_side import ChannelTransport, TunnelAddress
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.wire.http_body import Body, chunk, last_chunk, response_body

@@ -16,7 +16,7 @@ from tunnelkit.errors import Code, ConfigError, LocalProtocolError, RemoteProtoc
 from tunnelkit.frontends.socks.control import Control, SocksPort
 from tunnelkit.local.udp_peer import UdpPeer
 from tunnelkit.net.channels.addressed_flows import ANYWHERE
-from tunnelkit.net.channels.udp_flow import Remote
+from tunnelkit.net.channels.contracts import Remote
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import BindError, keep_alive
 from tunnelkit.net.sockets.udp import bind_udp

@@ -14,7 +14,7 @@ from tunnelkit.core.wtls.coap_server import Request
 from tunnelkit.core.wtls.http_mapping import CannotBeServed, HttpRequest, error_response
 from tunnelkit.egress.web_client import WebError, fetch
 from tunnelkit.errors import Code as Reason
-from tunnelkit.net.channels.channel import ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelRecord
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.wtls.coap_association import ANONYMOUS, CoapAssociation
 from tunnelkit.policy.access_log import log_channel

@@ -37,7 +37,7 @@ from tunnelkit.frontends.wtls.answers import WebAnswers, who
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.learning import Mirrors
 from tunnelkit.frontends.wtls.paths import Path, Way
-from tunnelkit.net.channels.channel import ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelRecord
 from tunnelkit.net.sockets.datagram_port import Address, DatagramPort
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import format_address

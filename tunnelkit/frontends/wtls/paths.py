@@ -9,7 +9,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from tunnelkit.core.wtls.mapping import Mapping
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
+from tunnelkit.net.channels.contracts import DatagramSink, Remote
+from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.policy.destination import UDP, destination_to
 
 

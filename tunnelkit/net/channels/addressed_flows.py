@@ -1,7 +1,7 @@
 """The flows of one tunnel connection, and which of them a datagram is for.
 
 Where the mux gives each flow a channel, that channel says it. Where each
-datagram carries both addresses (Usher), the pair says it: a datagram from B to
+datagram carries both addresses, the pair says it: a datagram from B to
 A is an answer if a live flow here has sent one from A to B; otherwise it is
 the far side's, and belongs to the flow of whoever sends from B.
 """
@@ -9,25 +9,44 @@ the far side's, and belongs to the flow of whoever sends from B.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from tunnelkit.core.mux.contract import Datagram
+from tunnelkit.core.mux.contract import Datagram, TunnelMux
 from tunnelkit.errors import ChannelClosed, Code, ProtocolError
-from tunnelkit.net.channels.channel import ChannelRecord
-from tunnelkit.net.channels.request import ChannelRequest
-from tunnelkit.net.channels.udp_flow import ChannelUdpFlow, DatagramSink, Remote, UdpFlow
-
-if TYPE_CHECKING:
-    from tunnelkit.net.channels.connection import TunnelConnection
+from tunnelkit.net.channels.contracts import ChannelRecord, DatagramSink, LocalSide, Remote
+from tunnelkit.net.channels.request import ChannelRequest, RequestConnection
+from tunnelkit.net.channels.udp_flow import ChannelUdpFlow, UdpFlow
 
 ANYWHERE = "udp:*"
 IDLE = 60.0
 """Seconds after the last packet between two addresses in which an answer is taken."""
 REMOTES = 256
 """Addresses that one flow exchanges datagrams with at a time; the one idle for longest goes."""
+
+
+class FlowConnection(RequestConnection, Protocol):
+    """What flows need of their connection."""
+
+    mux: TunnelMux
+    clock: Callable[[], float]
+
+    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
+        """Open a channel."""
+
+    def send_datagram(
+        self, flow: int, source: Remote, destination: Remote, data: bytes | memoryview
+    ) -> bool:
+        """Send one datagram."""
+
+    def request(self, request: ChannelRequest) -> None:
+        """The far side wants something; somebody answers."""
+
+    def record(self, record: ChannelRecord) -> None:
+        """A flow without a channel is over."""
 
 
 class AddressedUdpFlow(UdpFlow):
@@ -143,7 +162,7 @@ class AddressedUdpFlow(UdpFlow):
 class UdpFlows:
     """The flows of ``connection``."""
 
-    def __init__(self, connection: TunnelConnection) -> None:
+    def __init__(self, connection: FlowConnection) -> None:
         self.connection = connection
         self.now = connection.clock
         self._near: set[AddressedUdpFlow] = set()

@@ -1,6 +1,6 @@
 """A channel as the net layer sees it, between a mux and the application on this side.
 
-The application is reached through a `LocalSide`, of which there are two:
+The application is reached through a `LocalSide`, above all one of these two:
 `tunnelkit.net.channels.socket_side.SocketSide` pumps a plain socket (front ends),
 `tunnelkit.net.channels.protocol_side.ProtocolSide` is a Twisted transport (endpoints).
 
@@ -12,70 +12,33 @@ take waits in `Channel.queue`, whose length the mux's credit bounds.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol
 
-import attrs
+from twisted.internet.defer import Deferred, fail
 
-from tunnelkit.errors import Code
-
-if TYPE_CHECKING:
-    from tunnelkit.net.channels.connection import TunnelConnection
-    from tunnelkit.net.channels.request import ChannelRequest
-
-END = -1
-"""What `LocalSide.pull_into` returns once the application has sent everything."""
+from tunnelkit.errors import ChannelRefused, Code
+from tunnelkit.net.channels.contracts import LocalSide, Remote
 
 
-class LocalSide(Protocol):
-    """The application's side of a channel.
+class ChannelConnection(Protocol):
+    """What a channel asks of the connection that it belongs to."""
 
-    ``pull_into`` and ``push`` may raise OSError: the application is gone, and
-    the channel is reset.
-    """
+    def schedule(self, channel: Channel) -> None:
+        """``channel`` has something to send; its ``scheduled`` is set."""
 
-    def attach(self, channel: Channel) -> None:
-        """The channel exists from here on; `Channel.ready` may be called."""
+    def flush(self, channel: Channel) -> None:
+        """The side of ``channel`` takes data again."""
 
-    def pull_into(self, view: memoryview) -> int:
-        """Bytes of the application placed in ``view``; 0: nothing now, `END`: no more ever."""
+    def abort(self, channel: Channel, code: Code, reason: str) -> None:
+        """Reset ``channel`` on both sides."""
 
-    def push(self, view: memoryview) -> int:
-        """Bytes the application takes now; fewer than given: `Channel.drained` will be called."""
+    def open_accepted(self, listener: Channel, origin: str, side: LocalSide) -> Deferred[str]:
+        """See `ChannelHandle`."""
 
-    def finish(self) -> None:
-        """The far application has ended its direction cleanly; everything has been pushed."""
-
-    def close(self) -> None:
-        """Both directions have ended cleanly."""
-
-    def reset(self, code: Code, reason: str) -> None:
-        """The channel ended early; the application must be able to tell (rule X11)."""
-
-
-@runtime_checkable
-class AcceptingSide(Protocol):
-    """The side of a channel by which the far side listens for this end."""
-
-    def accepted(self, request: ChannelRequest) -> None:
-        """The far side has accepted a connection: attach or refuse ``request``."""
-
-
-@attrs.frozen
-class ChannelRecord:
-    """One finished channel, for the access log (row O1)."""
-
-    peer: str
-    destination: str
-    inbound: bool
-    """The far side asked for it."""
-    bytes_sent: int
-    """To the far side."""
-    bytes_received: int
-    seconds: float
-    code: Code | None
-    """None: both directions ended cleanly."""
-    reason: str
-    refused: bool
+    def send_datagram(
+        self, flow: int, source: Remote, destination: Remote, data: bytes | memoryview
+    ) -> bool:
+        """See `tunnelkit.core.mux.contract.DatagramMux`."""
 
 
 class Channel:
@@ -99,14 +62,14 @@ class Channel:
 
     def __init__(
         self,
-        connection: TunnelConnection,
+        connection: ChannelConnection,
         number: int,
         side: LocalSide,
         destination: str,
         inbound: bool,
         now: float,
     ) -> None:
-        self.connection: TunnelConnection | None = connection
+        self.connection: ChannelConnection | None = connection
         self.id = number
         self.side = side
         self.destination = destination
@@ -136,12 +99,33 @@ class Channel:
         if connection is not None:
             connection.flush(self)
 
-    def broken(self, reason: str) -> None:
-        """The application is gone: reset the channel."""
-        self.abort(Code.RESET, reason)
-
     def abort(self, code: Code, reason: str) -> None:
         """Reset the channel at the far side, and this side."""
         connection = self.connection
         if connection is not None:
             connection.abort(self, code, reason)
+
+    def hand_over(self, side: LocalSide) -> None:
+        """Attach ``side`` in place of the side that there was."""
+        self.side = side
+        side.attach(self)
+
+    def open_accepted(self, origin: str, side: LocalSide) -> Deferred[str]:
+        """See `ChannelHandle`."""
+        connection = self.connection
+        if connection is not None:
+            return connection.open_accepted(self, origin, side)
+        reason = "the listener is closed"
+        side.reset(Code.REFUSED, reason)
+        return fail(ChannelRefused(Code.REFUSED, reason))
+
+    def send_datagram(self, remote: Remote, data: bytes | memoryview) -> bool:
+        """Send a datagram of the flow that has this channel to or for ``remote``."""
+        connection = self.connection
+        if connection is None:
+            return False
+        near, far = (remote, ("", 0)) if self.inbound else (("", 0), remote)
+        sent = connection.send_datagram(self.id, near, far, data)
+        if sent:
+            self.bytes_sent += len(data)
+        return sent

@@ -16,8 +16,9 @@ from twisted.logger import Logger
 from tunnelkit.core.mux import contract as t
 from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
 from tunnelkit.net.channels.addressed_flows import UdpFlows
-from tunnelkit.net.channels.channel import AcceptingSide, Channel, ChannelRecord, LocalSide
-from tunnelkit.net.channels.request import ChannelRequest as ChannelRequest
+from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.channels.contracts import ChannelRecord, LocalSide
+from tunnelkit.net.channels.request import AcceptingSide, ChannelRequest
 from tunnelkit.net.channels.scheduler import Scheduler
 from tunnelkit.net.channels.udp_flow import ChannelUdpFlow
 from tunnelkit.net.sockets.context import Shared
@@ -163,7 +164,7 @@ class TunnelConnection:
         self._scheduler.want()
         if isinstance(side, ChannelUdpFlow) and request.early_datagrams:
             early, request.early_datagrams = request.early_datagrams, []
-            self._shared.poller.after_batch(partial(_deliver_early, side, early))
+            self._shared.poller.after_batch(partial(_deliver_early, channel, side, early))
         return channel
 
     def send_datagram(
@@ -242,6 +243,7 @@ class TunnelConnection:
         now = self.clock()
         mux = self.mux
         channels = self._channels
+        handlers = self._handlers
         for event in mux.receive(view, now):
             if type(event) is t.Data:
                 channel = channels.get(event.channel)
@@ -250,7 +252,11 @@ class TunnelConnection:
                 elif event.channel in self._requests:
                     self._requests[event.channel].early.append(bytes(event.data))
             else:
-                self._handlers[type(event)](event)
+                try:
+                    handler = handlers[type(event)]
+                except KeyError:
+                    handler = self._decline
+                handler(event)
         if self._unasked:
             self._ask()
         self._scheduler.want()
@@ -309,7 +315,15 @@ class TunnelConnection:
     def dispatch(self, events: Iterable[t.Event]) -> None:
         """Do what has happened, as any verb of the mux says."""
         for event in events:
-            self._handlers[type(event)](event)
+            try:
+                handler = self._handlers[type(event)]
+            except KeyError:
+                handler = self._decline
+            handler(event)
+
+    def _decline(self, event: t.ExtensionEvent) -> None:
+        self.dispatch(self.mux.decline(event))
+        self._scheduler.want()
 
     def _on_up(self, event: t.TunnelUp) -> None:
         self.up = True
@@ -353,6 +367,7 @@ class TunnelConnection:
                 request.early_datagrams.append((event.destination, bytes(event.data)))
         elif isinstance(channel.side, ChannelUdpFlow):
             remote = event.destination if channel.inbound else event.source
+            channel.bytes_received += len(event.data)
             channel.side.received(remote, event.data)
 
     def _ask(self) -> None:
@@ -443,6 +458,9 @@ class TunnelConnection:
             self.abort(channel, Code.LIMIT, "too much data is waiting for applications")
 
 
-def _deliver_early(flow: ChannelUdpFlow, early: list[tuple[tuple[str, int], bytes]]) -> None:
+def _deliver_early(
+    channel: Channel, flow: ChannelUdpFlow, early: list[tuple[tuple[str, int], bytes]]
+) -> None:
     for remote, data in early:
+        channel.bytes_received += len(data)
         flow.received(remote, memoryview(data))

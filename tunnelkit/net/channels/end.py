@@ -1,63 +1,111 @@
-"""What the ends of every protocol have in common: tunnels that come and go, and an orderly stop.
+"""One end of tunnels: any rendezvous, any channel protocols (rows L13, N3, L15, X16).
 
-`End` keeps the tunnels that are up (`TunnelMember`, the owner of a connection)
-and drains them; `DiallingEnd` goes on dialling, with backoff, until it is
-stopped (rows L13, N3).
+    rendezvous.meet() -> meeting -> TLS -> the protocol that ALPN chose -> a connection of `Tunnel`
+
+`TunnelEnd` asks its rendezvous for one meeting after the other. It keeps the tunnels that
+come of them (`tunnelkit.net.channels.member`) and drains them when it stops; what does
+not work it tries again, with backoff.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from zope.interface import implementer
 
-from tunnelkit.errors import Code, TunnelkitError
-from tunnelkit.net.channels.channel import ChannelRecord
-from tunnelkit.net.channels.connection import ChannelRequest, TunnelConnection
+from tunnelkit.errors import TunnelkitError
+from tunnelkit.interfaces import IChannelProtocol, IEnd, IMeeting, IRendezvous
+from tunnelkit.net.channels.contracts import ExtendedConnection, ServiceBook
+from tunnelkit.net.channels.establish import MakeMux, secure
+from tunnelkit.net.channels.member import JoinedConnection, Member, TunnelMember
 from tunnelkit.net.channels.tunnel import Tunnel
+from tunnelkit.net.channels.unproved import Unproved
 from tunnelkit.net.dial.backoff import Backoff
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.tls.context import Credentials, TlsContext, certificate_name
 
 _log = Logger()
 
 _SETTLED = 5.0
 """An attempt that lasted so many seconds did not fail at once: the next wait is a short one."""
+_MOST_DISTRUST = 2.0
+"""Longest wait after strangers: who keeps sending them must not keep the others waiting long."""
 
 
-class Member(Protocol):
-    """A tunnel that an end keeps."""
+def context_for(
+    credentials: Credentials, protocols: Iterable[IChannelProtocol], *, server_name: str = ""
+) -> TlsContext:
+    """The TLS settings of an end that speaks ``protocols``, best first; see `TlsContext`."""
+    names = [name for protocol in protocols for name in protocol.alpn]
+    return TlsContext(
+        credentials,
+        alpn=[name for name in names if name],
+        alpn_optional=b"" in names,
+        server_name=server_name,
+    )
 
-    def shutdown(self, grace: float, reason: str) -> None:
-        """Drain it."""
 
+@implementer(IEnd)
+class TunnelEnd:
+    """Keeps the tunnels of one end up, from `start` to `stop`.
 
-class End:
-    """``context`` is what later handshakes use; it may be replaced at any time.
+    ``peers`` are the names that the other end's certificate may have; none where
+    ``context`` trusts pinned keys. ``context`` (`context_for`) is what later handshakes use;
+    it may be replaced at any time. ``on_ready()`` is told once the end can first be used.
 
-    ``on_ready()`` is told once the end can first be used.
+    With ``manual`` set before `start` it meets others only between `connect` and
+    `disconnect`, which a person asks for (row L14).
     """
 
+    manual = False
+
     def __init__(
-        self, shared: Shared, context: TlsContext, tunnel: Tunnel, on_ready: Callable[[], None]
+        self,
+        rendezvous: IRendezvous,
+        protocols: Iterable[IChannelProtocol],
+        *,
+        tunnel: Tunnel,
+        context: TlsContext,
+        peers: Collection[str],
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        self.shared = shared
-        self.context = context
+        self.rendezvous = rendezvous
+        self.protocols = tuple(protocols)
         self.tunnel = tunnel
+        self.shared: Shared = tunnel.shared
+        self.context = context
+        self.peers = frozenset(peers)
+        self.name = certificate_name(context.credentials.certificate)
         self._on_ready = on_ready
         self._ready_told = False
         self._running = False
         self._members: set[Member] = set()
         self._tasks: set[Deferred[Any]] = set()
         self._drained: list[Deferred[None]] = []
+        self._backoff = Backoff()
+        self._distrust = Backoff(most=_MOST_DISTRUST)
+        self._penalty = 0.0
+        self._unproved = Unproved()
+        self._meeting_others: Deferred[None] | None = None
+        self._pause: Deferred[None] | None = None
+        tunnel.books += [one for one in self.protocols if isinstance(one, ServiceBook)]
+
+    # -- life -------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to meet others, and go on until `stop`; a manual end waits to be told."""
         self._running = True
+        if self.manual:
+            _log.info("Not connected: `tunnelkit connect` tells this end to")
+            self.told_ready()
+        else:
+            self.connect()
 
     def stop(self, grace: float) -> Deferred[None]:
         """Drain: take no more channels, end when the open ones are over or after ``grace``."""
@@ -66,10 +114,32 @@ class End:
             task.cancel()
         done: Deferred[None] = Deferred()
         self._drained.append(done)
-        for member in list(self._members):
-            member.shutdown(grace, "this end is stopping")
+        self._shut_down(grace, "this end is stopping")
         self._check_drained()
         return done
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it meets others, or is connected."""
+        return self._meeting_others is not None
+
+    def connect(self) -> None:
+        """Meet others now, without waiting for the next attempt, and go on until `disconnect`."""
+        if not self._running:
+            return
+        self._backoff.reset()
+        if self._meeting_others is None:
+            self._meeting_others = Deferred.fromCoroutine(self._keep_up())
+            self.in_background(self._meeting_others)
+        elif self._pause is not None:
+            self._pause.callback(None)
+
+    def disconnect(self, grace: float) -> None:
+        """Meet nobody any more, and drain what is up."""
+        meeting_others, self._meeting_others = self._meeting_others, None
+        if meeting_others is not None:
+            meeting_others.cancel()
+        self._shut_down(grace, "disconnected by hand")
 
     def told_ready(self) -> None:
         """The end can be used."""
@@ -77,17 +147,126 @@ class End:
             self._ready_told = True
             self._on_ready()
 
+    def _shut_down(self, grace: float, reason: str) -> None:
+        for member in list(self._members):
+            member.shutdown(grace, reason)
+
+    def _check_drained(self) -> None:
+        if not self._running and not self._members:
+            drained, self._drained = self._drained, []
+            for done in drained:
+                done.callback(None)
+
+    # -- one meeting after the other --------------------------------------
+
+    async def _keep_up(self) -> None:
+        clock = self.shared.reactor.seconds
+        while self._running:
+            began = clock()
+            try:
+                if await self._meet():
+                    continue
+                reason = "The tunnel is down"
+            except TunnelkitError as error:
+                reason = str(error)
+                self.tunnel.is_down(reason)
+            if clock() - began >= _SETTLED:
+                self._backoff.reset()
+            delay = self._backoff.next_delay()
+            _log.warn("{reason}; trying again in {delay:.1f} s", reason=reason, delay=delay)
+            await self._wait(delay)
+
+    async def _meet(self) -> bool:
+        """Meet somebody. True: meet the next one without a pause. Raises `TunnelkitError`."""
+        if self._penalty:
+            penalty, self._penalty = self._penalty, 0.0
+            await deferLater(self.shared.reactor, penalty, lambda: None)
+        meeting = await self.rendezvous.meet(self._waits)
+        serving = Deferred.fromCoroutine(self._serve(meeting))
+        if not meeting.exclusive:
+            self.in_background(serving)
+            return True
+        await serving
+        return False
+
+    def _waits(self, where: str) -> None:
+        if where:
+            _log.info("Waiting {where} for tunnel {tunnel}", where=where, tunnel=self.tunnel.name)
+        if self.rendezvous.serves:
+            self.told_ready()
+
+    async def _serve(self, meeting: IMeeting) -> None:
+        """From a meeting to the end of its tunnel."""
+        host = meeting.host
+        if host:
+            self._unproved.make_room(host)
+        member = TunnelMember(self, meeting.hops)
+        proving = secure(self.shared, meeting, self.context, self.peers, member.make_mux, member)
+        if host:
+            self._unproved.add(proving, host)
+        try:
+            await proving
+        except TunnelkitError as error:
+            self._not_proved(meeting, error)
+            return
+        self._distrust.reset()
+        await member.over
+
+    def _not_proved(self, meeting: IMeeting, error: TunnelkitError) -> None:
+        """Nothing comes of ``meeting``; raises ``error`` where that is all there is to say."""
+        reason = str(error)
+        if meeting.caller:
+            _log.warn("Refused {caller}: {reason}", caller=meeting.caller, reason=reason)
+        elif meeting.announced:
+            _log.warn(
+                "No tunnel {tunnel} with who calls itself {announced}: {reason}",
+                tunnel=self.tunnel.name,
+                announced=meeting.announced,
+                reason=reason,
+            )
+        elif meeting.exclusive:
+            raise error
+        else:
+            _log.warn("No tunnel {tunnel}: {reason}", tunnel=self.tunnel.name, reason=reason)
+        self.tunnel.is_down(reason)
+        if not meeting.host:
+            # Whoever sends us strangers must not make us dial as fast as we can.
+            self._penalty = self._distrust.next_delay()
+
+    async def _wait(self, delay: float) -> None:
+        """A pause that `connect` cuts short."""
+        self._pause = Deferred()
+        timer = Timer(self.shared.reactor, self._pause_over)
+        timer.start(delay)
+        try:
+            await self._pause
+        finally:
+            self._pause = None
+            timer.stop()
+
+    def _pause_over(self) -> None:
+        if self._pause is not None:
+            self._pause.callback(None)
+
+    # -- for its members, and for what a protocol brings along ------------
+
     def member_began(self, member: Member) -> None:
-        """A tunnel is up."""
+        """A tunnel, or a further connection of one, is up."""
         self._members.add(member)
 
     def member_over(self, member: Member) -> None:
-        """A tunnel is over."""
+        """It is over."""
         self._members.discard(member)
         self._check_drained()
 
+    def extend(
+        self, protocol: IChannelProtocol, connection: ExtendedConnection
+    ) -> Callable[[], object] | None:
+        """Let ``protocol`` bring what it alone has."""
+        return protocol.extend(connection, self)
+
     def in_background(self, task: Deferred[Any]) -> None:
-        """Let ``task`` go on by itself; it is cancelled when the end stops."""
+        """See `IEnd`."""
         self._tasks.add(task)
 
         def done(result: Any) -> None:
@@ -97,157 +276,26 @@ class End:
 
         task.addBoth(done)
 
-    def sleep(self, seconds: float) -> Deferred[None]:
-        """Fires after ``seconds``."""
-        return deferLater(self.shared.reactor, seconds, lambda: None)
+    def join(
+        self,
+        meeting: IMeeting,
+        peer: str,
+        make_mux: MakeMux,
+        ended: Callable[[ExtendedConnection], object],
+    ) -> Deferred[ExtendedConnection]:
+        """See `IEnd`."""
+        return Deferred.fromCoroutine(self._join(meeting, peer, make_mux, ended))
 
-    def _check_drained(self) -> None:
-        if not self._running and not self._members:
-            drained, self._drained = self._drained, []
-            for done in drained:
-                done.callback(None)
-
-
-class DiallingEnd(End):
-    """An end that dials, again and again.
-
-    With ``manual`` set before `start` it does so only between `connect` and
-    `disconnect`, which a person asks for (row L14).
-    """
-
-    manual = False
-
-    def __init__(
-        self, shared: Shared, context: TlsContext, tunnel: Tunnel, on_ready: Callable[[], None]
-    ) -> None:
-        super().__init__(shared, context, tunnel, on_ready)
-        self._backoff = Backoff()
-        self._dialling: Deferred[None] | None = None
-        self._pause: Deferred[None] | None = None
-
-    def start(self) -> None:
-        """Begin to dial, and go on until `stop`; a manual end waits to be told."""
-        super().start()
-        if self.manual:
-            _log.info("Not connected: `tunnelkit connect` tells this end to")
-            self.told_ready()
-        else:
-            self.connect()
-
-    @property
-    def wanted(self) -> bool:
-        """Whether it dials, or is connected."""
-        return self._dialling is not None
-
-    def connect(self) -> None:
-        """Dial now, without waiting for the next attempt, and go on until `disconnect`."""
-        if not self._running:
-            return
-        self._backoff.reset()
-        if self._dialling is None:
-            self._dialling = Deferred.fromCoroutine(self._keep_up())
-            self.in_background(self._dialling)
-        elif self._pause is not None:
-            self._pause.callback(None)
-
-    def disconnect(self, grace: float) -> None:
-        """Stop dialling, and drain what is up."""
-        dialling, self._dialling = self._dialling, None
-        if dialling is not None:
-            dialling.cancel()
-        for member in list(self._members):
-            member.shutdown(grace, "disconnected by hand")
-
-    async def attempt(self) -> bool:
-        """Dial once, and stay until the tunnel is over.
-
-        True: dial again without a pause. Raises `TunnelkitError` for what did not work.
-        """
-        raise NotImplementedError
-
-    async def _keep_up(self) -> None:
-        clock = self.shared.reactor.seconds
-        while self._running:
-            began = clock()
-            try:
-                if await self.attempt():
-                    continue
-                reason = "The tunnel is down"
-            except TunnelkitError as error:
-                reason = str(error)
-            if clock() - began >= _SETTLED:
-                self._backoff.reset()
-            delay = self._backoff.next_delay()
-            _log.warn("{reason}; trying again in {delay:.1f} s", reason=reason, delay=delay)
-            await self._wait(delay)
-
-    async def _wait(self, delay: float) -> None:
-        """A pause that `connect` cuts short."""
-        self._pause = Deferred()
-        timer = self.shared.reactor.callLater(delay, self._pause.callback, None)
-        try:
-            await self._pause
-        finally:
-            self._pause = None
-            if timer.active():
-                timer.cancel()
-
-
-class TunnelMember:
-    """One tunnel of an end: the owner of its connection (`ConnectionOwner`).
-
-    ``over`` fires when it has ended. ``topology``: the parties on the path, own end first.
-    """
-
-    def __init__(self, end: End, topology: tuple[str, ...]) -> None:
-        self._end = end
-        self._topology = topology
-        self.connection: TunnelConnection | None = None
-        """The connection, once it is up."""
-        self.over: Deferred[None] = Deferred()
-
-    def connection_up(self, connection: TunnelConnection) -> None:
-        """Channels can be opened."""
-        self.connection = connection
-        self._end.member_began(self)
-        _log.info(
-            "Tunnel {tunnel} with {peer} is up: {path}",
-            tunnel=self._end.tunnel.name,
-            peer=connection.peer,
-            path=" - ".join(self._topology or (connection.peer,)),
-        )
-        self._end.tunnel.add(connection, self._topology)
-        self._end.told_ready()
-
-    def connection_ended(
-        self, connection: TunnelConnection, code: Code | None, reason: str
-    ) -> None:
-        """It is over."""
-        self._end.tunnel.remove(connection)
-        if self.connection is not None:
-            _log.info(
-                "Tunnel {tunnel} with {peer} has ended: {how}",
-                tunnel=self._end.tunnel.name,
-                peer=connection.peer,
-                how=f"{code}: {reason}" if code is not None else "it was closed",
-            )
-        self._end.member_over(self)
-        if not self.over.called:
-            self.over.callback(None)
-
-    def channel_requested(self, request: ChannelRequest) -> None:
-        """See `ConnectionOwner`."""
-        self._end.tunnel.channel_requested(request)
-
-    def channel_ended(self, record: ChannelRecord) -> None:
-        """See `ConnectionOwner`."""
-        self._end.tunnel.channel_ended(record)
-
-    def shutdown(self, grace: float, reason: str) -> None:
-        """See `Member`."""
-        if self.connection is not None:
-            self._end.tunnel.remove(self.connection)
-            self.connection.shutdown(grace, reason)
+    async def _join(
+        self,
+        meeting: IMeeting,
+        peer: str,
+        make_mux: MakeMux,
+        ended: Callable[[ExtendedConnection], object],
+    ) -> ExtendedConnection:
+        joined = JoinedConnection(self, ended)
+        await secure(self.shared, meeting, self.context, (peer,), make_mux, joined)
+        return await joined.up
 
 
 def _is_quiet(result: Any) -> bool:

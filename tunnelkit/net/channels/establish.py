@@ -7,12 +7,12 @@ This is the same for every rendezvous: what differs is in the meeting
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tunnelkit.core.lstp.setup import Refused, Verified
 from tunnelkit.core.mux.contract import TunnelMux
+from tunnelkit.core.prologue import Prologue, Refused, Verified
 from tunnelkit.errors import (
     AuthError,
     Code,
@@ -20,43 +20,13 @@ from tunnelkit.errors import (
     RemoteProtocolError,
     TunnelkitError,
 )
+from tunnelkit.interfaces import IMeeting
 from tunnelkit.net.channels.connection import ConnectionOwner, TunnelConnection
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.sockets.socket_carrier import Carrier
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.tls.engine import TlsEngine
 from tunnelkit.net.tls.stream import TlsStream
-
-
-class Prologue(Protocol):
-    """Sans-IO dialogue inside TLS that proves what the rendezvous announced."""
-
-    def receive(self, data: memoryview, now: float) -> Iterable[object]:
-        """Take bytes; `Verified` or `Refused` ends it."""
-
-    def data_to_send(self) -> bytes:
-        """What has to go out now."""
-
-    def next_deadline(self) -> float | None:
-        """When `deadline_passed` wants to be called."""
-
-    def deadline_passed(self, now: float) -> Iterable[object]:
-        """The other end took too long."""
-
-
-class Meeting(Protocol):
-    """An `IMeeting`, typed."""
-
-    carrier: Carrier
-    tls_client: bool
-    leftover: bytes
-
-    def prologue(
-        self, certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
-    ) -> Prologue | None:
-        """The dialogue to speak once the certificate is known; None: the certificate is enough."""
-
 
 MakeMux = Callable[[bool, bytes, float], TunnelMux]
 """``(master, alpn, now)`` -> mux; ``alpn`` is what TLS agreed on, empty if nothing."""
@@ -64,7 +34,7 @@ MakeMux = Callable[[bool, bytes, float], TunnelMux]
 
 def secure(
     shared: Shared,
-    meeting: Meeting,
+    meeting: IMeeting,
     context: TlsContext,
     peers: Iterable[str],
     make_mux: MakeMux,
@@ -88,7 +58,7 @@ class _Securing:
     def __init__(
         self,
         shared: Shared,
-        meeting: Meeting,
+        meeting: IMeeting,
         context: TlsContext,
         peers: frozenset[str],
         make_mux: MakeMux,

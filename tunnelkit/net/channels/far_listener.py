@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.channel import END, Channel
+from tunnelkit.net.channels.contracts import END, ChannelHandle
 from tunnelkit.net.channels.request import ChannelRequest
 
 
@@ -25,7 +25,7 @@ class FarListener:
     ) -> None:
         self._on_accepted = on_accepted
         self._on_over = on_over
-        self._channel: Channel | None = None
+        self._channel: ChannelHandle | None = None
         self._ending = False
 
     def end(self) -> None:
@@ -43,7 +43,7 @@ class FarListener:
 
     # -- LocalSide --------------------------------------------------------
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, channel: ChannelHandle) -> None:
         """See `LocalSide`."""
         self._channel = channel
 

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelkit.errors import ChannelRefused, ChannelReset, Code
-from tunnelkit.net.channels.channel import END, Channel, LocalSide
+from tunnelkit.net.channels.contracts import END, ChannelHandle, LocalSide
 
 _HIGH_WATER = 64 * 1024
 """Bytes written and not yet sent at which the protocol's producer is paused."""
@@ -51,7 +51,7 @@ class ChannelTransport:
         self._protocol: Any = protocol
         self._near = near
         self._far = far
-        self._channel: Channel | None = None
+        self._channel: ChannelHandle | None = None
         self._outbound: deque[bytes] = deque()
         self._outbound_size = 0
         self._producer: Any = None
@@ -68,7 +68,7 @@ class ChannelTransport:
 
     # -- LocalSide --------------------------------------------------------
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, channel: ChannelHandle) -> None:
         """See `LocalSide`."""
         self._channel = channel
         if self._outbound or self._finishing or self._detached:

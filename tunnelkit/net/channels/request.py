@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.channel import Channel, LocalSide
-from tunnelkit.net.channels.udp_flow import ChannelUdpFlow, DatagramSink, UdpFlow
+from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.channels.contracts import DatagramSink, LocalSide
+from tunnelkit.net.channels.udp_flow import ChannelUdpFlow, UdpFlow
 
-if TYPE_CHECKING:
-    from tunnelkit.net.channels.connection import TunnelConnection
+
+class RequestConnection(Protocol):
+    """What a request asks of the connection that it came on."""
+
+    @property
+    def peer(self) -> str:
+        """Verified name of the end that asks."""
+
+    def accept(self, request: ChannelRequest, side: LocalSide, bound: str) -> Channel:
+        """The answer is yes."""
+
+    def refuse(self, request: ChannelRequest, code: Code, reason: str) -> None:
+        """The answer is no."""
 
 
 class ChannelRequest:
@@ -35,13 +47,13 @@ class ChannelRequest:
 
     def __init__(
         self,
-        connection: TunnelConnection,
+        connection: RequestConnection,
         channel: int,
         destination: str,
         listener: Channel | None = None,
         origin: str = "",
     ) -> None:
-        self._connection: TunnelConnection | None = connection
+        self._connection: RequestConnection | None = connection
         self.channel = channel
         self.peer = connection.peer
         """Verified name of the end that asks."""
@@ -91,3 +103,11 @@ class ChannelRequest:
             self._connection = None
             if self.on_gone is not None:
                 self.on_gone()
+
+
+@runtime_checkable
+class AcceptingSide(Protocol):
+    """The side of a channel by which the far side listens for this end."""
+
+    def accepted(self, request: ChannelRequest) -> None:
+        """The far side has accepted a connection: attach or refuse ``request``."""

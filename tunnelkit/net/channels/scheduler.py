@@ -13,17 +13,33 @@ little is committed at a time, so that whoever comes next does not wait long.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
+from tunnelkit.core.mux.contract import Event, TunnelMux
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.channel import END, Channel
+from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.channels.contracts import END
 from tunnelkit.net.sockets.context import BATCH_SIZE, Shared
 from tunnelkit.net.sockets.timer import Timer
-
-if TYPE_CHECKING:
-    from tunnelkit.net.channels.connection import TunnelConnection
+from tunnelkit.net.tls.stream import TlsStream
 
 _LARGE_FRAME = 256 * 1024
+
+
+class ScheduledConnection(Protocol):
+    """What the scheduler needs of its connection."""
+
+    stream: TlsStream
+    mux: TunnelMux
+    clock: Callable[[], float]
+    bytes_sent: int
+
+    def abort(self, channel: Channel, code: Code, reason: str) -> None:
+        """Reset a channel on both sides."""
+
+    def dispatch(self, events: Iterable[Event]) -> None:
+        """Do what has happened."""
 
 
 class Scheduler:
@@ -42,7 +58,7 @@ class Scheduler:
         "_timer",
     )
 
-    def __init__(self, connection: TunnelConnection, shared: Shared) -> None:
+    def __init__(self, connection: ScheduledConnection, shared: Shared) -> None:
         self._connection = connection
         self._shared = shared
         self._stream = connection.stream

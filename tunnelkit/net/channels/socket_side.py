@@ -11,7 +11,7 @@ import socket
 import struct
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.channel import END, Channel
+from tunnelkit.net.channels.contracts import END, ChannelHandle
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import limit_unsent
 
@@ -50,7 +50,7 @@ class SocketSide:
         self._fd = sock.fileno()
         self._leftover = leftover
         self._held = hold
-        self._channel: Channel | None = None
+        self._channel: ChannelHandle | None = None
         self._registered = False
         self._signalled = False
         """The channel has been told that there is something to pull."""
@@ -77,7 +77,7 @@ class SocketSide:
 
     # -- LocalSide --------------------------------------------------------
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, channel: ChannelHandle) -> None:
         """See `LocalSide`."""
         self._channel = channel
         if not self._held:
@@ -183,7 +183,7 @@ class SocketSide:
             return False
         if not self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return False
-        self._channel.broken("the application reset the connection")
+        self._channel.abort(Code.RESET, "the application reset the connection")
         return True
 
     def failed(self) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
@@ -20,35 +19,27 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from tunnelkit.core.lstp.socket_table import SocketTable, TrustedSocket, is_trusted_socket
 from tunnelkit.errors import ChannelRefused, Code, LocalProtocolError
 from tunnelkit.interfaces import ITunnel
-from tunnelkit.net.channels.channel import ChannelRecord, LocalSide
-from tunnelkit.net.channels.connection import ChannelRequest, TunnelConnection
+from tunnelkit.net.channels.connection import TunnelConnection
+from tunnelkit.net.channels.contracts import (
+    ChannelRecord,
+    Connection,
+    DatagramSink,
+    LocalSide,
+    Remote,
+    ServiceBook,
+    TunnelStatus,
+)
 from tunnelkit.net.channels.protocol_side import ChannelEndpoint, ChannelTransport, TunnelAddress
-from tunnelkit.net.channels.udp_flow import DatagramSink, Remote, UdpFlow
+from tunnelkit.net.channels.request import ChannelRequest
+from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
 
 OPEN_PATIENCE = 5.0
 """Seconds that an open waits for a tunnel that is down."""
 _MOST_WAITING = 1000
-
-
-@attrs.frozen
-class TunnelStatus:
-    """A snapshot for status pages and logs."""
-
-    name: str
-    up: bool
-    peers: tuple[str, ...]
-    topology: tuple[str, ...]
-    """The parties on the path of the newest connection, own end first."""
-    connections: int
-    channels: int
-    bytes_sent: int
-    """Over the connections that are up."""
-    bytes_received: int
 
 
 @implementer(ITunnel)
@@ -68,15 +59,15 @@ class Tunnel:
         self._acceptor = acceptor
         self._on_record = on_record
         self._connections: list[TunnelConnection] = []
-        self.published = SocketTable()
-        """What this end publishes over protocols that have trusted sockets (row T1)."""
-        self.on_published: Callable[[], None] = lambda: None
-        """To be called when ``published`` has changed: tells the far sides."""
+        self.last_error = ""
+        """Why the tunnel is down, in words; empty while it is up."""
+        self.books: list[ServiceBook] = []
+        """Channel protocols that tell the far side which services are accepted here."""
         self.services: dict[str, IProtocolFactory] = {}
         """Who answers channels to a service here; `ServiceEndpoint` puts them in."""
         self._waiting: list[_Waiting] = []
-        self._up: list[Deferred[Tunnel]] = []
-        self._watching: list[Callable[[TunnelConnection], None]] = []
+        self._up: list[Deferred[ITunnel]] = []
+        self._watching: list[Callable[[Connection], object]] = []
 
     # -- ITunnel ----------------------------------------------------------
 
@@ -92,13 +83,13 @@ class Tunnel:
     def accept(self, service: str) -> ServiceEndpoint:
         """A server endpoint for channels that the far side opens to ``service:NAME``.
 
-        While somebody listens on it the service is published.
+        While somebody listens on it the service is published, where the channel protocol has that.
         """
         return ServiceEndpoint(self, service)
 
-    def when_up(self) -> Deferred[Tunnel]:
+    def when_up(self) -> Deferred[ITunnel]:
         """Fires once channels can be opened."""
-        done: Deferred[Tunnel] = Deferred()
+        done: Deferred[ITunnel] = Deferred()
         if self._connections:
             done.callback(self)
         else:
@@ -117,6 +108,7 @@ class Tunnel:
             sum(connection.channel_count for connection in connections),
             sum(connection.bytes_sent for connection in connections),
             sum(connection.bytes_received for connection in connections),
+            "" if connections else self.last_error,
         )
 
     # -- opening ----------------------------------------------------------
@@ -165,6 +157,7 @@ class Tunnel:
     def add(self, connection: TunnelConnection, topology: tuple[str, ...] = ()) -> None:
         """A connection is up."""
         self._connections.append(connection)
+        self.last_error = ""
         if topology:
             self.topology = topology
         waiting, self._waiting = self._waiting, []
@@ -176,13 +169,18 @@ class Tunnel:
         for came in list(self._watching):
             came(connection)
 
-    def watch(self, came: Callable[[TunnelConnection], None]) -> None:
+    def is_down(self, why: str) -> None:
+        """An attempt has failed, or a connection has ended: ``why``, for who asks."""
+        if not self._connections:
+            self.last_error = why
+
+    def watch(self, came: Callable[[Connection], object]) -> None:
         """Call ``came`` with each connection, those that are up and each one to come."""
         self._watching.append(came)
         for connection in self.connections:
             came(connection)
 
-    def unwatch(self, came: Callable[[TunnelConnection], None]) -> None:
+    def unwatch(self, came: Callable[[Connection], object]) -> None:
         """Call it no more."""
         if came in self._watching:
             self._watching.remove(came)
@@ -215,6 +213,22 @@ class Tunnel:
         transport.begin()
         request.attach(transport, "")
 
+    def accept_service(self, name: str, factory: IProtocolFactory) -> None:
+        """Let ``factory`` answer channels to ``service:NAME``; raises as `ServiceEndpoint.listen`
+        fails."""
+        if name in self.services:
+            raise ValueError(f"service:{name} is accepted already")
+        told: list[ServiceBook] = []
+        try:
+            for book in self.books:
+                book.service_accepted(name)
+                told.append(book)
+        except (ValueError, LocalProtocolError):
+            for book in told:
+                book.service_withdrawn(name)
+            raise
+        self.services[name] = factory
+
     def channel_ended(self, record: ChannelRecord) -> None:
         """For the access log."""
         self._on_record(record)
@@ -238,7 +252,8 @@ class _Waiting:
     def give_up(self) -> None:
         """It did not come up in time."""
         self._tunnel.forget(self)
-        reason = "the tunnel is down"
+        why = self._tunnel.last_error
+        reason = f"the tunnel is down: {why}" if why else "the tunnel is down"
         self._side.reset(Code.UNREACHABLE, reason)
         self.done.errback(ChannelRefused(Code.UNREACHABLE, reason))
 
@@ -255,20 +270,11 @@ class ServiceEndpoint:
         """Fails with ValueError if the service is accepted or published already, and with
         `LocalProtocolError` if too much is published."""
         tunnel, name = self._tunnel, self._name
-        done: Deferred[IListeningPort] = Deferred()
-        if name in tunnel.services or any(entry.name == name for entry in tunnel.published):
-            done.errback(ValueError(f"service:{name} is accepted already"))
-            return done
         try:
-            if is_trusted_socket(name):
-                tunnel.published.add(TrustedSocket(name))
-        except LocalProtocolError as error:
-            done.errback(error)
-            return done
-        tunnel.services[name] = protocolFactory
-        tunnel.on_published()
-        done.callback(_ServicePort(tunnel, name, protocolFactory))
-        return done
+            tunnel.accept_service(name, protocolFactory)
+        except (ValueError, LocalProtocolError) as error:
+            return fail(error)
+        return succeed(_ServicePort(tunnel, name, protocolFactory))
 
 
 @implementer(IListeningPort)
@@ -287,8 +293,8 @@ class _ServicePort:
     def stopListening(self) -> None:
         """Refuse the service from now on; open channels stay."""
         if self._tunnel.services.pop(self._name, None) is not None:
-            self._tunnel.published.withdraw(self._name)
-            self._tunnel.on_published()
+            for book in self._tunnel.books:
+                book.service_withdrawn(self._name)
             self._factory.doStop()
 
     def getHost(self) -> IAddress:

@@ -5,9 +5,9 @@ where it came from on its way back. Which of the two ends opened it makes no
 difference to its use: `UdpFlow.send` brings a datagram to the other end, and
 what comes from there is given to the `DatagramSink`.
 
-`ChannelUdpFlow` is for muxes where each flow has a channel (LSTP);
+`ChannelUdpFlow` is for muxes where each flow has a channel;
 `tunnelkit.net.channels.addressed_flows` has the one for muxes where each datagram carries
-both addresses (Usher).
+both addresses.
 """
 
 from __future__ import annotations
@@ -15,23 +15,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from tunnelkit.errors import Code, ProtocolError
-from tunnelkit.net.channels.channel import END, Channel
-
-Remote = tuple[str, int]
-"""A host, name or address without brackets, and a port."""
-
-
-class DatagramSink(Protocol):
-    """Who takes what comes out of the tunnel on a flow. May be called from within the verbs."""
-
-    def flow_opened(self) -> None:
-        """The far side takes datagrams. Only told to who opened the flow; it need not wait."""
-
-    def datagram_received(self, remote: Remote, data: memoryview) -> None:
-        """One datagram; ``data`` is valid only during the call."""
-
-    def flow_ended(self, code: Code | None, reason: str) -> None:
-        """Nothing comes any more. ``code`` None: it was closed."""
+from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.channels.contracts import END, ChannelHandle, DatagramSink, Remote
 
 
 class UdpFlow:
@@ -91,23 +76,16 @@ class ChannelUdpFlow(UdpFlow):
 
     def send(self, remote: Remote, data: bytes | memoryview) -> bool:
         """See `UdpFlow`."""
-        channel = self._channel
-        if self.over or channel is None or channel.connection is None:
+        if self.over or self._channel is None:
             return False
-        near, far = (remote, ("", 0)) if channel.inbound else (("", 0), remote)
         try:
-            sent = channel.connection.send_datagram(channel.id, near, far, data)
+            return self._channel.send_datagram(remote, data)
         except ProtocolError as error:
             self.abort(getattr(error, "code", Code.UNREACHABLE), str(error))
             return False
-        if sent:
-            channel.bytes_sent += len(data)
-        return sent
 
     def received(self, remote: Remote, data: memoryview) -> None:
         """A datagram came on the channel."""
-        if self._channel is not None:
-            self._channel.bytes_received += len(data)
         if not self.over:
             self.sink.datagram_received(remote, data)
 
@@ -125,8 +103,9 @@ class ChannelUdpFlow(UdpFlow):
 
     # -- LocalSide --------------------------------------------------------
 
-    def attach(self, channel: Channel) -> None:
-        """See `LocalSide`."""
+    def attach(self, channel: ChannelHandle) -> None:
+        """See `LocalSide`: only a connection of this package makes such flows."""
+        assert isinstance(channel, Channel)
         self._channel = channel
 
     def pull_into(self, view: memoryview) -> int:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import copy
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelkit.core.lstp.setup import Partner, Refused, Setup, Verification
+from tunnelkit.core.lstp.setup import Partner, Setup, Verification
+from tunnelkit.core.prologue import Refused
 from tunnelkit.errors import DialError, RemoteProtocolError
 from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.lstp.middle import LstpMiddleFactory
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_over
 from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.wire.lstp import BOTH, CLIENT_END
 
 
 @attrs.frozen
@@ -42,13 +45,17 @@ class LstpParty:
 class LstpMeeting:
     """Two ends have one byte stream; nothing about the other one is proved yet."""
 
+    caller = host = ""
+
     def __init__(self, carrier: Carrier, setup: Setup, partner: Partner) -> None:
         self.carrier = carrier
         self.tls_client = partner.master
         self.announced = partner.info.unique
-        self.announced_role = partner.info.role
-        self.hops = (setup.hop, *reversed(partner.hops))
+        self.hops = (setup.hop.name, *(hop.name for hop in reversed(partner.hops)))
         self.leftover = partner.leftover
+        role = setup.hop.role
+        # Who serves goes back to the middle at once, so that every client end finds it there (L15).
+        self.exclusive = role == CLIENT_END or (role == BOTH and partner.info.role != CLIENT_END)
         self._setup = setup
         self._partner = partner
 
@@ -62,51 +69,97 @@ class LstpMeeting:
 
 
 @implementer(IRendezvous)
-class LstpRendezvous:
-    """Meets other ends at the middle behind ``endpoint``."""
+class MiddleRendezvous:
+    """Meets other ends at a middle (rows L5, L11, L13, L15); a subclass says which.
 
-    def __init__(self, shared: Shared, endpoint: IStreamClientEndpoint, party: LstpParty) -> None:
+    A client end has one tunnel at a time. An end that serves (``server-end``, or
+    ``both`` whose partner is a plain client end) goes on meeting others.
+    """
+
+    def __init__(self, shared: Shared, party: LstpParty) -> None:
         self._shared = shared
-        self._endpoint = endpoint
-        self.party = party
+        self._party = party
+        self._met: Deferred[LstpMeeting] | None = None
+        self._anew = False
 
-    def at(self, common: str) -> LstpRendezvous:
+    @property
+    def serves(self) -> bool:
+        """See `IRendezvous`."""
+        return self._party.role != CLIENT_END
+
+    @property
+    def party(self) -> LstpParty:
+        """What this end says of itself at its next meeting."""
+        return self._party
+
+    def become(self, party: LstpParty) -> None:
+        """Be ``party`` from the next meeting on; who waits under another rendezvous id waits
+        under the new one at once."""
+        old, self._party = self._party, party
+        if old.common != party.common and self._met is not None:
+            self._anew = True
+            self._met.cancel()
+
+    def at(self, common: str) -> MiddleRendezvous:
         """The same, under another rendezvous id (further connections)."""
         other = copy.copy(self)
-        other.party = attrs.evolve(self.party, common=common)
+        other._met = None
+        other._party = attrs.evolve(self._party, common=common)
         return other
 
-    async def meet(self, waiting: Any = None) -> LstpMeeting:
-        """Dial the middle and wait for the other end.
+    async def meet(self, on_waiting: Callable[[str], object] | None = None) -> LstpMeeting:
+        """Dial the middle and wait for the other end, see `IRendezvous`.
 
-        ``waiting()`` is called once the setup has gone out. Raises `DialError` if the middle cannot
-        be reached, sends an ERROR or goes away, `RemoteProtocolError` if it breaks the protocol.
+        Raises `DialError` if the middle cannot be reached, sends an ERROR or goes away,
+        `RemoteProtocolError` if it breaks the protocol.
         """
+        while True:
+            self._met = Deferred.fromCoroutine(self._meet(on_waiting))
+            try:
+                return await self._met
+            except CancelledError:
+                if not self._anew:
+                    raise
+            finally:
+                self._met, self._anew = None, False
+
+    async def _meet(self, on_waiting: Callable[[str], object] | None) -> LstpMeeting:
         protocol = await self._dial()
-        if waiting is not None:
-            waiting()
+        if on_waiting is not None:
+            on_waiting("at the middle")
         return await protocol.met
 
     async def _dial(self) -> LstpEndProtocol:
-        factory = LstpEndFactory(self._shared, self.party)
+        """A connection to the middle."""
+        raise NotImplementedError
+
+
+class LstpRendezvous(MiddleRendezvous):
+    """Meets other ends at the middle behind ``endpoint``."""
+
+    def __init__(self, shared: Shared, endpoint: IStreamClientEndpoint, party: LstpParty) -> None:
+        super().__init__(shared, party)
+        self._endpoint = endpoint
+
+    async def _dial(self) -> LstpEndProtocol:
+        factory = LstpEndFactory(self._shared, self._party)
         protocol: Any = await maybeDeferred(self._endpoint.connect, factory)
         assert isinstance(protocol, LstpEndProtocol)
         return protocol
 
 
-class InHouseRendezvous(LstpRendezvous):
+class InHouseRendezvous(MiddleRendezvous):
     """Meets other ends at a middle in the same process (row L9)."""
 
     def __init__(self, shared: Shared, middle: LstpMiddleFactory, party: LstpParty) -> None:
-        self._shared = shared
+        super().__init__(shared, party)
         self._middle = middle
-        self.party = party
 
     async def _dial(self) -> LstpEndProtocol:
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setblocking(False)
-        protocol = LstpEndProtocol(self._shared, self.party)
+        protocol = LstpEndProtocol(self._shared, self._party)
         protocol.begin(SocketCarrier(self._shared.poller, ours))
         self._middle.accept(theirs, ("", 0))
         return protocol

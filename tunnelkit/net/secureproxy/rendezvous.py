@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelkit.core.secureproxy.prologue import SessionPrologue
-from tunnelkit.errors import Code, RemoteProtocolError
+from tunnelkit.errors import Code, RemoteProtocolError, TunnelkitError
 from tunnelkit.interfaces import IMeeting, IRendezvous
+from tunnelkit.net.secureproxy.control import Registration
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.opening import Opened, Opening
-from tunnelkit.wire.secureproxy import ANY, GROUP, Connect, Incoming, Session, StartSecure
+from tunnelkit.net.secureproxy.sites import Sites
+from tunnelkit.wire.secureproxy import (
+    ANY,
+    GROUP,
+    Connect,
+    Incoming,
+    Resource,
+    Session,
+    StartSecure,
+)
+
+_log = Logger()
 
 
 @implementer(IMeeting)
@@ -79,8 +96,113 @@ class InitiatorRendezvous:
         return SessionMeeting(opened, self._name, self.target, True, self._resource)
 
 
-async def join(link: ServerLink, name: str, incoming: Incoming) -> SessionMeeting:
-    """The target's side of a session that somebody wants; raises as ``meet`` does."""
-    opened = await Opening(link, incoming).opened
-    assert isinstance(opened, Opened)
-    return SessionMeeting(opened, name, incoming.target, False, incoming.resource)
+@implementer(IRendezvous)
+class TargetRendezvous:
+    """Others ask the server for this client: each session that comes of it is a meeting.
+
+    ``resources`` is what it publishes. ``peers``: whom it takes in; none: all that the
+    server lets through. Who asks for one of the ``sites`` is a browser, and no meeting.
+    Registered from `start` to `stop`.
+    """
+
+    serves = True
+
+    def __init__(
+        self,
+        link: ServerLink,
+        name: str,
+        resources: tuple[Resource, ...],
+        peers: frozenset[str],
+        sites: Sites,
+    ) -> None:
+        self._link = link
+        self._name = name
+        self._resources = frozenset(resource.name for resource in resources)
+        self._peers = peers
+        self._sites = sites
+        self._running = False
+        self._coming: dict[str, Deferred[None]] = {}
+        """Sessions that others want and that are not there yet, by id."""
+        self._met: deque[SessionMeeting] = deque()
+        self._wanted: Deferred[SessionMeeting] | None = None
+        self._on_waiting: Callable[[str], object] = _nobody
+        self.registration = Registration(link, resources, self._asked, self._off, self._present)
+
+    def start(self) -> None:
+        """Register, and go on."""
+        self._running = True
+        self.registration.start()
+
+    def stop(self, reason: str) -> None:
+        """Leave the server; sessions that are not there yet come to nothing."""
+        self._running = False
+        self.registration.stop(reason)
+        for task in list(self._coming.values()):
+            task.cancel()
+        while self._met:
+            self._met.popleft().carrier.abort()
+
+    def meet(self, on_waiting: Callable[[str], object] | None = None) -> Deferred[SessionMeeting]:
+        """The next session that somebody wants with this client."""
+        self._on_waiting = on_waiting or _nobody
+        wanted: Deferred[SessionMeeting] = Deferred(self._cancelled)
+        if self._met:
+            wanted.callback(self._met.popleft())
+            return wanted
+        self._wanted = wanted
+        if self.registration.present:
+            self._present()
+        return wanted
+
+    def _cancelled(self, wanted: Deferred[SessionMeeting]) -> None:
+        self._wanted = None
+
+    def _present(self) -> None:
+        self._on_waiting("")
+
+    def _asked(self, incoming: Incoming, refuse: Callable[[Code, str], None]) -> None:
+        """Somebody wants a session, or a browser to a site."""
+        if incoming.resource not in self._resources or not self._running:
+            refuse(Code.NOT_ALLOWED, "this is not published here")
+            return
+        if incoming.host is not None:
+            task = Deferred.fromCoroutine(self._sites.serve(incoming, refuse))
+        else:
+            if self._peers and incoming.origin not in self._peers:
+                refuse(Code.NOT_ALLOWED, "this client does not take that one in")
+                return
+            task = Deferred.fromCoroutine(self._join(incoming))
+        self._coming[incoming.session] = task
+        task.addBoth(self._came, incoming)
+
+    def _off(self, session: str) -> None:
+        """It is not wanted any more."""
+        task = self._coming.pop(session, None)
+        if task is not None:
+            task.cancel()
+
+    def _came(self, result: Any, incoming: Incoming) -> None:
+        self._coming.pop(incoming.session, None)
+        if not isinstance(result, Failure) or result.check(CancelledError):
+            return
+        if result.check(TunnelkitError):
+            reason = result.getErrorMessage()
+            _log.warn("No session with {origin}: {reason}", origin=incoming.origin, reason=reason)
+        else:
+            _log.failure("A session ended in an unexpected way", failure=result)
+
+    async def _join(self, incoming: Incoming) -> None:
+        opened = await Opening(self._link, incoming).opened
+        assert isinstance(opened, Opened)
+        meeting = SessionMeeting(opened, self._name, incoming.target, False, incoming.resource)
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            wanted.callback(meeting)
+        elif self._running:
+            self._met.append(meeting)
+        else:
+            meeting.carrier.abort()
+
+
+def _nobody(where: str) -> None:
+    """Who is told of waiting where nobody asked."""

@@ -28,8 +28,6 @@ PrivateKey = (
 )
 
 NAME_SCHEME = "tunnelkit:"
-LSTP_ALPN = b"lstp/1"
-USHER_ALPN = (b"usher/1.1", b"usher/1")
 
 _LONGEST_NAME = 255
 # Widened to Any, as elsewhere here: the published type stubs are older than pyOpenSSL itself.
@@ -143,7 +141,7 @@ class TlsContext:
     def __init__(
         self,
         credentials: Credentials,
-        alpn: Iterable[bytes] = (LSTP_ALPN,),
+        alpn: Iterable[bytes],
         *,
         alpn_optional: bool = False,
         server_name: str = "",

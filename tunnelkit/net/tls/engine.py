@@ -22,7 +22,6 @@ from tunnelkit.errors import (
     TunnelkitError,
 )
 from tunnelkit.net.tls.context import (
-    LSTP_ALPN,
     NAME_SCHEME,
     Credentials,
     PrivateKey,
@@ -36,7 +35,6 @@ from tunnelkit.net.tls.openssl_calls import Calls
 
 __all__ = [
     "Credentials",
-    "LSTP_ALPN",
     "NAME_SCHEME",
     "PrivateKey",
     "TlsContext",

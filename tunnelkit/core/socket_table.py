@@ -9,13 +9,15 @@ the time themselves, so that none needs the other to let an entry expire.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 import attrs
 
 from tunnelkit.errors import LocalProtocolError
-from tunnelkit.wire.lstp import MAX_SERVICES, Service
 
+MAX_SERVICES = 128
+"""Entries of one table."""
 MAX_NAMES_SIZE = 8192
 """Bytes of all names of a table together; so it fits into one message."""
 LONGEST_TTL = 10 * 365 * 86400.0
@@ -42,6 +44,25 @@ class TrustedSocket:
     def is_valid(self, now: float) -> bool:
         """Whether it may be used."""
         return self.until is None or now < self.until
+
+
+class Offered(Protocol):
+    """An entry as it travels."""
+
+    @property
+    def name(self) -> str:
+        """What the service is called."""
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds left; None: no end is known."""
+
+    @property
+    def listen(self) -> int | None:
+        """Port that the outside is asked to open."""
+
+
+Offer = TypeVar("Offer", bound=Offered)
 
 
 class SocketTable:
@@ -78,10 +99,13 @@ class SocketTable:
         """Take an entry out; False if there was none."""
         return self._entries.pop(name, None) is not None
 
-    def announcement(self, now: float) -> tuple[Service, ...]:
-        """The whole table of ``now`` as PROPERTY_EXCHANGE carries it."""
+    def announcement(
+        self, now: float, make: Callable[[str, float | None, int | None], Offer]
+    ) -> tuple[Offer, ...]:
+        """The whole table of ``now``; ``make(name, ttl, listen)`` puts an entry as it travels,
+        ``ttl`` in seconds, None where no end is known."""
         return tuple(
-            Service(
+            make(
                 entry.name,
                 None
                 if entry.until is None
@@ -94,7 +118,7 @@ class SocketTable:
 
     # -- the outside ------------------------------------------------------
 
-    def take(self, services: Iterable[Service], now: float) -> bool:
+    def take(self, services: Iterable[Offered], now: float) -> bool:
         """Let the table be what has arrived ``now``; False if nothing but times has changed."""
         before = {(entry.name, entry.listen) for entry in self._entries.values()}
         self._entries = {

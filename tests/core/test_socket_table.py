@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnelkit.core.lstp.socket_table import (
+from tunnelkit.core.socket_table import (
     LONGEST_TTL,
     SocketTable,
     TrustedSocket,
@@ -42,8 +42,8 @@ def test_the_announcement_has_names_ports_and_the_time_left_and_no_destination()
         TrustedSocket("web", until=130.0, listen=8080, destination="tcp:10.0.0.1:80"),
         TrustedSocket("git", destination="unix:/run/git.sock"),
     )
-    assert table.announcement(100.0) == (Service("web", 30.0, 8080), Service("git"))
-    said = lstp.encode(lstp.PropertyExchange(services=table.announcement(100.0)))
+    assert table.announcement(100.0, Service) == (Service("web", 30.0, 8080), Service("git"))
+    said = lstp.encode(lstp.PropertyExchange(services=table.announcement(100.0, Service)))
     assert b"10.0.0.1" not in said
     assert b"/run" not in said
 
@@ -52,7 +52,7 @@ def test_an_entry_is_valid_until_its_time_and_not_at_it() -> None:
     table = table_of(TrustedSocket("web", until=130.0))
     assert table.get("web", 129.9) is not None
     assert table.get("web", 130.0) is None
-    assert table.announcement(130.0) == ()
+    assert table.announcement(130.0, Service) == ()
     assert table.next_deadline() == 130.0
     assert not table.expire(129.9)
     assert table.expire(130.0)
@@ -96,7 +96,9 @@ def test_a_table_is_never_larger_than_one_message_can_carry() -> None:
     for number in range(128):
         name = f"{number:03}" + "é" * 30 if number % 2 else f"{number:03}"
         table.add(TrustedSocket(name, until=1e9 + 0.123, listen=65535))
-    lstp.encode(lstp.PropertyExchange(software="x" * 255, services=table.announcement(0.0)))
+    lstp.encode(
+        lstp.PropertyExchange(software="x" * 255, services=table.announcement(0.0, Service))
+    )
     with pytest.raises(LocalProtocolError, match="more than 128"):
         table.add(TrustedSocket("one-more"))
     table.add(TrustedSocket("001" + "é" * 30, listen=1))
@@ -112,7 +114,7 @@ def test_names_of_the_protocol_cannot_be_published() -> None:
 
 def test_what_is_valid_for_very_long_is_announced_for_as_long_as_a_message_can_say() -> None:
     table = table_of(TrustedSocket("web", until=1e12))
-    said = lstp.PropertyExchange(services=table.announcement(0.0))
+    said = lstp.PropertyExchange(services=table.announcement(0.0, Service))
     assert said.services == (Service("web", LONGEST_TTL),)
     assert lstp.decode(lstp.MessageType.PROPERTY_EXCHANGE, 0, said.body()) == said
 
@@ -122,7 +124,7 @@ def test_the_copy_is_valid_exactly_as_long_as_the_table_whatever_the_clocks_say(
     entries: list[TrustedSocket], sent: float, apart: float, later: float
 ) -> None:
     table = table_of(*entries)
-    said = lstp.PropertyExchange(services=table.announcement(sent))
+    said = lstp.PropertyExchange(services=table.announcement(sent, Service))
     heard = lstp.decode(lstp.MessageType.PROPERTY_EXCHANGE, 0, said.body())
     assert isinstance(heard, lstp.PropertyExchange)
     copy = SocketTable()

@@ -1,0 +1,216 @@
+"""What the parts of this package ask of one another, and of parts that somebody else writes.
+
+    application -- LocalSide  <->  ChannelHandle -- tunnel         a byte stream
+    application -- DatagramSink  <->  Flow       -- tunnel         datagrams
+
+`tunnelkit.interfaces` has what a plug-in author implements, in terms of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from tunnelkit.core.mux import contract as t
+from tunnelkit.errors import Code
+
+END = -1
+"""What `LocalSide.pull_into` returns once the application has sent everything."""
+
+Remote = tuple[str, int]
+"""A host, name or address without brackets, and a port."""
+
+
+@attrs.frozen
+class ChannelRecord:
+    """One finished channel, for the access log (row O1)."""
+
+    peer: str
+    destination: str
+    inbound: bool
+    """The far side asked for it."""
+    bytes_sent: int
+    """To the far side."""
+    bytes_received: int
+    seconds: float
+    code: Code | None
+    """None: both directions ended cleanly."""
+    reason: str
+    refused: bool
+
+
+@attrs.frozen
+class TunnelStatus:
+    """A snapshot for status pages and logs."""
+
+    name: str
+    up: bool
+    peers: tuple[str, ...]
+    topology: tuple[str, ...]
+    """The parties on the path of the newest connection, own end first."""
+    connections: int
+    channels: int
+    bytes_sent: int
+    """Over the connections that are up."""
+    bytes_received: int
+    last_error: str = ""
+    """Why it is down; empty while it is up."""
+
+
+# -- channels and flows -----------------------------------------------------------
+
+
+class ChannelHandle(Protocol):
+    """The tunnel's side of a channel, as the application's side sees it."""
+
+    def ready(self) -> None:
+        """The application has data, or its end, to pull."""
+
+    def drained(self) -> None:
+        """The application takes data again."""
+
+    def abort(self, code: Code, reason: str) -> None:
+        """Reset the channel at the far side, and this side."""
+
+    @property
+    def bytes_received(self) -> int:
+        """How many have come for the application."""
+
+    def hand_over(self, side: LocalSide) -> None:
+        """Attach ``side`` in place of the side that there was."""
+
+    def open_accepted(self, origin: str, side: LocalSide) -> Deferred[str]:
+        """Hand a connection of ``origin`` to the far side, which listens here by this channel.
+
+        Otherwise as `Connection.open`.
+        """
+
+
+class LocalSide(Protocol):
+    """The application's side of a channel.
+
+    ``pull_into`` and ``push`` may raise OSError: the application is gone, and
+    the channel is reset.
+    """
+
+    def attach(self, channel: ChannelHandle) -> None:
+        """The channel exists from here on; `ChannelHandle.ready` may be called."""
+
+    def pull_into(self, view: memoryview) -> int:
+        """Bytes of the application placed in ``view``; 0: nothing now, `END`: no more ever."""
+
+    def push(self, view: memoryview) -> int:
+        """Bytes the application takes now; fewer than given: it calls `ChannelHandle.drained`."""
+
+    def finish(self) -> None:
+        """The far application has ended its direction cleanly; everything has been pushed."""
+
+    def close(self) -> None:
+        """Both directions have ended cleanly."""
+
+    def reset(self, code: Code, reason: str) -> None:
+        """The channel ended early; the application must be able to tell (rule X11)."""
+
+
+class DatagramSink(Protocol):
+    """Who takes what comes out of the tunnel on a flow. May be called from within the verbs."""
+
+    def flow_opened(self) -> None:
+        """The far side takes datagrams. Only told to who opened the flow; it need not wait."""
+
+    def datagram_received(self, remote: Remote, data: memoryview) -> None:
+        """One datagram; ``data`` is valid only during the call."""
+
+    def flow_ended(self, code: Code | None, reason: str) -> None:
+        """Nothing comes any more. ``code`` None: it was closed."""
+
+
+class Flow(Protocol):
+    """What one local UDP peer sends through a tunnel; answers go to its `DatagramSink`."""
+
+    @property
+    def over(self) -> bool:
+        """It has ended, and the sink has been told."""
+
+    def send(self, remote: Remote, data: bytes | memoryview) -> bool:
+        """Send one datagram. False: it was dropped, as UDP may.
+
+        If the tunnel cannot carry such an address at all, the flow ends with the reason.
+        """
+
+    def end(self) -> None:
+        """No more datagrams in either direction."""
+
+    def abort(self, code: Code, reason: str) -> None:
+        """The same, and the far side is told why, if it can be."""
+
+
+class Connection(Protocol):
+    """One connection of a tunnel that is up; channels can be opened on this very one."""
+
+    @property
+    def peer(self) -> str:
+        """Verified name of the other end."""
+
+    @property
+    def up(self) -> bool:
+        """It carries channels."""
+
+    @property
+    def draining(self) -> bool:
+        """It takes no new ones."""
+
+    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
+        """Open a channel to ``destination`` for ``side``.
+
+        The result is the far socket's own address. Fails with `ChannelRefused`;
+        the side has been reset then.
+        """
+
+
+class ExtendedConnection(Connection, Protocol):
+    """A connection as the channel protocol on it sees it, see `IChannelProtocol.extend`."""
+
+    @property
+    def mux(self) -> t.TunnelMux:
+        """What the protocol's ``make_mux`` made. After a verb of it: `dispatch`, then `pump`."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The time that the mux is told."""
+
+    def handle(self, event: type, handler: Callable[[Any], None]) -> None:
+        """Let ``handler`` have the events of that type from now on.
+
+        Those that nobody handles are declined (`Mux.decline`).
+        """
+
+    def dispatch(self, events: Iterable[t.Event]) -> None:
+        """Do what has happened, as any verb of the mux says."""
+
+    def pump(self) -> None:
+        """Send what can be sent."""
+
+    def channel_opened(self, event: t.ChannelOpened) -> None:
+        """What is done with the event where nobody handles it."""
+
+    def channel_ended(self, event: t.ChannelEnded) -> None:
+        """The same."""
+
+    def end(self, code: Code, reason: str) -> None:
+        """End the connection at once; its channels are reset."""
+
+
+@runtime_checkable
+class ServiceBook(Protocol):
+    """A channel protocol that tells the far side which services are accepted here."""
+
+    def service_accepted(self, name: str) -> None:
+        """``service:NAME`` is answered from now on. Raises ValueError if the name is taken,
+        `LocalProtocolError` if it cannot be told: it is not accepted then."""
+
+    def service_withdrawn(self, name: str) -> None:
+        """It is not answered any more."""

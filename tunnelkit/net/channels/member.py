@@ -1,0 +1,170 @@
+"""The connections of an end: each is a tunnel, or carries channels of one beside the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from tunnelkit.core.mux.contract import TunnelMux
+from tunnelkit.errors import Code, RemoteProtocolError
+from tunnelkit.interfaces import IChannelProtocol
+from tunnelkit.net.channels.connection import TunnelConnection
+from tunnelkit.net.channels.contracts import ChannelRecord
+from tunnelkit.net.channels.request import ChannelRequest
+from tunnelkit.net.channels.tunnel import Tunnel
+
+_log = Logger()
+
+
+class Member(Protocol):
+    """What an end drains when it stops."""
+
+    def shutdown(self, grace: float, reason: str) -> None:
+        """Take no more channels; end when the open ones are over, or after ``grace`` seconds."""
+
+
+class MemberEnd(Protocol):
+    """The end, as its members see it."""
+
+    @property
+    def tunnel(self) -> Tunnel:
+        """What front ends see."""
+
+    @property
+    def name(self) -> str:
+        """This end's name."""
+
+    @property
+    def protocols(self) -> tuple[IChannelProtocol, ...]:
+        """What it speaks, best first."""
+
+    def told_ready(self) -> None:
+        """The end can be used."""
+
+    def extend(
+        self, protocol: IChannelProtocol, connection: TunnelConnection
+    ) -> Callable[[], object] | None:
+        """Let ``protocol`` bring what it alone has, see `IChannelProtocol.extend`."""
+
+    def member_began(self, member: Member) -> None:
+        """It is up."""
+
+    def member_over(self, member: Member) -> None:
+        """It is over."""
+
+
+class _Owner:
+    """What every owner of a connection does (`ConnectionOwner`)."""
+
+    def __init__(self, end: MemberEnd) -> None:
+        self._end = end
+        self.connection: TunnelConnection | None = None
+        """The connection, once it is up."""
+
+    def channel_requested(self, request: ChannelRequest) -> None:
+        """See `ConnectionOwner`."""
+        self._end.tunnel.channel_requested(request)
+
+    def channel_ended(self, record: ChannelRecord) -> None:
+        """See `ConnectionOwner`."""
+        self._end.tunnel.channel_ended(record)
+
+    def shutdown(self, grace: float, reason: str) -> None:
+        """See `Member`."""
+        if self.connection is not None:
+            self._end.tunnel.remove(self.connection)
+            self.connection.shutdown(grace, reason)
+
+
+class TunnelMember(_Owner):
+    """One tunnel of ``end``, over a meeting with the parties ``hops`` on its path.
+
+    ``over`` fires when it has ended.
+    """
+
+    def __init__(self, end: MemberEnd, hops: tuple[str, ...]) -> None:
+        super().__init__(end)
+        self._protocol: IChannelProtocol | None = None
+        self._hops = hops
+        self._extension_ended: Callable[[], object] | None = None
+        self.over: Deferred[None] = Deferred()
+
+    def make_mux(self, master: bool, alpn: bytes, now: float) -> TunnelMux:
+        """A mux of the protocol that was agreed on."""
+        for protocol in self._end.protocols:
+            if alpn in protocol.alpn:
+                self._protocol = protocol
+                return protocol.make_mux(master, alpn, now)
+        raise RemoteProtocolError(f"TLS agreed on {alpn!r}, which no protocol here speaks")
+
+    def connection_up(self, connection: TunnelConnection) -> None:
+        """Channels can be opened."""
+        self.connection = connection
+        self._end.member_began(self)
+        path = self._hops or (self._end.name, connection.peer)
+        _log.info(
+            "Tunnel {tunnel} with {peer} is up: {path}",
+            tunnel=self._end.tunnel.name,
+            peer=connection.peer,
+            path=" - ".join(path),
+        )
+        if self._protocol is not None:
+            self._extension_ended = self._end.extend(self._protocol, connection)
+        self._end.tunnel.add(connection, path)
+        self._end.told_ready()
+
+    def connection_ended(
+        self, connection: TunnelConnection, code: Code | None, reason: str
+    ) -> None:
+        """It is over."""
+        how = f"{code}: {reason}" if code is not None else "it was closed"
+        if self._extension_ended is not None:
+            self._extension_ended()
+        tunnel = self._end.tunnel
+        tunnel.remove(connection)
+        tunnel.is_down(how)
+        if self.connection is not None:
+            _log.info(
+                "Tunnel {tunnel} with {peer} has ended: {how}",
+                tunnel=tunnel.name,
+                peer=connection.peer,
+                how=how,
+            )
+        self._end.member_over(self)
+        if not self.over.called:
+            self.over.callback(None)
+
+
+class JoinedConnection(_Owner):
+    """A further connection of a tunnel; ``ended`` is told when it is over.
+
+    ``up`` fires with it, and fails if it ends before.
+    """
+
+    def __init__(self, end: MemberEnd, ended: Callable[[TunnelConnection], object]) -> None:
+        super().__init__(end)
+        self._ended = ended
+        self.up: Deferred[TunnelConnection] = Deferred()
+
+    def connection_up(self, connection: TunnelConnection) -> None:
+        """See `ConnectionOwner`."""
+        self.connection = connection
+        self._end.member_began(self)
+        # Who has asked for it may not want it any more.
+        self.up.callback(connection)
+        if connection.up:
+            self._end.tunnel.add(connection)
+
+    def connection_ended(
+        self, connection: TunnelConnection, code: Code | None, reason: str
+    ) -> None:
+        """See `ConnectionOwner`."""
+        self._end.tunnel.remove(connection)
+        self._end.member_over(self)
+        if self.connection is None:
+            self.up.errback(RemoteProtocolError(reason))
+        else:
+            self._ended(connection)
