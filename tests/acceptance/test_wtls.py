@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.acceptance.wtls import (
     Backwards,
     Device,
     Domain,
+    LossyRelay,
     free_udp_port,
     in_memory,
     start_domain,
@@ -219,6 +221,37 @@ def test_the_time_to_live_ends_the_tunnel_and_the_device_is_served_again(
     stranger.says_hello()
     operator.wait_for("its time is over")
     assert device.asks(f"http://127.0.0.1:{web.port}/page", operator_ca) == "an ordinary page"
+
+
+def test_a_lost_5_03_is_repeated_and_means_the_same(
+    processes: Processes, operator: Role, domain: Domain, operator_ca: Path
+) -> None:
+    answers: list[bytes] = []
+
+    def loses(upwards: bool, data: bytes) -> bool:
+        """The first application data towards the device."""
+        if upwards or data[0] != 23:
+            return False
+        answers.append(data)
+        return len(answers) == 1
+
+    relay = LossyRelay(operator.address("listening on"), loses)
+    processes.on_end(relay.close)
+    device, url = Device(relay.place), "https://bank.example/account"
+    assert device.asks(url, operator_ca).startswith(COME_AGAIN)
+    assert len(answers) == 2
+    assert device.asks(url, domain.ca) == SECRET
+
+
+def test_a_tenth_of_the_datagrams_lost_each_way(
+    processes: Processes, operator: Role, domain: Domain, operator_ca: Path
+) -> None:
+    chance = Random(4)
+    relay = LossyRelay(operator.address("listening on"), lambda up, data: chance.random() < 0.1)
+    processes.on_end(relay.close)
+    device, url = Device(relay.place), "https://bank.example/account"
+    assert device.asks(url, operator_ca, limit=60).startswith(COME_AGAIN)
+    assert device.asks(url, domain.ca, limit=60) == SECRET
 
 
 @pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])

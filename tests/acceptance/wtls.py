@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import select
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -133,6 +134,56 @@ class Device:
             stdin=subprocess.DEVNULL, capture_output=True, timeout=limit + 20,
         )  # fmt: skip
         return (done.stdout + done.stderr).decode(errors="backslashreplace").strip()
+
+
+class LossyRelay:
+    """A UDP path to ``target`` that loses what ``loses`` says, asked for each datagram.
+
+    ``loses(upwards, data)``: ``upwards`` is true towards the target.
+    """
+
+    def __init__(self, target: str, loses: Callable[[bool, bytes], bool]) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._loses = loses
+        self._front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._front.bind(("127.0.0.1", 0))
+        self._backs: dict[tuple[str, int], socket.socket] = {}
+        self._over = threading.Event()
+        self.place = f"127.0.0.1:{self._front.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._front:
+            while not self._over.is_set():
+                ready, _, _ = select.select([self._front, *self._backs.values()], [], [], 0.05)
+                for sock in ready:
+                    if sock is self._front:
+                        self._up()
+                    else:
+                        self._down(sock)
+        for sock in self._backs.values():
+            sock.close()
+
+    def _up(self) -> None:
+        data, device = self._front.recvfrom(65_535)
+        back = self._backs.get(device)
+        if back is None:
+            back = self._backs[device] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            back.connect(self._target)
+        if not self._loses(True, data):
+            back.send(data)
+
+    def _down(self, back: socket.socket) -> None:
+        data = back.recv(65_535)
+        (device,) = (each for each, sock in self._backs.items() if sock is back)
+        if not self._loses(False, data):
+            self._front.sendto(data, device)
 
 
 class _Backwards(http.server.BaseHTTPRequestHandler):
