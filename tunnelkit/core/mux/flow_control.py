@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from tunnelkit.core.mux.credit import Budget, Inbound, Outbound
-from tunnelkit.core.mux.path import Mark, Path
+from tunnelkit.core.mux.path import Path
+from tunnelkit.core.mux.round_trip import Mark
 
 FREE_PASS = 16 * 1024
 """A channel with less than this in flight, in bytes, may send even while the path is full: what

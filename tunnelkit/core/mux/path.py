@@ -36,7 +36,7 @@ from collections import deque
 from enum import Enum
 
 from tunnelkit.core.mux.delivery import MERGE, AckAggregation, DeliveryRate
-from tunnelkit.core.mux.round_trip import RoundTrips
+from tunnelkit.core.mux.round_trip import Mark, RoundTrips
 
 FIRST = 128 * 1024
 """Inflight target, in bytes, while nothing is known."""
@@ -105,20 +105,6 @@ class Phase(Enum):
     STARTUP = "startup"
     PROBE_BW = "probe_bw"
     PROBE_RTT = "probe_rtt"
-
-
-class Mark:
-    """Remembers one sent byte, until it is reported as taken."""
-
-    __slots__ = ("app_limited", "delivered", "offset", "probe", "time")
-
-    def __init__(self, offset: int, time: float, delivered: int, app_limited: bool, probe: bool):
-        self.offset = offset
-        self.time = time
-        self.delivered = delivered
-        self.app_limited = app_limited
-        self.probe = probe
-        """Sent in probe_rtt, when the queue was drained."""
 
 
 class Path:

@@ -24,6 +24,20 @@ once in so many seconds."""
 _UNKNOWN = 1e9
 
 
+class Mark:
+    """Remembers one sent byte, until it is reported as taken."""
+
+    __slots__ = ("app_limited", "delivered", "offset", "probe", "time")
+
+    def __init__(self, offset: int, time: float, delivered: int, app_limited: bool, probe: bool):
+        self.offset = offset
+        self.time = time
+        self.delivered = delivered
+        self.app_limited = app_limited
+        self.probe = probe
+        """Sent in probe_rtt, when the queue was drained."""
+
+
 class RoundTrips:
     """Samples of the round trip on one path."""
 
