@@ -110,6 +110,11 @@ class Channels:
         """There is nothing beside the channels."""
 
 
+def make_protocol(reactor: Any) -> Channels:
+    """With this, `ProtocolMaker("example", "custom_protocol")` lets twistd choose it by name."""
+    return Channels(Shared.of(reactor).budget)
+
+
 # -- at work: two ends, TLS with certificates between them ----------------------------------
 
 

@@ -236,6 +236,31 @@ class IEnd(Interface):
         """
 
 
+class IRendezvousMaker(Interface):
+    """A kind of rendezvous: a plug-in, ``twistd tunnel-end --rendezvous NAME``."""
+
+    name: str = Attribute("What ``--rendezvous`` calls it.")
+    options: Sequence[Any] = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
+
+    def configure(settings: Any) -> Any:
+        """How to meet, out of a `tunnelkit.policy.settings.Settings`; raises `ConfigError`."""
+
+    def describe(config: Any) -> str:
+        """That in words, for the ready line, e.g. ``at the board board.example``."""
+
+    def make_rendezvous(reactor: Any, config: Any) -> IRendezvous:
+        """For one end. If it provides `IService` too, it starts and stops with the end."""
+
+
+class IProtocolMaker(Interface):
+    """A kind of channel protocol: a plug-in, ``--protocol NAME`` at any end."""
+
+    name: str = Attribute("What ``--protocol`` calls it.")
+
+    def make_protocol(reactor: Any) -> IChannelProtocol:
+        """For one end."""
+
+
 class IDialer(Interface):
     """A way out of this network."""
 

@@ -24,6 +24,7 @@ from tests.acceptance.processes import (
 from tests.acceptance.tunnels import Transport
 
 PACKAGE = Path(__file__).resolve().parent / "elsewhere"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Environment = dict[str, str]
 
 
@@ -33,6 +34,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     directory = tmp_path_factory.mktemp("elsewhere")
     source, installed = directory / "source", directory / "installed"
     shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
+    # Its channel protocol is the example's.
+    shutil.copy(EXAMPLES / "custom_protocol.py", source / "elsewhere" / "frames.py")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", str(installed))
     done = subprocess.run(
@@ -116,6 +119,75 @@ def test_a_front_end_is_in_endpoint_strings(elsewhere: Environment, identities: 
     assert said == "tunnel: once: 'tcp:a:1': expected PORT=DESTINATION\n"
     said = run({}, *python, *end, "once=1=tcp:a:1").stdout
     assert said.startswith("tunnel: once: not known")
+
+
+# -- the rendezvous and the channel protocol --------------------------------
+
+
+def test_they_are_in_the_help_of_an_end_that_takes_any(elsewhere: Environment) -> None:
+    shown = run(elsewhere, *TWISTD, "tunnel-end", "--help").stdout
+    for option in ("--rendezvous=", "--protocol=", "--board=", "--board-keeper", "--once="):
+        assert option in shown
+    assert "--board" not in run({}, *TWISTD, "tunnel-end", "--help").stdout
+
+
+@pytest.mark.parametrize("protocol", ["frames", "lstp", "usher"])
+def test_any_protocol_over_the_rendezvous_carries_bytes_of_the_front_end(
+    elsewhere: Environment,
+    processes: Processes,
+    identities: Identities,
+    tmp_path: Path,
+    protocol: str,
+) -> None:
+    port = free_port()
+    with Application(echo) as application:
+        common = ("--rendezvous", "board", "--board", tmp_path / "board", "--protocol", protocol)
+        keeper = processes.role(
+            "tunnel-end", *common, "--board-keeper", "--identity", identities("server"),
+            "--peer", "client", "--allow", application.destination, env=elsewhere,
+        )  # fmt: skip
+        keeper.wait_for("Waiting at the board for tunnel board")
+        visitor = processes.role(
+            "tunnel-end", *common, "--identity", identities("client"), "--peer", "server",
+            "--once", f"{port}={application.destination}", env=elsewhere,
+        )  # fmt: skip
+        assert talk(port, b"x", 1) == b"x"
+        visitor.wait_for(f"channel out peer=server destination={application.destination}")
+        keeper.wait_for(f"channel in peer=client destination={application.destination}")
+
+
+@pytest.mark.parametrize(
+    ("transport", "protocol"),
+    [("lstp", "usher"), ("lstp", "frames"), ("usher", "lstp"), ("usher", "frames")],
+    indirect=["transport"],
+)
+def test_the_protocol_is_chosen_by_name_at_ends_of_any_kind(
+    transport: Transport, elsewhere: Environment, protocol: str
+) -> None:
+    with Application(echo) as application:
+        tunnel = transport(
+            [application.destination], "--protocol", protocol,
+            "--forward", f"0={application.destination}",
+            server=("--protocol", protocol), client_env=elsewhere, server_env=elsewhere,
+        )  # fmt: skip
+        assert talk(tunnel.client.port("forward"), b"x", 1) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--rendezvous is missing: expected NAME of one (board)"),
+        (["--rendezvous", "bord"], "--rendezvous: 'bord' is not installed (did you mean 'board'?)"),
+        (["--rendezvous", "board"], "--protocol is missing: expected NAME of one (frames, lstp, "),
+        (["--rendezvous", "board", "--protocol", "lstp"], "--board is missing: expected PATH of "),
+    ],
+)
+def test_what_is_missing_at_an_end_of_any_kind_is_named(
+    elsewhere: Environment, words: list[str], said: str
+) -> None:
+    done = run(elsewhere, *TWISTD, "-n", "--pidfile=", "tunnel-end", *words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"twistd tunnel-end: {said}")
 
 
 # -- the role -------------------------------------------------------------

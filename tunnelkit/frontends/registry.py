@@ -13,7 +13,7 @@ import attrs
 from twisted.application.service import IService
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python.reflect import namedAny
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
@@ -50,28 +50,34 @@ class FrontEndMaker:
         return service
 
 
-def front_ends() -> tuple[IFrontEnd, ...]:
-    """Every front end that is installed, by name.
+def installed(interface: type[Interface], kind: str) -> dict[str, Any]:
+    """Every plug-in that is installed, in the order of the names.
 
-    Raises `ConfigError` for one that is not what `IFrontEnd` says, and for two of one name.
+    ``kind`` is for the `ConfigError`: one is not what ``interface`` says, or two have one name.
     """
-    found: dict[str, IFrontEnd] = {}
-    for front_end in getPlugins(IFrontEnd):
+    found: dict[str, Any] = {}
+    for plug_in in getPlugins(interface):
         try:
-            verifyObject(IFrontEnd, front_end)
+            verifyObject(interface, plug_in)
         except Invalid as error:
             problem = " ".join(str(error).split())
             raise ConfigError(
-                f"front end plug-in {_origin(front_end)}: {problem} "
-                "expected what tunnelkit.interfaces.IFrontEnd says"
+                f"{kind} plug-in {_origin(plug_in)}: {problem} "
+                f"expected what tunnelkit.interfaces.{interface.__name__} says"
             ) from None
-        other = found.setdefault(front_end.name, front_end)
-        if other is not front_end:
+        name = getattr(plug_in, "name", "")
+        other = found.setdefault(name, plug_in)
+        if other is not plug_in:
             raise ConfigError(
-                f"two front end plug-ins are named {front_end.name}, {_origin(other)} and "
-                f"{_origin(front_end)}: expected one of them to be installed"
+                f"two {kind} plug-ins are named {name}, {_origin(other)} and "
+                f"{_origin(plug_in)}: expected one of them to be installed"
             )
-    return tuple(found[name] for name in sorted(found))
+    return dict(sorted(found.items()))
+
+
+def front_ends() -> tuple[IFrontEnd, ...]:
+    """Every front end that is installed, by name; raises `ConfigError` as `installed` does."""
+    return tuple(installed(IFrontEnd, "front end").values())
 
 
 def front_end_options() -> tuple[Option, ...]:
@@ -91,8 +97,9 @@ def configured(settings: Settings) -> tuple[tuple[IFrontEnd, Any], ...]:
     )
 
 
-def _origin(front_end: Any) -> str:
-    if isinstance(front_end, FrontEndMaker):
-        return front_end.module
-    kind = type(front_end)
+def _origin(plug_in: Any) -> str:
+    module = getattr(plug_in, "module", None)
+    if isinstance(module, str):
+        return module
+    kind = type(plug_in)
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -25,6 +26,7 @@ from tunnelkit.policy.revocation import load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
 from tunnelkit.policy.settings import Given, Settings
 from tunnelkit.roles.end import EndConfig
+from tunnelkit.roles.registry import named, protocol_makers
 
 LONGEST_NAME = 255
 LONGEST_TOKEN = 1024
@@ -53,6 +55,9 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
         "pins": pins,
         "peers": frozenset(given.parsed(to_name) for given in settings.all("peer")),
         "crl_file": revocation_list(settings, identity),
+        "protocols": tuple(
+            given.parsed(partial(named, protocol_makers())) for given in settings.all("protocol")
+        ),
         "front_ends": registry.configured(settings),
         "maps": tuple(given.parsed(parse_map) for given in settings.all("map")),
         "system_resolver": system_resolver(settings),

@@ -7,7 +7,7 @@ identity -> dialer -> meeting -> secured connection -> tunnel -> front ends here
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from tunnelkit.egress.names import use_system_resolver
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError, DialError
-from tunnelkit.interfaces import IChannelProtocol, IDialer, IEndService, IRendezvous
+from tunnelkit.interfaces import IChannelProtocol, IDialer, IEndService, IProtocolMaker, IRendezvous
 from tunnelkit.net.channels.end import TunnelEnd, context_for
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
@@ -62,6 +62,8 @@ class EndConfig:
     """Keys (SHA-256 of the SubjectPublicKeyInfo), one of which is the other end's (row K3)."""
     crl_file: str | None = None
     """The revocation list; None: nobody is revoked."""
+    protocols: tuple[IProtocolMaker, ...] = ()
+    """What to speak, the best one first; empty: the role's own."""
     front_ends: tuple[tuple[Any, Any], ...] = ()
     """Pairs of an `IFrontEnd` and what it made of its option."""
     rules: tuple[Rule, ...] = ()
@@ -118,7 +120,7 @@ class EndService(MultiService):
         role: str,
         config: EndConfig,
         tunnel_name: str,
-        protocols: Iterable[IChannelProtocol],
+        own: Mapping[str, IChannelProtocol],
         server_name: str = "",
     ) -> None:
         MultiService.__init__(self)
@@ -129,7 +131,12 @@ class EndService(MultiService):
         self.grace = GRACE
         """Seconds in which what is open may finish when this stops."""
         self.shared = Shared.of(reactor)
-        self.protocols = tuple(protocols)
+        self.protocols = tuple(own.values())
+        if config.protocols:
+            self.protocols = tuple(
+                own[maker.name] if maker.name in own else maker.make_protocol(reactor)
+                for maker in config.protocols
+            )
         self.policy = PolicyHolder(Policy(config.rules, config.sources))
         if config.system_resolver:
             use_system_resolver(reactor)

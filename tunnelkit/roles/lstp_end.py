@@ -47,6 +47,9 @@ from tunnelkit.wire.lstp import BOTH, SERVER_END, derive_common
 
 _log = Logger()
 
+LSTP = "lstp"
+"""What ``--protocol`` calls it."""
+
 
 @attrs.frozen(kw_only=True)
 class LstpEndConfig(EndConfig):
@@ -85,7 +88,7 @@ class LstpEndService(EndService):
             Shared.of(reactor).budget,
             config.connections,
         )
-        super().__init__(reactor, role, config, config.tunnel, (self.protocol,))
+        super().__init__(reactor, role, config, config.tunnel, {LSTP: self.protocol})
         self._tunnel_name = config.tunnel
         self._middle: LstpMiddleService | None = None
         party = LstpParty(
@@ -160,6 +163,10 @@ def configure_end(settings: Settings, role: str, starting: bool) -> LstpEndConfi
         publish=publications(settings),
         **end,
     )
+    if config.protocols and all(maker.name != LSTP for maker in config.protocols):
+        for name in ("publish", "connections", "compress"):
+            if given := settings.one(name):
+                given.wrong("none of the protocols has this", f"--protocol {LSTP} too")
     if starting and not config.publish:
         if role in (SERVER_END, BOTH):
             require_rule(config)
@@ -195,3 +202,9 @@ def meeting_place(settings: Settings, name: str) -> tuple[str, int] | LstpMiddle
         admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
         admission_token=admission_token(settings),
     )
+
+
+def make_protocol(reactor: Any) -> LstpProtocol:
+    """LSTP's messages for an end of another kind, see `IProtocolMaker`."""
+    config = MuxConfig(software=f"tunnelkit/{__version__}")
+    return LstpProtocol(config, Shared.of(reactor).budget)

@@ -31,6 +31,13 @@ END = (
         files="*.crl",
     ),
     Option(
+        "protocol",
+        "NAME",
+        "of a channel protocol to speak, the best one first (default: that of the role)",
+        repeatable=True,
+        commas=True,
+    ),
+    Option(
         "allow",
         "PATTERN",
         "of what the other end may reach from here, e.g. tcp:127.0.0.1:9000",
@@ -91,6 +98,13 @@ _ADMISSION_TOKEN_FILE = Option(
     live=True,
     files="*",
 )
+
+TUNNEL_END = (
+    *END,
+    Option("manual", "", "connect only when `tunnelkit connect` says so; needs --control"),
+    Option("rendezvous", "NAME", "of the way in which the two ends meet"),
+)
+"""What an end has that meets others by any rendezvous, beside the options of that one."""
 
 LSTP_END = (
     *END,

@@ -92,7 +92,7 @@ class SecureProxyClientService(EndService):
         software = f"tunnelkit/{__version__}"
         mux = UsherConfig(max_sessions=config.max_sessions, software=software)
         protocol = UsherProtocol(mux, Shared.of(reactor).budget, (Version.V1_1,))
-        super().__init__(reactor, role, config, TUNNEL, (protocol,))
+        super().__init__(reactor, role, config, TUNNEL, {"usher": protocol})
         self._client = config
         way = WayOut(reactor, config.via, "server", config.server)
         self._link = ServerLink(

@@ -58,7 +58,7 @@ class UsherGateService(EndService):
     def __init__(self, reactor: Any, role: str, config: UsherGateConfig) -> None:
         mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
         protocol = UsherProtocol(mux, Shared.of(reactor).budget)
-        super().__init__(reactor, role, config, TUNNEL, (protocol,))
+        super().__init__(reactor, role, config, TUNNEL, {"usher": protocol})
         self._listen = config.listen
         self._admit = PolicyHolder(Policy(sources=config.admit))
         self._rendezvous = GateRendezvous(self.shared)

@@ -48,7 +48,7 @@ class UsherPortalService(EndService):
     def __init__(self, reactor: Any, role: str, config: UsherPortalConfig) -> None:
         mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
         protocol = UsherProtocol(mux, Shared.of(reactor).budget)
-        super().__init__(reactor, role, config, TUNNEL, (protocol,), config.server_name)
+        super().__init__(reactor, role, config, TUNNEL, {"usher": protocol}, config.server_name)
         way = WayOut(reactor, config.via, "gate", config.gate)
         self.run(UsherRendezvous(way), way.describe())
 
@@ -75,3 +75,9 @@ def configure(settings: Settings, starting: bool) -> UsherPortalConfig:
 def make_service(reactor: Any, config: UsherPortalConfig) -> UsherPortalService:
     """See `IEndRole`."""
     return UsherPortalService(reactor, "usher-portal", config)
+
+
+def make_protocol(reactor: Any) -> UsherProtocol:
+    """Usher's records for an end of another kind, see `IProtocolMaker`."""
+    config = UsherConfig(max_sessions=USHER_SESSIONS, software=f"tunnelkit/{__version__}")
+    return UsherProtocol(config, Shared.of(reactor).budget)

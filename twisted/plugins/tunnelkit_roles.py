@@ -1,7 +1,7 @@
 """The roles, each a twistd subcommand. Every twistd start imports this: keep it light."""
 
 from tunnelkit.roles import options
-from tunnelkit.roles.registry import EndMaker, RoleMaker
+from tunnelkit.roles.registry import AnyEndMaker, EndMaker, RoleMaker
 
 lstp_middle = RoleMaker(
     name="lstp-middle",
@@ -96,4 +96,15 @@ secure_proxy_client = EndMaker(
     "to a web server inside, with its own certificate.",
     module="tunnelkit.roles.secure_proxy_client",
     own_options=options.SECURE_PROXY_CLIENT,
+)
+
+tunnel_end = AnyEndMaker(
+    name="tunnel-end",
+    description="An end of a tunnel: any rendezvous with any channel protocols, by name.",
+    synopsis="--rendezvous NAME --protocol NAME --identity FILE --peer NAME [options]",
+    longdesc="An end of a tunnel that meets the other end by any rendezvous that is installed, and "
+    "speaks any channel protocols. Front ends here lead to what the other end allows; --allow "
+    "names what that one may reach from here.",
+    module="tunnelkit.roles.tunnel_end",
+    own_options=options.TUNNEL_END,
 )

@@ -1,4 +1,4 @@
-"""What this package adds to tunnelkit: a front end, and a role that says a word."""
+"""What this package adds to tunnelkit: a front end, a rendezvous, a channel protocol, a role."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.registry import FrontEndMaker
 from tunnelkit.interfaces import IProxyRole, IRoleService
 from tunnelkit.policy.settings import Option, Settings
+from tunnelkit.roles.registry import ProtocolMaker, RendezvousMaker
 
 
 @attrs.frozen
@@ -109,5 +110,16 @@ once = FrontEndMaker(
         Option("once-greeting", "TEXT", "that clients are greeted with", live=True),
     ),
 )
+
+board = RendezvousMaker(
+    "board",
+    "elsewhere.board",
+    (
+        Option("board", "PATH", "of the socket where the ends meet"),
+        Option("board-keeper", "", "be the one that listens there"),
+    ),
+)
+
+frames = ProtocolMaker("frames", "elsewhere.frames")
 
 word = WordRole()
