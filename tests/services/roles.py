@@ -8,7 +8,8 @@ from tunnelkit.roles.registry import roles
 from tunnelkit.services.options import RoleOptions, options_for
 
 ROLES = (
-    *("lstp-middle", "lstp-client-end", "lstp-server-end", "usher-gate", "usher-portal"),
+    *("lstp-middle", "lstp-client-end", "lstp-server-end"),
+    *("usher-gate", "usher-portal", "tunnel-end"),
     *("wtls-proxy", "wtls-domain-proxy"),
 )
 """Those that come with tunnelkit."""
