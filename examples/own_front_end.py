@@ -18,7 +18,7 @@ from twisted.application.service import IService
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from tunnelkit.interfaces import IFrontEnd
+from tunnelkit.interfaces import IFrontEnd, ITunnel
 from tunnelkit.policy.settings import Option, Settings
 
 # Address, port, destinations.
@@ -48,7 +48,7 @@ class Spread:
         """An end whose peer cannot be asked for these says so in its log."""
         return config[2]
 
-    def make_service(self, reactor: Any, tunnel: Any, policy: Any, config: Config) -> IService:
+    def make_service(self, reactor: Any, tunnel: ITunnel, policy: Any, config: Config) -> IService:
         """The port; `ConfigError` says that it is taken."""
         from tunnelkit.local.listening import ListeningService
         from tunnelkit.net.channels.socket_side import SocketSide
