@@ -145,6 +145,26 @@ def test_an_end_that_runs_may_lose_its_last_use(needed: list[str], tmp_path: Pat
     assert options.make_config(options.read_settings()).front_ends == ()
 
 
+@pytest.mark.parametrize(
+    "words", [["--publish", "web=10.0.0.1:80"], ["--connections", "2"], ["--compress"]]
+)
+def test_what_only_lstp_has_is_refused_where_lstp_is_not_spoken(
+    refusal: Refusal, needed: list[str], words: list[str]
+) -> None:
+    said = refusal("lstp-client-end", *needed, *PORT, *words, "--protocol", "usher")
+    assert said.startswith(words[0])
+    assert said.endswith("none of the protocols has this: expected --protocol lstp too")
+    both = ("--protocol", "usher", "--protocol", "lstp")
+    parsed(options_class("lstp-client-end")(), [*needed, *PORT, *words, *both])
+
+
+def test_a_protocol_that_nobody_has_is_named(refusal: Refusal, needed: list[str]) -> None:
+    said = refusal("lstp-client-end", *needed, *PORT, "--protocol", "ushr")
+    assert said == (
+        "--protocol: 'ushr' is not installed (did you mean 'usher'?): expected lstp, usher"
+    )
+
+
 def test_an_end_that_serves_needs_a_rule(refusal: Refusal, needed: list[str]) -> None:
     assert refusal("lstp-server-end", *needed).startswith("--allow is missing: expected ")
     assert refusal("lstp-client-end", *needed, "--both").startswith("--allow is missing: ")

@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.interfaces import ITunnel
+from tunnelkit.net.channels.contracts import Connection
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.printable import printable
 
@@ -22,7 +24,7 @@ Wanted = tuple[Any, Any]
 class FrontEnds(MultiService):
     """What `replace` was told last is open; channels outlive the port that they came in by."""
 
-    def __init__(self, reactor: Any, tunnel: Any, policy: PolicyHolder) -> None:
+    def __init__(self, reactor: Any, tunnel: ITunnel, policy: PolicyHolder) -> None:
         MultiService.__init__(self)
         self._reactor = reactor
         self._tunnel = tunnel
@@ -80,7 +82,7 @@ class FrontEnds(MultiService):
                 self._check(connection)
         return closed, [text for _, service in made for text in _described(service)]
 
-    def _check(self, connection: Any) -> None:
+    def _check(self, connection: Connection) -> None:
         for (front_end, config), _ in self._open:
             for destination in front_end.needs(config):
                 why = connection.lacks(destination)

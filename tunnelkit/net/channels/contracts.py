@@ -170,6 +170,10 @@ class Connection(Protocol):
         the side has been reset then.
         """
 
+    def lacks(self, destination: str) -> str:
+        """Why the far side cannot be asked for ``destination``, whatever it allows; empty if it
+        can, see `Mux.lacks`."""
+
 
 class ExtendedConnection(Connection, Protocol):
     """A connection as the channel protocol on it sees it, see `IChannelProtocol.extend`."""
