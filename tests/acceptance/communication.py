@@ -19,7 +19,7 @@ from tests.acceptance.processes import Identities, Processes, Role, tunnelkit
 SERVER = "relay.example"
 POLICY = """
 [clients.server]
-publish = ["tunnel", "pass:site.example", "pass:*.wild.example"]
+publish = ["tunnel", "pass:site.example", "pass:*.wild.example", "web:app.example"]
 groups = ["servers"]
 
 [clients.second]

@@ -332,9 +332,9 @@ SECURE_PROXY_CLIENT = (
     Option("resource", "NAME", "of the target's to ask for (default: tunnel)"),
     Option(
         "publish",
-        "NAME|pass:HOST=tcp:HOST:PORT",
-        ", what others may ask for; pass: browsers that ask for HOST reach that web server, "
-        "unopened (default with --allow: tunnel)",
+        "NAME|pass:HOST=tcp:HOST:PORT|web:HOST=http://HOST:PORT",
+        ", what others may ask for; browsers that ask for HOST reach that web server, pass: "
+        "unopened, web: read by the server (default with --allow: tunnel)",
         repeatable=True,
     ),
     Option(

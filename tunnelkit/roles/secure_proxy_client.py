@@ -27,7 +27,7 @@ from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import Credentials, TlsContext
 from tunnelkit.net.usher.protocol import UsherProtocol
-from tunnelkit.policy.destination import TCP, parse_destination, parse_host_port
+from tunnelkit.policy.destination import TCP, parse_host_port
 from tunnelkit.policy.identity import read_file
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Settings
@@ -41,7 +41,7 @@ from tunnelkit.roles.configure import (
     to_server_name,
 )
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
-from tunnelkit.wire.secureproxy import ALPN, GROUP, PASS, Login, Resource
+from tunnelkit.wire.secureproxy import ALPN, GROUP, PASS, WEB, Login, Resource
 from tunnelkit.wire.usher import Version
 
 TUNNEL = "secure-proxy"
@@ -57,7 +57,7 @@ class Published:
 
     resource: Resource
     site: tuple[str, int] | None = None
-    """Host and port of the web server, for a ``pass``."""
+    """Host and port of the web server, for a ``pass`` or a ``web``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -245,7 +245,7 @@ def _with_tunnel(published: tuple[Published, ...], rules: bool) -> tuple[Publish
 
 
 def parse_published(text: str) -> Published:
-    """``NAME``, ``NAME=session`` or ``pass:HOST=tcp:HOST:PORT``; raises `ConfigError`."""
+    """``NAME``, ``NAME=session``, ``pass:HOST=tcp:HOST:PORT`` or ``web:HOST=http://HOST:PORT``."""
     name, equals, what = text.partition("=")
     kind, colon, host = name.partition(":")
     if not colon:
@@ -253,15 +253,17 @@ def parse_published(text: str) -> Published:
             raise ConfigError(f"'{printable(what)}' is not possible: expected NAME=session")
         return Published(Resource(_session_name(name)))
     normal = normal_host(host)
-    if kind != PASS or normal is None:
+    if kind not in (PASS, WEB) or normal is None:
         raise ConfigError(
-            f"'{printable(name)}' cannot be published: expected NAME, or pass:HOST=tcp:HOST:PORT"
+            f"'{printable(name)}' cannot be published: expected NAME, "
+            "pass:HOST=tcp:HOST:PORT or web:HOST=http://HOST:PORT"
         )
-    destination = parse_destination(what)
-    if destination.kind != TCP:
-        raise ConfigError(f"'{printable(what)}' is no web server: expected tcp:HOST:PORT")
-    resource = Resource(f"{PASS}:{normal}", PASS, normal)
-    return Published(resource, (destination.host, destination.port))
+    resource = Resource(f"{kind}:{normal}", kind, normal)
+    prefix = "http://" if kind == WEB else f"{TCP}:"
+    place = what.removeprefix(prefix).removesuffix("/" if kind == WEB else "")
+    if not what.startswith(prefix):
+        raise ConfigError(f"'{printable(what)}' is no web server: expected {prefix}HOST:PORT")
+    return Published(resource, parse_host_port(place))
 
 
 def _session_name(text: str) -> str:

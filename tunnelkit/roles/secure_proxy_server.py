@@ -21,6 +21,7 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IRoleService
 from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
 from tunnelkit.net.secureproxy.server import SecureProxyServer
+from tunnelkit.net.secureproxy.vhost import VhostPages
 from tunnelkit.net.sockets.tcp import Listener
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import TlsContext
@@ -38,7 +39,7 @@ from tunnelkit.roles.end import GRACE
 from tunnelkit.roles.secure_proxy_logins import Logins, SecretFileChecker, parse_secrets
 from tunnelkit.roles.secure_proxy_policy import load_policy
 from tunnelkit.roles.secure_proxy_records import Records
-from tunnelkit.wire.secureproxy import ALPN
+from tunnelkit.wire.secureproxy import ALPN, WEB
 
 _log = Logger()
 
@@ -193,7 +194,17 @@ class SecureProxyServerService(Service):
     # -- pages ---------------------------------------------------------------------------
 
     def _pages_for(self, host: str) -> resource.Resource:
-        return OwnPages(lambda: not self._stopping)
+        if self.server.core.policy.kind_of(host) != WEB:
+            return OwnPages(lambda: not self._stopping)
+
+        def own_errand() -> tuple[Deferred[Any], Callable[[], None]]:
+            errand = self.server.ask_site(host)
+            return errand.carrier, errand.over
+
+        def may_enter(address: str) -> bool:
+            return bool(self.server.core.policy.may_enter(f"{WEB}:{host}", address))
+
+        return VhostPages(self.server.shared.reactor, host, own_errand, may_enter)
 
     # -- by hand (rows O2, S9) -------------------------------------------------------------
 

@@ -203,9 +203,12 @@ class Policy:
         return self._hosts.find(host)
 
     def may_enter(self, resource: str, address: str) -> Verdict:
-        """Whether a browser may come from ``address`` to ``pass:HOST`` or ``web:HOST``."""
+        """Whether a browser may come from ``address`` to ``pass:HOST`` or ``web:HOST``.
+
+        No ``address``: the server itself, which asks for each of its browsers' requests.
+        """
         networks = self.sources.get(resource)
-        if networks is None:
+        if networks is None or not address:
             return Verdict(True, f"{resource}: from anywhere")
         source = ip_address(address)
         mapped = getattr(source, "ipv4_mapped", None)

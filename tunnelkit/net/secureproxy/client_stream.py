@@ -13,6 +13,7 @@ from tunnelkit.net.sockets.socket_carrier import Carrier
 from tunnelkit.net.tls.context import TlsContext, certificate_name
 from tunnelkit.net.tls.engine import TlsEngine
 from tunnelkit.net.tls.stream import TlsStream, Unwrapped
+from tunnelkit.net.tls.tls_carrier import TlsCarrier
 
 MAX_UNSENT = 1 << 20
 """Bytes that wait for a client to read; one that has more is cut off (X25)."""
@@ -90,6 +91,11 @@ class ClientStream:
             self._stream.abort()
         else:
             self._flush()
+
+    def lend(self, leftover: bytes) -> TlsCarrier:
+        """What the server sends and gets in this TLS from now on; nothing is told any more."""
+        self._closing = True
+        return TlsCarrier(self._stream, leftover)
 
     def abort(self) -> None:
         """End the connection now."""

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 from cryptography import x509
 from OpenSSL import SSL, crypto
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -113,7 +114,7 @@ class WebFront:
         family = sock.family
         descriptor = sock.detach()
         try:
-            factory = _Factory(self, self._tls_for(host), self._site(host), arrived.seen)
+            factory = _Factory(self, self._tls_for(host), self._site(host), arrived)
             self._reactor.adoptStreamConnection(descriptor, family, factory)
         finally:
             os.close(descriptor)
@@ -155,21 +156,29 @@ class _Factory(TLSMemoryBIOFactory):
 
     noisy = False
 
-    def __init__(self, front: WebFront, tls: BrowserTls, site: server.Site, seen: bytes) -> None:
+    def __init__(
+        self, front: WebFront, tls: BrowserTls, site: server.Site, arrived: Arrived
+    ) -> None:
         super().__init__(tls, False, site)
         self._front = front
-        self._seen = seen
+        self._arrived = arrived
 
     def buildProtocol(self, addr: Any) -> Any:
         make: Any = _Connection
         made = make(self, self.wrappedFactory.buildProtocol(addr))
-        made.front, made.seen = self._front, self._seen
+        made.front, made.arrived, made.seen = self._front, self._arrived, self._arrived.seen
         return made
 
 
 class _Connection(TLSMemoryBIOProtocol):
     front: WebFront
+    arrived: Arrived
     seen: bytes
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        """Where it comes from: behind a proxy, what that says."""
+        kind = IPv6Address if ":" in self.arrived.host else IPv4Address
+        return kind("TCP", self.arrived.host, self.arrived.port)
 
     def makeConnection(self, transport: Any) -> None:
         """Twisted's, and then what was read already."""

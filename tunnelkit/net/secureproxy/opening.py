@@ -94,7 +94,7 @@ class Opening:
 
     def tls_ended(self) -> None:
         """The server ends its TLS: so it must behind START, otherwise it goes away."""
-        if not self._started:
+        if not self._started or self.opened.called:
             self._fail(DialError("the server closed the connection"))
 
     def tls_lost(self, reason: TunnelkitError | str, clean: bool) -> None:

@@ -34,6 +34,7 @@ from tunnelkit.core.secureproxy.names import normal_host
 from tunnelkit.core.secureproxy.policy import Policy
 from tunnelkit.core.secureproxy.server import CommunicationServer
 from tunnelkit.core.secureproxy.session import Session, Visitor
+from tunnelkit.errors import DialError
 from tunnelkit.net.secureproxy.arrivals import Arrivals, Arrived, Network
 from tunnelkit.net.secureproxy.client_stream import ClientStream
 from tunnelkit.net.sockets.context import Shared
@@ -42,6 +43,7 @@ from tunnelkit.net.sockets.socket_carrier import Carrier
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.net.tls.tls_carrier import TlsCarrier
 from tunnelkit.wire.secureproxy import ALPN, PASS, WEB, Login
 from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME
 
@@ -110,6 +112,7 @@ class SecureProxyServer:
         self._streams: set[ClientStream] = set()
         """All whose handshake has begun and whose TLS is not off."""
         self._joined: dict[Session, Relay | CarrierRelay] = {}
+        self._lent: dict[Session, TlsCarrier] = {}
         self._bytes_of_ended = 0
         self._idle: list[Deferred[None]] = []
 
@@ -207,7 +210,9 @@ class SecureProxyServer:
             elif isinstance(command, Join):
                 self._join(command.session)
             elif isinstance(command, TurnAway):
-                _browser_of(command.visitor).turn_away()
+                _waiting(command.visitor).turn_away(command.reason)
+            elif isinstance(command, Lend):
+                self._lend(command)
             elif isinstance(command, Cut):
                 self._cut(command.session, command.reason)
         self._arm()
@@ -273,10 +278,44 @@ class SecureProxyServer:
             for done in idle:
                 done.callback(None)
 
+    def _lend(self, command: Lend) -> None:
+        session = command.session
+        visit, target = session.initiator, session.joined
+        assert isinstance(visit, Visitor)
+        assert isinstance(visit.owner, Errand)
+        assert target is not None
+        stream = _stream_of(target)
+        self._streams.discard(stream)
+        carrier = stream.lend(command.leftover)
+        self._lent[session] = carrier
+        visit.owner.lent(carrier)
+
     def _cut(self, session: Session, reason: str) -> None:
         relay = self._joined.get(session)
         if relay is not None:
             relay.abort(reason)
+        carrier = self._lent.pop(session, None)
+        if carrier is not None:
+            carrier.abort()
+
+    def ask_site(self, host: str) -> Errand:
+        """A connection for HTTP to the client that publishes ``host``, see `Errand`.
+
+        It is the server's own, and may serve one browser after the other: who may come is
+        asked for each request.
+        """
+        visitor = Visitor(host, WEB, "", f"{WEB}:{host}", self.name)
+        errand = Errand(self, visitor)
+        visitor.owner = errand
+        self.do(self.core.visit(visitor, self._now()))
+        return errand
+
+    def errand_over(self, visitor: Visitor) -> None:
+        """A lent connection has ended, or is not waited for any more."""
+        session = visitor.session
+        if session is not None:
+            self._lent.pop(session, None)
+        self.do(self.core.visitor_left(visitor, self._now()))
 
     # -- time ------------------------------------------------------------------------
 
@@ -336,6 +375,9 @@ class SecureProxyServer:
         """End everything now."""
         for relay in list(self._joined.values()):
             relay.abort("the server has stopped")
+        for carrier in list(self._lent.values()):
+            carrier.abort()
+        self._lent.clear()
         for stream in list(self._streams):
             stream.abort()
         self._streams.clear()
@@ -354,7 +396,7 @@ class Browser:
         self._seen = seen
         carrier.hand_over(self)
 
-    def turn_away(self) -> None:
+    def turn_away(self, reason: str) -> None:
         """Nobody will come."""
         refuse(self._carrier, UNRECOGNIZED_NAME)
 
@@ -374,6 +416,33 @@ class Browser:
         self._server.browser_lost(self._visitor)
 
 
+class Errand:
+    """Waits for a client that is asked by HTTP. ``carrier`` fires with the connection to it, and
+    fails with `DialError`; `over` must be called when the connection, or the waiting, is over."""
+
+    def __init__(self, server: SecureProxyServer, visitor: Visitor) -> None:
+        self._server = server
+        self._visitor = visitor
+        self._over = False
+        self.carrier: Deferred[TlsCarrier] = Deferred(lambda _: self.over())
+
+    def turn_away(self, reason: str) -> None:
+        """Nobody will come."""
+        self._over = True
+        if not self.carrier.called:
+            self.carrier.errback(DialError(reason))
+
+    def lent(self, carrier: TlsCarrier) -> None:
+        """The client is there."""
+        self.carrier.callback(carrier)
+
+    def over(self) -> None:
+        """Nothing more is to be sent."""
+        if not self._over:
+            self._over = True
+            self._server.errand_over(self._visitor)
+
+
 def refuse(carrier: Carrier, alert: bytes) -> None:
     """Say why in TLS's words, without TLS, and close."""
     carrier.write(alert)
@@ -383,6 +452,11 @@ def refuse(carrier: Carrier, alert: bytes) -> None:
 def _stream_of(connection: ServerConnection) -> ClientStream:
     assert isinstance(connection.owner, ClientStream)
     return connection.owner
+
+
+def _waiting(visitor: Visitor) -> Browser | Errand:
+    assert isinstance(visitor.owner, Browser | Errand)
+    return visitor.owner
 
 
 def _browser_of(visitor: Visitor) -> Browser:

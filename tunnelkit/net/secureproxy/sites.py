@@ -1,4 +1,4 @@
-"""Web servers inside that browsers reach through a Communication Server, unopened (S10)."""
+"""Web servers inside that browsers reach through a Communication Server (row S10)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tunnelkit.errors import Code, DialError, TunnelkitError
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.opening import Lent, Opened, Opening
 from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
-from tunnelkit.net.sockets.socket_carrier import SocketCarrier
+from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
 from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.tls.tls_carrier import TlsCarrier
 from tunnelkit.wire.proxy_protocol import v2_header
-from tunnelkit.wire.secureproxy import Incoming, StartPass
+from tunnelkit.wire.secureproxy import Incoming, StartPass, StartWeb
 
 _log = Logger()
 
@@ -25,7 +26,7 @@ Refuse = Callable[[Code, str], object]
 
 
 class Sites:
-    """``sites`` by the resource's name, ``pass:HOST``."""
+    """``sites`` by the resource's name, ``pass:HOST`` or ``web:HOST``."""
 
     def __init__(
         self, link: ServerLink, sites: Mapping[str, DialSite], *, proxy_header: bool = False
@@ -57,24 +58,20 @@ class Sites:
         except BaseException:
             sock.close()
             raise
-        if isinstance(opened, Lent):
-            opened.stream.close()
-            sock.close()
-            return
         self._join(incoming, opened, sock)
 
-    def _join(self, incoming: Incoming, opened: Opened, sock: socket.socket) -> None:
+    def _join(self, incoming: Incoming, opened: Opened | Lent, sock: socket.socket) -> None:
         start = opened.start
-        assert isinstance(start, StartPass)
+        assert isinstance(start, StartPass | StartWeb)
         poller = self._link.shared.poller
-        header = self._header(start, sock) if self._proxy_header else b""
-        relay = join(
-            poller,
-            opened.unwrapped.carrier,
-            SocketCarrier(poller, sock),
-            self._ended,
-            to_b=header + opened.unwrapped.leftover,
-        )
+        early = self._header(start, sock) if self._proxy_header else b""
+        far: Carrier
+        if isinstance(opened, Lent):
+            far = TlsCarrier(opened.stream, opened.leftover)
+        else:
+            far = opened.unwrapped.carrier
+            early += opened.unwrapped.leftover
+        relay = join(poller, far, SocketCarrier(poller, sock), self._ended, to_b=early)
         self._relays.add(relay)
         _log.info(
             "Passing {browser} on to {resource} at {address}",
@@ -84,7 +81,7 @@ class Sites:
         )
         relay.start()
 
-    def _header(self, start: StartPass, sock: socket.socket) -> bytes:
+    def _header(self, start: StartPass | StartWeb, sock: socket.socket) -> bytes:
         host, _, port = start.observed.rpartition(":")
         source = (host.strip("[]"), int(port))
         return v2_header(source, sock.getpeername()[:2])

@@ -1,0 +1,262 @@
+"""Web services inside that browsers reach under the server's certificate (S8, S10, X21)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from tests.acceptance.communication import Communication, Names, start_server
+from tests.acceptance.processes import Identities, Processes, WebServer, curl
+
+MIB = 1 << 20
+
+
+class App:
+    """A web application that is asked over plain HTTP; says what it was asked."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.connections = 0
+        self.go_on = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._quietly, args=(sock,), daemon=True).start()
+
+    def _quietly(self, sock: socket.socket) -> None:
+        try:
+            self._one(sock)
+        except OSError:
+            return
+
+    def _one(self, sock: socket.socket) -> None:
+        data = b""
+        with sock:
+            while True:
+                while b"\r\n\r\n" not in data:
+                    more = sock.recv(65536)
+                    if not more:
+                        return
+                    data += more
+                head, _, data = data.partition(b"\r\n\r\n")
+                lines = head.decode("latin-1").split("\r\n")
+                fields = {
+                    name.lower(): value.strip()
+                    for name, _, value in (line.partition(":") for line in lines[1:])
+                }
+                length = int(fields.get("content-length", 0))
+                while len(data) < length:
+                    data += sock.recv(65536)
+                body, data = data[:length], data[length:]
+                if not self._answer(sock, lines[0], fields, body):
+                    return
+
+    def _answer(self, sock: socket.socket, first: str, fields: dict[str, str], body: bytes) -> bool:
+        path = first.split(" ")[1]
+        if path == "/events":
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+            self.go_on.wait(20)
+            sock.sendall(b"data: 2\n\n")
+            return False
+        if path == "/socket":
+            key = fields["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+            sock.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
+            )
+            while data := sock.recv(65536):
+                sock.sendall(data)
+            return False
+        if path == "/cut":
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this")
+            return False
+        said = json.dumps({"first": first, "fields": fields, "body": len(body),
+            "sha256": hashlib.sha256(body).hexdigest()}).encode()  # fmt: skip
+        sock.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer: inside\r\n"
+            b"Set-Cookie: a=b; Domain=example; Path=/\r\nConnection: keep-alive\r\n"
+            b"Content-Length: " + str(len(said)).encode() + b"\r\n\r\n" + said
+        )
+        return True
+
+
+@pytest.fixture
+def app(processes: Processes) -> App:
+    made = App()
+    processes.on_end(made.close)
+    return made
+
+
+@pytest.fixture
+def server(processes: Processes, identities: Identities, app: App) -> Communication:
+    made = start_server(processes, identities)
+    made.client(
+        "server", "--publish", f"web:app.example=http://127.0.0.1:{app.port}",
+        "--allow", f"tcp:127.0.0.1:{app.port}",
+    )  # fmt: skip
+    made.role.wait_for("action=publish what=web:app.example allowed=True")
+    return made
+
+
+def ask(server: Communication, path: str, *more: str) -> tuple[str, bytes]:
+    """Head and body of an answer."""
+    done = subprocess.run(
+        ["curl", "-sik", "-H", "Expect:", *Names(server.port)("app.example"), *more,
+            f"https://app.example:{server.port}{path}"],
+        capture_output=True, timeout=30,
+    )  # fmt: skip
+    head, _, body = done.stdout.partition(b"\r\n\r\n")
+    return head.decode().lower(), body
+
+
+def test_requests_and_answers_are_written_anew(server: Communication, app: App) -> None:
+    head, body = ask(
+        server, "/a%20b?c=d", "-H", "X-Forwarded-For: 1.2.3.4", "-H", "Connection: close, X-Mine",
+        "-H", "X-Mine: 1", "-H", "Cookie: e=f",
+    )  # fmt: skip
+    asked = json.loads(body)
+    assert asked["first"] == "GET /a%20b?c=d HTTP/1.1"
+    fields = asked["fields"]
+    assert fields["host"] == "app.example"
+    assert fields["x-forwarded-for"] == "127.0.0.1"
+    assert fields["x-forwarded-proto"] == "https"
+    assert fields["cookie"] == "e=f"
+    assert "x-mine" not in fields
+    assert "set-cookie: a=b; path=/" in head.splitlines()
+    assert app.connections == 1
+    server.role.wait_for("session-open .*resource=web:app.example")
+
+
+def test_connections_to_the_client_are_used_again(server: Communication, app: App) -> None:
+    names = Names(server.port)("app.example")
+    url = f"https://app.example:{server.port}/"
+    for _ in range(3):
+        assert curl("--insecure", *names, url, url, url).status == 0
+    assert app.connections == 1
+
+
+def test_a_large_body_each_way(
+    processes: Processes, identities: Identities, web: WebServer, server: Communication
+) -> None:
+    upload = processes.directory / "upload"
+    upload.write_bytes(os.urandom(3 * MIB))
+    _, body = ask(server, "/", "--data-binary", f"@{upload}")
+    asked = json.loads(body)
+    assert asked["body"] == 3 * MIB
+    assert asked["sha256"] == hashlib.sha256(upload.read_bytes()).hexdigest()
+
+
+def test_events_come_as_they_are_sent(server: Communication, app: App) -> None:
+    with subprocess.Popen(
+        ["curl", "-skN", *Names(server.port)("app.example"),
+            f"https://app.example:{server.port}/events"],
+        stdout=subprocess.PIPE,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"data: 1\n"
+        app.go_on.set()
+        assert child.stdout.read() == b"\ndata: 2\n\n"
+        assert child.wait(20) == 0
+
+
+def browser(server: Communication) -> ssl.SSLSocket:
+    """A browser's TLS."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    return context.wrap_socket(sock, server_hostname="app.example")
+
+
+def test_a_web_socket(server: Communication) -> None:
+    with browser(server) as tls:
+        tls.sendall(
+            b"GET /socket HTTP/1.1\r\nHost: app.example\r\nConnection: keep-alive, Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += tls.recv(65536)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
+        for size in (1, 100_000):
+            said = os.urandom(size)
+            tls.sendall(said)
+            got = b""
+            while len(got) < size:
+                got += tls.recv(65536)
+            assert got == said
+
+
+def test_an_answer_that_is_cut_short_is_seen_to_be(server: Communication) -> None:
+    fetched = curl("--insecure", *Names(server.port)("app.example"),
+        f"https://app.example:{server.port}/cut")  # fmt: skip
+    assert fetched.status in (18, 56), fetched.said
+
+
+def test_a_client_that_is_not_there_is_a_502(processes: Processes, identities: Identities) -> None:
+    server = start_server(processes, identities)
+    head, _ = ask(server, "/")
+    assert head.startswith("http/1.1 502 ")
+    assert "cache-control: no-store" in head
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: app.example\r\nHost: other.example\r\n\r\n",
+        b"GET https://other.example/ HTTP/1.1\r\nHost: app.example\r\n\r\n",
+        b"GET http://app.example/ HTTP/1.1\r\nHost: app.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: app.example@other.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: app.example\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: 3\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: app.example\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: +3\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nHost: app.example\r\n folded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : app.example\r\n\r\n",
+        b"CONNECT app.example:443 HTTP/1.1\r\nHost: app.example\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x00\x05hello",
+    ],
+)
+def test_no_trick_reaches_the_application_or_anything_else(
+    request_: bytes, server: Communication, app: App
+) -> None:
+    with browser(server) as tls:
+        tls.sendall(request_ + b"GET /second HTTP/1.1\r\nHost: other.example\r\n\r\n")
+        tls.settimeout(5)
+        answer = b""
+        try:
+            while data := tls.recv(65536):
+                answer += data
+        except OSError:
+            pass
+    statuses = [line.split(b" ")[1] for line in answer.split(b"\r\n") if b"HTTP/1.1 " in line]
+    assert not set(statuses) & {b"200", b"101"}, answer
+    assert app.connections == 0
+    assert not any("session-open" in line for line in server.role.process.lines)
