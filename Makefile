@@ -2,12 +2,14 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test system-test system-test-long check lint format types bench venv dev clean
+.PHONY: help demo test system-test system-test-long check coverage news lint format types bench venv dev clean
 
 help:
 	@echo 'make demo         a tunnel on this machine: web server, middle and two ends, with what each sees'
 	@echo 'make test         every check that a change must pass: lint, types, all tests'
 	@echo 'make system-test  two firewalled networks in namespaces; needs root (system-test-long: more of it)'
+	@echo 'make coverage     how much of wire/ and core/ their own tests reach: at least 98 %'
+	@echo 'make news         is there a news fragment for what has changed since main?'
 	@echo 'make lint         ruff, and its formatter in checking mode'
 	@echo 'make format       rewrite the source in the format that lint asks for'
 	@echo 'make types        mypy'
@@ -34,6 +36,13 @@ system-test system-test-long: dev
 
 check: dev
 	$(PY) -m pytest $(ARGS)
+
+coverage: dev
+	$(PY) -m coverage run -m pytest tests/wire tests/core $(ARGS)
+	$(PY) -m coverage report
+
+news: dev
+	$(PY) -m towncrier check --compare-with $(or $(SINCE),origin/main)
 
 lint: dev
 	$(PY) -m ruff check .
