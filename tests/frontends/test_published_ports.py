@@ -87,6 +87,12 @@ class PublishedPortsTests(TestCase):
         self.ports.startService()
         self.addCleanup(self.ports.stopService)
         self.inside: Any = FakeSession()
+        self.addCleanup(self.close_sides)
+
+    def close_sides(self) -> None:
+        """What a connection does with its channels when it ends."""
+        for _, side, _ in self.inside.opened:
+            side.reset(Code.SHUTDOWN, "the test is over")
 
     def allow(self, *rules: str, sources: tuple[str, ...] = ()) -> None:
         self.policy.replace(map(parse_rule, rules), tuple(map(parse_network, sources)))
