@@ -13,12 +13,14 @@ from cryptography import x509
 from twisted.internet.defer import Deferred
 
 from tunnelkit import __version__
+from tunnelkit.core.lstp.mux import MuxConfig
 from tunnelkit.core.secureproxy.names import normal_host
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.egress.resolve import SystemResolver
 from tunnelkit.egress.site import SiteDialler
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.lstp.protocol import LstpProtocol
 from tunnelkit.net.secureproxy.end import SecureProxyEnd
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.rendezvous import InitiatorRendezvous, TargetRendezvous
@@ -90,9 +92,14 @@ class SecureProxyClientService(EndService):
 
     def __init__(self, reactor: Any, role: str, config: SecureProxyClientConfig) -> None:
         software = f"tunnelkit/{__version__}"
-        mux = UsherConfig(max_sessions=config.max_sessions, software=software)
-        protocol = UsherProtocol(mux, Shared.of(reactor).budget, (Version.V1_1,))
-        super().__init__(reactor, role, config, TUNNEL, {"usher": protocol})
+        budget = Shared.of(reactor).budget
+        lstp = MuxConfig(max_channels=config.max_sessions, software=software)
+        usher = UsherConfig(max_sessions=config.max_sessions, software=software)
+        protocols = {
+            "lstp": LstpProtocol(lstp, budget),
+            "usher": UsherProtocol(usher, budget, (Version.V1_1,)),
+        }
+        super().__init__(reactor, role, config, TUNNEL, protocols)
         self._client = config
         way = WayOut(reactor, config.via, "server", config.server)
         self._link = ServerLink(

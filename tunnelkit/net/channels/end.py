@@ -94,7 +94,11 @@ class TunnelEnd:
         self._unproved = Unproved()
         self._meeting_others: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None
-        tunnel.books += [one for one in self.protocols if isinstance(one, ServiceBook)]
+        tunnel.books += [
+            one
+            for one in self.protocols
+            if isinstance(one, ServiceBook) and one not in tunnel.books
+        ]
 
     # -- life -------------------------------------------------------------
 
