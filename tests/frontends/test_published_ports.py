@@ -110,7 +110,10 @@ class PublishedPortsTests(TestCase):
         came = session.came
         sock = self.dial()
         await came
-        return (sock, *session.opened[-1])
+        destination, side, channel = session.opened[-1]
+        # A side's socket is watched until its channel is over.
+        self.addCleanup(side.reset, Code.RESET, "the test is over")
+        return sock, destination, side, channel
 
     async def test_who_enters_is_led_to_the_service_of_that_session(self) -> None:
         self.ports.changed(self.inside, [self.web(), TrustedSocket("git")])

@@ -41,6 +41,10 @@ class ChannelConnection(Protocol):
         """See `tunnelkit.core.mux.contract.DatagramMux`."""
 
 
+_JOINED = 4096
+"""A piece that waits is added to the one before if that has less bytes than this."""
+
+
 class Channel:
     """One channel of one connection; made by `TunnelConnection`."""
 
@@ -77,12 +81,26 @@ class Channel:
         self.started = now
         self.bytes_sent = 0
         self.bytes_received = 0
-        self.queue: deque[bytes | memoryview] = deque()
+        self.queue: deque[bytes | bytearray | memoryview] = deque()
         self.queued = 0
         self.scheduled = False
         """It stands in one of the connection's queues."""
         self.near_finished = False
         self.far_finished = False
+
+    def wait(self, data: memoryview) -> None:
+        """Keep what the application does not take now.
+
+        Small pieces are joined, or a peer that sends byte by byte would make this end hold many
+        times what its credit allows. The first piece may be on its way to the application.
+        """
+        queue = self.queue
+        if len(queue) > 1:
+            last = queue[-1]
+            if isinstance(last, bytearray) and len(last) < _JOINED:
+                last += data
+                return
+        queue.append(bytearray(data))
 
     # -- called by the side -----------------------------------------------
 

@@ -74,6 +74,7 @@ class TunnelConnection:
         self._openings: dict[int, Deferred[str]] = {}
         self._requests: dict[int, ChannelRequest] = {}
         self._unasked: list[ChannelRequest] = []
+        self._early_came = False
         self._scheduler = Scheduler(self, shared)
         self._loss = ""
         self._over = False
@@ -148,13 +149,13 @@ class TunnelConnection:
 
     def accept(self, request: ChannelRequest, side: LocalSide, bound: str) -> Channel:
         """`ChannelRequest.attach` ends here."""
-        del self._requests[request.channel]
+        self._forget(request)
         now = self.clock()
         channel = Channel(self, request.channel, side, request.destination, True, now)
         self._channels[request.channel] = channel
-        for piece in request.early:
-            channel.queue.append(piece)
-            channel.queued += len(piece)
+        if request.early:
+            channel.queue.append(request.early)
+            channel.queued = len(request.early)
         channel.bytes_received = channel.queued
         channel.far_finished = request.finished
         events = self.mux.opened(request.channel, bound)
@@ -183,7 +184,7 @@ class TunnelConnection:
 
     def refuse(self, request: ChannelRequest, code: Code, reason: str) -> None:
         """`ChannelRequest.refuse` ends here."""
-        del self._requests[request.channel]
+        self._forget(request)
         self.dispatch(self.mux.refuse(request.channel, code, reason))
         record = ChannelRecord(
             self.peer, request.destination, True, 0, 0, 0.0, code, reason, refused=True
@@ -249,17 +250,31 @@ class TunnelConnection:
                 channel = channels.get(event.channel)
                 if channel is not None:
                     self._deliver(channel, event.data, now)
-                elif event.channel in self._requests:
-                    self._requests[event.channel].early.append(bytes(event.data))
+                elif (request := self._requests.get(event.channel)) is not None:
+                    request.early += event.data
+                    self._count_early(request, len(event.data))
             else:
                 try:
                     handler = handlers[type(event)]
                 except KeyError:
                     handler = self._decline
                 handler(event)
+        if self._early_came:
+            # Not sooner: what is refused must not have ended by an event that is still to come.
+            self._early_came = False
+            self._shared.early_data.relieve()
         if self._unasked:
             self._ask()
         self._scheduler.want()
+
+    def _count_early(self, request: ChannelRequest, size: int) -> None:
+        self.bytes_received += size
+        self._early_came = True
+        self._shared.early_data.add(request, size)
+
+    def _forget(self, request: ChannelRequest) -> None:
+        del self._requests[request.channel]
+        self._shared.early_data.remove(request)
 
     def _deliver(self, channel: Channel, data: memoryview, now: float) -> None:
         size = len(data)
@@ -277,7 +292,7 @@ class TunnelConnection:
                 if events:
                     self.dispatch(events)
         if taken < size and channel.connection is not None:
-            channel.queue.append(bytes(data[taken:]))
+            channel.wait(data[taken:])
             channel.queued += size - taken
             if self._shared.budget.exceeded:
                 self._shared.relieve()
@@ -355,8 +370,8 @@ class TunnelConnection:
             self._unasked.append(request)
 
     def _on_datagram(self, event: t.Datagram) -> None:
-        self.bytes_received += len(event.data)
         if not event.flow:
+            self.bytes_received += len(event.data)
             self.datagrams.received(event)
             return
         channel = self._channels.get(event.flow)
@@ -365,7 +380,10 @@ class TunnelConnection:
             if request is not None and len(request.early_datagrams) < _EARLY_DATAGRAMS:
                 # Of a request the far address is where it is to go.
                 request.early_datagrams.append((event.destination, bytes(event.data)))
-        elif isinstance(channel.side, ChannelUdpFlow):
+                self._count_early(request, len(event.data))
+            return
+        self.bytes_received += len(event.data)
+        if isinstance(channel.side, ChannelUdpFlow):
             remote = event.destination if channel.inbound else event.source
             channel.bytes_received += len(event.data)
             channel.side.received(remote, event.data)
@@ -391,8 +409,9 @@ class TunnelConnection:
 
     def channel_ended(self, event: t.ChannelEnded) -> None:
         """A channel is over."""
-        request = self._requests.pop(event.channel, None)
+        request = self._requests.get(event.channel)
         if request is not None:
+            self._forget(request)
             request.abandoned()
             return
         channel = self._channels.pop(event.channel, None)

@@ -100,7 +100,11 @@ class LocalSide(Protocol):
         """The channel exists from here on; `ChannelHandle.ready` may be called."""
 
     def pull_into(self, view: memoryview) -> int:
-        """Bytes of the application placed in ``view``; 0: nothing now, `END`: no more ever."""
+        """Bytes of the application placed in ``view``; 0: nothing now, `END`: no more ever.
+
+        ``view`` is empty where nothing may be sent now: an end that is not behind data is to be
+        told all the same (finding D-9).
+        """
 
     def push(self, view: memoryview) -> int:
         """Bytes the application takes now; fewer than given: it calls `ChannelHandle.drained`."""

@@ -61,8 +61,8 @@ class ChannelRequest:
         self.listener = listener
         self.origin = origin
         """The client's address in text, as the far side tells it."""
-        self.early: list[bytes] = []
-        """What the far application has sent already; bounded by the channel's credit."""
+        self.early = bytearray()
+        """What the far application has sent already; at most `contract.EARLY_DATA` bytes."""
         self.early_datagrams: list[tuple[tuple[str, int], bytes]] = []
         self.finished = False
         """That is all it sends."""
@@ -96,6 +96,12 @@ class ChannelRequest:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.refuse(self, code, reason)
+
+    def give_way(self) -> None:
+        """Refuse it, and end a dial in flight: others need the room that its data takes."""
+        if self._connection is not None:
+            self._connection.refuse(self, Code.LIMIT, "too much data waits for answers")
+            self.abandoned()
 
     def abandoned(self) -> None:
         """The far side gave up, or the connection ended."""

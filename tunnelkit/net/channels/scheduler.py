@@ -140,11 +140,8 @@ class Scheduler:
             if channel.connection is None:
                 continue
             allowed = mux.sendable(number)
-            if allowed <= 0:
-                if mux.waits_for_path(number):
-                    self._path_waits.append(channel)
-                else:
-                    channel.scheduled = False
+            if allowed <= 0 and mux.waits_for_path(number):
+                self._path_waits.append(channel)
                 continue
             share = max(smallest, min(_LARGE_FRAME, batch // (1 + len(ready))))
             size = min(allowed, share, end - used + smallest, mux.max_frame)

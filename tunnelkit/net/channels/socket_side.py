@@ -96,6 +96,8 @@ class SocketSide:
         """See `LocalSide`."""
         if self._held or self._sock is None:
             return 0
+        if not view:
+            return self._end_only()
         if self._leftover:
             size = min(len(view), len(self._leftover))
             view[:size] = self._leftover[:size]
@@ -120,6 +122,21 @@ class SocketSide:
             if size < 0:
                 return 0
         return size
+
+    def _end_only(self) -> int:
+        """`END`, if it comes next; nothing can be sent now, but that can be said."""
+        if self._leftover or self._sock is None:
+            return 0
+        try:
+            if self._sock.recv(1, socket.MSG_PEEK):
+                return 0
+        except BlockingIOError:
+            self._signalled = False
+            if not self._want_read:
+                self._watch(True, self._want_write)
+            return 0
+        self._watch(False, self._want_write)
+        return END
 
     def push(self, view: memoryview) -> int:
         """See `LocalSide`."""

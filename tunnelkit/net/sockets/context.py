@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from tunnelkit.core.mux.credit import Budget
+from tunnelkit.net.sockets.early_data import EarlyData
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.timer import on_monotonic_clock
 
@@ -37,6 +38,7 @@ class Shared:
         """With the one clock that everything here goes by."""
         self.poller = Poller.of(reactor)
         self.budget = Budget()
+        self.early_data = EarlyData(self.budget)
         self.holders: set[Holder] = set()
         self.outgoing = memoryview(bytearray(BATCH_SIZE + _SLACK))
         """Frames on their way into TLS."""
