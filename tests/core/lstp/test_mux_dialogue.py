@@ -672,6 +672,22 @@ def test_whoever_hears_nothing_for_three_times_the_announced_time_gives_up() -> 
     assert (number, message.code, message.fatal) == (0, Code.TIMED_OUT, True)
 
 
+def test_after_a_long_sleep_of_its_own_an_end_waits_for_a_word_before_it_gives_up() -> None:
+    end = End(True, MuxConfig(keepalive=10))
+    end.hears(lstp.PropertyExchange(keepalive=10))
+    end.says()
+    end.now += 3600
+    end.note(end.mux.deadline_passed(end.now))
+    assert end.events == [t.TunnelUp()]
+    assert end.says() == [(0, lstp.PropertyExchange())]
+    end.hears(lstp.PropertyExchange())
+    assert end.events == [t.TunnelUp()]
+    end.now += 3600
+    end.note(end.mux.deadline_passed(end.now))
+    end.note(end.mux.deadline_passed(end.now + 15))
+    assert end.all_of(t.TunnelEnded)[0].code is Code.TIMED_OUT
+
+
 def test_a_peer_that_announces_a_tiny_keepalive_is_not_taken_at_its_word() -> None:
     end = End(True)
     end.hears(lstp.PropertyExchange(keepalive=1e-9))

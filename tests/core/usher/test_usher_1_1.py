@@ -104,6 +104,19 @@ def test_the_answer_to_a_ping_tells_the_round_trip() -> None:
     assert talk.mux.path.min_rtt == 0.25
 
 
+def test_after_a_long_sleep_of_its_own_it_asks_before_it_takes_the_far_side_for_dead() -> None:
+    talk = fresh(UsherConfig(keepalive=10))
+    talk.hears((UsherSettings(keepalive=10), 0))
+    talk.said()
+    assert list(talk.mux.deadline_passed(3600.0)) == []
+    assert talk.mux.data_to_send()
+    due = talk.mux.next_deadline()
+    assert due is not None
+    assert due <= 3615.0
+    (event,) = talk.mux.deadline_passed(3615.0)
+    assert event == t.TunnelEnded(Code.TIMED_OUT, "nothing was heard of the far side")
+
+
 def test_a_far_side_that_says_nothing_for_three_times_its_keepalive_is_dead() -> None:
     talk = fresh(UsherConfig(keepalive=1000))
     talk.hears((UsherSettings(keepalive=5), 0))

@@ -306,6 +306,9 @@ class LstpMux:
     def deadline_passed(self, now: float) -> Sequence[t.Event]:
         """See `contract.Mux`."""
         life = self.life
+        if t.has_slept(life.now, self.next_deadline(), now):
+            # Whether the far side lives is asked anew: it speaks within its keepalive.
+            life.heard = max(life.heard, now - 1.5 * self.properties.peer.keepalive)
         life.now = now
         if life.over:
             return t.NO_EVENTS

@@ -155,6 +155,16 @@ Event = (
 NO_EVENTS: Sequence[Event] = ()
 
 
+def has_slept(last: float, due: float | None, now: float) -> bool:
+    """Whether this machine was suspended, or its process stopped: nothing was done between ``last``
+    and ``now`` though ``due`` lay in between. The far side may have spoken all that time (R14)."""
+    return now - last > LONGEST_PAUSE and due is not None and now > due + 1.0
+
+
+LONGEST_PAUSE = 30.0
+"""Seconds between two turns that a process that runs never takes."""
+
+
 # -- the contract ---------------------------------------------------------
 
 

@@ -300,6 +300,9 @@ class UsherMux(UsherReceiver):
 
     def deadline_passed(self, now: float) -> Sequence[t.Event]:
         """See `types.Mux`."""
+        if t.has_slept(self._now, self.next_deadline(), now):
+            # Whether the far side lives is asked anew: it answers a ping.
+            self._heard = max(self._heard, now - 1.5 * self._peer.keepalive)
         self._now = now
         if self._over:
             return t.NO_EVENTS
