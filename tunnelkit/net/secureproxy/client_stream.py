@@ -145,6 +145,8 @@ class ClientStream:
         """See `TlsSink`."""
         if not self._closing:
             self._host.client_received(self, view)
+            # It may say nothing for a long time, and there are many.
+            self._stream.engine.trim()
 
     def tls_writable(self) -> None:
         """See `TlsSink`."""
