@@ -12,6 +12,7 @@ import pytest
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
 from tests.frontends.far_side import FarSideCase
@@ -274,11 +275,86 @@ class UrlTests(Case):
             (f"HTTP://{where}", b"/"),
             (f"http://{where}?a=b", b"/?a=b"),
             (f"http://{where}/%20;x", b"/%20;x"),
+            (f"http://{where}/a#fragment?b", b"/a"),
+            (f"http://{where}#fragment", b"/"),
         ):
             await self.ask(f"GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert server.made[-1].data.split(b" ")[1] == sent
         await self.ask(f"OPTIONS http://{where} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert server.made[-1].data.startswith(b"OPTIONS * HTTP/1.1\r\n")
+
+    async def test_user_and_password_in_a_url_are_dropped(self) -> None:
+        server, where = self.server()
+        lines: list[str] = []
+        with cast(Any, capturedLogs()) as logged:
+            answer = await self.ask(
+                f"GET http://me:hunter2@{where}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            )
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            for wrong in (
+                "http://me:hunter2@/",
+                "http://me:hunter2/x@a/",
+                "http://a@me:hunter2@b/",
+            ):
+                answer = await self.ask(f"GET {wrong} HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert answer.startswith(b"HTTP/1.1 400 ")
+                assert b"hunter2" not in answer
+            lines += [str(formatEvent(event)) for event in logged]
+        assert lines
+        assert "hunter2" not in "".join(lines)
+        assert len(server.made) == 1
+        assert b"hunter2" not in server.made[0].data
+
+    async def test_what_careless_clients_send_is_taken(self) -> None:
+        server, where = self.server()
+        many = "".join(f"X-{number}: {'y' * 100}\r\n" for number in range(400))
+        request = f"GET http://{where}/gr\xc3\xbc\xdf HTTP/1.1\r\nHost: x\r\n{many}"
+        answer = await self.ask(
+            f"\r\n\r\n{request}\r\n\r\n\r\n{request}Connection: close\r\n\r\n".encode("latin-1")
+        )
+        assert answer.count(b"HTTP/1.1 200 OK") == 2
+        for made in server.made:
+            assert made.data.startswith(b"GET /gr\xc3\xbc\xdf HTTP/1.1\r\n")
+            assert many.encode() in made.data
+
+    async def test_a_head_that_comes_byte_by_byte_is_read(self) -> None:
+        _, where = self.server()
+        talk = await self.client()
+        cast(Any, talk.transport).setTcpNoDelay(True)
+        request = f"\r\nGET http://{where}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        for byte in request.encode():
+            talk.write(bytes([byte]))
+            await _turn()
+        assert (await talk.end()).endswith(b"hello")
+
+    async def test_what_careless_servers_answer_is_passed_on_well_written(self) -> None:
+        fields = b"".join(b"X-%d: %b\r\n" % (number, b"y" * 100) for number in range(400))
+        for answer, body in (
+            (b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 5\r\n\r\nhello", b"hello"),
+            (b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", b"hello"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nhello", b"hello"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length:\r\n 5\r\n\r\nhello", b"hello"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\nhello", b"hello"),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"000000000000000000005\r\nhello\r\n0\r\n\r\n",
+                b"5\r\nhello\r\n0\r\n\r\n",
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
+                b"5\r\nhello\r\n0\r\n\r\n",
+            ),
+        ):
+            _, where = self.server(origin(answer))
+            told = await self.ask(
+                f"GET http://{where}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            )
+            head, _, rest = told.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n"), answer
+            assert rest == body
+            framing = b"Transfer-Encoding: chunked" if b"\r\n" in body else b"Content-Length: 5"
+            assert head.count(b"Content-Length") + head.count(b"Transfer-Encoding") == 1
+            assert framing in head
 
     async def test_nothing_is_piled_up_for_a_client_that_does_not_read(self) -> None:
         size = 64 << 20
@@ -319,6 +395,12 @@ class UrlTests(Case):
         cast(Any, talk.transport).abortConnection()
 
 
+def _turn() -> Deferred[None]:
+    done: Deferred[None] = Deferred()
+    reactor.callLater(0, done.callback, None)
+    return done
+
+
 def _moment() -> Deferred[None]:
     done: Deferred[None] = Deferred()
     reactor.callLater(0.05, done.callback, None)
@@ -341,15 +423,18 @@ SMUGGLING = [
     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET http:///path HTTP/1.1\r\nHost: a\r\n\r\n",
-    "GET http://user:pw@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET http://user:pw@b@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT user:pw@a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "\n\nGET {url} HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET http://a:b/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET http://a:99999/ HTTP/1.1\r\nHost: a\r\n\r\n",
-    "GET http://a/#fragment HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET http://0x7f.1/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n",
     "CONNECT http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
-    "X" * 20_000,
+    "X" * 70_000,
+    "GET {url} HTTP/1.1\r\nHost: a\r\n" + "A: b\r\n" * 512 + "\r\n",
 ]
 
 
@@ -412,9 +497,9 @@ class RefusalTests(Case):
             b"SSH-2.0-OpenSSH\r\n\r\n",
             b"HTTP/1.1 101 Switching\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             b"HTTP/1.1 200 OK\r\n fold\r\n\r\n",
-            b"X" * 20_000,
+            b"X" * 70_000,
             b"HTTP/1.1 200 OK\r\n",
             b"",
         ):
@@ -493,6 +578,13 @@ class LoginTests(Case):
 
 
 class ConnectTests(Case):
+    async def test_connect_may_say_that_it_has_no_body(self) -> None:
+        _, where = self.server(Echo)
+        talk = await self.client()
+        talk.write(f"CONNECT {where} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nx".encode())
+        talk.half_close()
+        assert await talk.end() == b"HTTP/1.1 200 Connection established\r\n\r\nx"
+
     async def test_connect_becomes_a_plain_connection(self) -> None:
         _, where = self.server(Echo)
         talk = await self.client()

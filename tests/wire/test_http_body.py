@@ -93,9 +93,58 @@ def test_some_responses_never_have_a_body(status: int, method: str) -> None:
     ],
 )
 def test_a_length_that_two_programs_could_read_differently_is_refused(fields: Fields) -> None:
-    for read in (request, response):
+    with pytest.raises(RemoteProtocolError):
+        request(*fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (("Content-Length", "5"), ("Content-Length", "6")),
+        (("Content-Length", "5, 6"),),
+        (("Content-Length", "5"), ("Content-Length", "6"), ("Transfer-Encoding", "chunked")),
+        (("Content-Length", "x"), ("Transfer-Encoding", "chunked")),
+        (("Content-Length", "+5"),),
+        (("Content-Length", "5 5"),),
+        (("Content-Length", "5,"),),
+        (("Content-Length", ""),),
+        (("Content-Length", "\u0665"),),
+        (("Content-Length", "1" * 19),),
+        (("Transfer-Encoding", "gzip, chunked"),),
+        (("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked")),
+        (("Transfer-Encoding", "x-chunked"),),
+        (("Transfer-Encoding", ""),),
+    ],
+)
+def test_a_response_whose_end_is_in_doubt_is_refused(fields: Fields) -> None:
+    for method in ("GET", "HEAD"):
         with pytest.raises(RemoteProtocolError):
-            read(*fields)
+            response(*fields, method=method)
+
+
+def test_a_response_may_say_its_length_twice() -> None:
+    assert response(("Content-Length", "5"), ("Content-Length", "5")).length == 5
+    assert response(("Content-Length", "5, 5")).length == 5
+    assert response(("Content-Length", "5"), ("Transfer-Encoding", "identity")).length == 5
+
+
+def test_chunks_of_a_response_count_more_than_its_length() -> None:
+    body = response(("Content-Length", "3"), ("Transfer-Encoding", "chunked"))
+    assert body.receive(CHUNKS) == (b"hello world", b"")
+    assert body.done
+
+
+def test_identity_is_no_encoding_of_a_response() -> None:
+    assert isinstance(response(("Transfer-Encoding", "identity")), UntilClose)
+
+
+def test_sizes_in_a_response_may_have_any_number_of_zeros_before_them() -> None:
+    data = b"0" * 40 + b"5\r\nhello\r\n" + b"0" * 40 + b"\r\n\r\n"
+    body = response(("Transfer-Encoding", "chunked"))
+    assert body.receive(data) == (b"hello", b"")
+    assert body.done
+    with pytest.raises(RemoteProtocolError):
+        request(("Transfer-Encoding", "chunked")).receive(data)
 
 
 def test_http_1_0_has_no_transfer_encodings() -> None:

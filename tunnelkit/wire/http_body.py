@@ -1,7 +1,8 @@
-"""Where bodies of HTTP/1.1 messages end (RFC 9112, section 6), strictly.
+"""Where bodies of HTTP/1.1 messages end (RFC 9112, section 6).
 
-A message whose end two programs could see at different places is refused: that
-is what request smuggling lives on.
+A request whose end two programs could see at different places is refused: that is
+what request smuggling lives on. A response is refused only if its end is in doubt
+here: behind it comes nothing, and its framing is written anew for the client.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ MAX_CHUNK_LINE = 4096
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_LENIENT_CHUNK_LINE = re.compile(rb"0*" + _CHUNK_LINE.pattern)
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -76,7 +78,9 @@ class ChunkedBody(Body):
 
     length = None
 
-    def __init__(self) -> None:
+    def __init__(self, lenient: bool = False) -> None:
+        """``lenient``: a size may have any number of zeros before it."""
+        self._size_line = _LENIENT_CHUNK_LINE if lenient else _CHUNK_LINE
         self.done = False
         self._buffer = b""
         self._left = 0
@@ -125,7 +129,7 @@ class ChunkedBody(Body):
                 raise RemoteProtocolError("a chunk of the HTTP body is longer than it says")
             self._want_end = False
         else:
-            match = _CHUNK_LINE.fullmatch(line)
+            match = self._size_line.fullmatch(line[: MAX_CHUNK_LINE + 1])
             if match is None or len(line) > MAX_CHUNK_LINE:
                 raise RemoteProtocolError("a chunk of the HTTP body has no size")
             self._left = int(match[1], 16)
@@ -145,28 +149,53 @@ def last_chunk() -> bytes:
 
 def request_body(head: RequestHead) -> Body:
     """What follows the head of a request; raises `RemoteProtocolError` if that is not certain."""
-    return _framed(head) or Body()
-
-
-def response_body(head: ResponseHead, method: str) -> Body:
-    """What follows the head of a response to ``method``; raises `RemoteProtocolError`."""
-    framed = _framed(head)
-    if method == "HEAD" or head.status < 200 or head.status in (204, 304):
-        return Body()
-    return framed or UntilClose()
-
-
-def _framed(head: RequestHead | ResponseHead) -> Body | None:
-    codings = [value.strip().lower() for value in head.values("Transfer-Encoding")]
     lengths = list(head.values("Content-Length"))
+    codings = _codings(head)
     if codings:
         if lengths:
             raise RemoteProtocolError("an HTTP message with both a length and a transfer encoding")
-        if codings != ["chunked"] or head.version == "1.0":
-            raise RemoteProtocolError("an HTTP message with a transfer encoding other than chunked")
+        _demand_chunked(codings, head)
         return ChunkedBody()
     if not lengths:
-        return None
+        return Body()
     if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
         raise RemoteProtocolError("an HTTP message without one clear length")
     return LengthBody(int(lengths[0]))
+
+
+def response_body(head: ResponseHead, method: str) -> Body:
+    """What follows the head of a response to ``method``; raises `RemoteProtocolError`.
+
+    Chunks count more than a length; lengths that differ are refused all the same.
+    """
+    length = response_length(head)
+    codings = [coding for coding in _codings(head) if coding != "identity"]
+    if codings:
+        _demand_chunked(codings, head)
+    if method == "HEAD" or head.status < 200 or head.status in (204, 304):
+        return Body()
+    if codings:
+        return ChunkedBody(lenient=True)
+    return UntilClose() if length is None else LengthBody(length)
+
+
+def response_length(head: ResponseHead) -> int | None:
+    """What Content-Length says, however often it says the same; None: nothing.
+
+    Raises `RemoteProtocolError` for lengths that differ, or are none.
+    """
+    texts = [
+        text.strip(" \t") for value in head.values("Content-Length") for text in value.split(",")
+    ]
+    if not all(map(_LENGTH.fullmatch, texts)) or len(set(map(int, texts))) > 1:
+        raise RemoteProtocolError("an HTTP message without one clear length")
+    return int(texts[0]) if texts else None
+
+
+def _codings(head: RequestHead | ResponseHead) -> list[str]:
+    return [value.strip().lower() for value in head.values("Transfer-Encoding")]
+
+
+def _demand_chunked(codings: list[str], head: RequestHead | ResponseHead) -> None:
+    if codings != ["chunked"] or head.version == "1.0":
+        raise RemoteProtocolError("an HTTP message with a transfer encoding other than chunked")

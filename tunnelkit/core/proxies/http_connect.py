@@ -15,7 +15,6 @@ from tunnelkit.core.proxies.proxy_client import (
 )
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.http_head import (
-    MAX_HEAD,
     RequestHead,
     ResponseHead,
     encode_request_head,
@@ -31,6 +30,9 @@ _CODES = {
     503: Code.UNREACHABLE,
     504: Code.TIMED_OUT,
 }
+
+MAX_ANSWERS = 16_384
+"""Bytes of all heads of the proxy, interim ones included."""
 
 
 class HttpConnectClient:
@@ -105,8 +107,8 @@ class HttpConnectClient:
             head = parse_response_head(self._inbound[:size])
             self._inbound = self._inbound[size:]
             self._received += size
-            if self._received > MAX_HEAD:
-                raise RemoteProtocolError(f"its answers are longer than {MAX_HEAD} bytes")
+            if self._received > MAX_ANSWERS:
+                raise RemoteProtocolError(f"its answers are longer than {MAX_ANSWERS} bytes")
             if 200 <= head.status < 300:
                 # A length or encoding named in this answer means nothing: RFC 9110, 9.3.6.
                 self.leftover, self._inbound = self._inbound, b""
@@ -115,6 +117,8 @@ class HttpConnectClient:
             if not 100 <= head.status < 200 or head.status == 101:
                 self._deadline = None
                 return (self._refusal(head),)
+        if self._received + len(self._inbound) >= MAX_ANSWERS:
+            raise RemoteProtocolError(f"its answers are longer than {MAX_ANSWERS} bytes")
         return NO_EVENTS
 
     def _refusal(self, head: ResponseHead) -> Refused:

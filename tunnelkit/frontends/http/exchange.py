@@ -27,8 +27,8 @@ from tunnelkit.wire.http_head import (
     ResponseHead,
     encode_request_head,
     encode_response_head,
-    head_size,
     parse_response_head,
+    response_head_size,
 )
 
 LINGER = 5.0
@@ -196,8 +196,10 @@ class Exchange(TwistedProtocol):
 
     def _heads(self, data: bytes) -> bytes:
         """Take heads off ``data`` until it is the final one; what stands behind."""
+        seen = len(self._buffer)
         while self._response is None:
-            size = head_size(data)
+            size = response_head_size(data, seen)
+            seen = 0
             if size is None:
                 self._buffer = data
                 return b""

@@ -12,7 +12,7 @@ import attrs
 from tunnelkit.core.proxies.socks_server import Check
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.policy.destination import TCP, Destination, destination_to, split_host_port
-from tunnelkit.wire.http_body import Body
+from tunnelkit.wire.http_body import Body, request_body, response_length
 from tunnelkit.wire.http_head import Fields, RequestHead, ResponseHead, encode_response_head
 
 CONNECT = "CONNECT"
@@ -33,7 +33,10 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_URL = re.compile(r"http://([^/?#]*)([^#]*)", re.IGNORECASE)
+_URL = re.compile(r"http://([^/?#]*)([^#]*)(?:#.*)?", re.IGNORECASE)
+"""Authority and path; a fragment is the client's own."""
+_TWO_ATS = "the address in the URL has more than one @"
+_BAD_AUTHORITY = "the address in the URL is not HOST or HOST:PORT, with an optional USER:PW@"
 
 REASONS = {
     400: "Bad Request",
@@ -85,7 +88,7 @@ def target_of(head: RequestHead) -> Target:
     if len(hosts) > 1 or (not hosts and head.version == "1.1"):
         raise Refused(400, f"expected one Host field, not {len(hosts)}")
     if head.method == CONNECT:
-        if any(head.values("Transfer-Encoding")) or any(head.values("Content-Length")):
+        if request_body(head).length != 0:
             raise Refused(400, "a CONNECT request has no body")
         return Target(_destination(head.target, None), "")
     if head.method == "TRACE":
@@ -100,7 +103,17 @@ def target_of(head: RequestHead) -> Target:
         path = "*" if head.method == "OPTIONS" else "/"
     elif path.startswith("?"):
         path = f"/{path}"
-    return Target(_destination(match[1], 80), path)
+    # The client says in Authorization whatever the origin is to know of user and password.
+    userinfo, _, authority = match[1].rpartition("@")
+    if "@" in userinfo:
+        raise Refused(400, _TWO_ATS)
+    try:
+        return Target(_destination(authority, 80), path)
+    except Refused:
+        if "@" not in head.target:
+            raise
+        # It may be a piece of a password that would be repeated.
+        raise Refused(400, _BAD_AUTHORITY) from None
 
 
 def _destination(authority: str, default_port: int | None) -> Destination:
@@ -145,7 +158,10 @@ def response_for_client(
     head: ResponseHead, request: RequestHead, body: Body, keep: bool
 ) -> ResponseHead:
     """The head to send back; a body of unknown length goes in chunks where the client can."""
-    fields = list(_end_to_end(head, set()))
+    fields = list(_end_to_end(head, {"content-length"}))
+    length = response_length(head)
+    if length is not None and body.length is not None and head.status >= 200:
+        fields.append(("Content-Length", str(length)))
     if body.length is None and request.version != "1.0":
         fields.append(("Transfer-Encoding", "chunked"))
     fields.append(("Via", f"{head.version} {VIA}"))

@@ -37,7 +37,7 @@ from tunnelkit.policy.destination import TCP, Destination
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Settings
 from tunnelkit.wire.http_body import request_body
-from tunnelkit.wire.http_head import head_size, parse_request_head
+from tunnelkit.wire.http_head import empty_lines_size, head_size, parse_request_head
 
 _log = Logger()
 
@@ -115,6 +115,8 @@ class _Client:
     def __init__(self, proxy: HttpProxy, sock: socket.socket) -> None:
         self._proxy = proxy
         self._buffer = b""
+        self._searched = 0
+        """Bytes of it in which the head does not end."""
         self._exchange: Exchange | None = None
         self._method = "GET"
         """Of the last request whose head was read."""
@@ -189,8 +191,11 @@ class _Client:
         """Act on the head at the start of the buffer; False if there is no whole one, or the
         connection is not for requests any more."""
         self._method = "GET"
+        if not self._searched:
+            self._buffer = self._buffer[empty_lines_size(self._buffer) :]
         try:
-            size = head_size(self._buffer)
+            size = head_size(self._buffer, self._searched)
+            self._searched = len(self._buffer) if size is None else 0
             if size is None:
                 return False
             head = parse_request_head(self._buffer[:size])

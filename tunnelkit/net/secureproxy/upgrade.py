@@ -114,7 +114,7 @@ class Upgrade(Protocol):
             return
         self._answer += view
         try:
-            size = head_size(self._answer)
+            size = head_size(self._answer, len(self._answer) - len(view))
             if size is None:
                 return
             head = parse_response_head(bytes(self._answer[:size]))
