@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from random import Random
 
@@ -272,6 +273,27 @@ def test_the_secure_server_is_asked_by_https_and_its_certificate_is_checked(
     else:
         assert said.startswith(("5.02 the server cannot be used", "4.03"))
         domain.proxy.wait_for("for another name")
+
+
+def test_what_is_under_way_is_answered_before_a_proxy_ends(
+    processes: Processes, identities: Identities, operator_ca: Path
+) -> None:
+    server = Backwards(wait=threading.Event())
+    processes.on_end(server.close)
+    proxy = start_operator(processes, identities, "--allow", f"tcp:127.0.0.1:{server.port}")
+    device, url = Device(proxy.address("listening on")), f"http://127.0.0.1:{server.port}/"
+    answers: list[str] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(device.asks(url, operator_ca, "-m", "post", "-e", "forwards"))
+    )
+    asking.start()
+    assert server.asked.wait(20)
+    proxy.process.child.terminate()
+    proxy.wait_for("Ending")
+    server.go()
+    asking.join()
+    assert answers == ["forwards"[::-1]]
+    assert proxy.process.wait() == 0
 
 
 @pytest.mark.parametrize("signal", ["terminated", "killed"])

@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.processes import Identities, Processes, WebServer
 from tests.acceptance.tunnels import Transport
-from tests.acceptance.wtls import CLIENTS, Device, map_keys, start_domain
+from tests.acceptance.wtls import CLIENTS, Device, free_udp_port, map_keys, start_domain
 
 SECRET = "the balance is 7"
 URL = "https://bank.example/account"
@@ -64,3 +64,31 @@ def test_what_the_far_side_does_not_allow_is_refused_there(
     # LSTP says so at once; over Usher it is as if nobody answered.
     tunnel.client.wait_for("No way to the domain proxy|the domain proxy did not answer")
     assert device.asks(URL, ca).startswith("5.04 the domain proxy did not answer")
+
+
+def test_a_reload_exchanges_what_is_secure_on_the_same_port(
+    processes: Processes, identities: Identities, web: WebServer, transport: Transport
+) -> None:
+    (web.directory / "account").write_text(SECRET)
+    domain = start_domain(processes, f"bank.example=http://127.0.0.1:{web.port}")
+    settings = processes.directory / "client.toml"
+    port = free_udp_port()
+
+    def write(secure: str) -> None:
+        new = settings.with_suffix(".new")
+        new.write_text(
+            f'wtls = {port}\nwtls-identity = "{identities("operator")}"\n'
+            f'wtls-secure = ["{secure}={domain.place}"]\n'
+            f'wtls-map-key-file = "{map_keys(processes.directory, domain.place)}"\n'
+        )
+        new.replace(settings)
+
+    write("shop.example")
+    tunnel = transport([f"udp:{domain.place}"], "--config", settings)
+    ca = identities.directory / "ca.pem"
+    device = Device(tunnel.client.address("wtls"))
+    assert device.asks(URL, ca).startswith("4.03")
+    write("bank.example")
+    tunnel.client.wait_for("Reloaded: ")
+    assert device.asks(URL, ca).startswith("5.03 end-to-end security is required")
+    assert device.asks(URL, domain.ca) == SECRET

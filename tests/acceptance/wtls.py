@@ -186,25 +186,25 @@ class LossyRelay:
             self._front.sendto(data, device)
 
 
-class _Backwards(http.server.BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[::-1])
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Tests say nothing."""
-
-
 class Backwards:
-    """A web server that answers POST with the body, backwards."""
+    """A web server that answers POST with the body, backwards.
 
-    def __init__(self, identity: Path | None = None) -> None:
-        """With an identity file it speaks HTTPS."""
-        self._server = http.server.HTTPServer(("127.0.0.1", 0), _Backwards)
+    With an identity file it speaks HTTPS. With ``wait`` it answers once `go` has been called.
+    """
+
+    def __init__(self, identity: Path | None = None, wait: threading.Event | None = None) -> None:
+        self.asked = threading.Event()
+        self._wait = wait
+        owner = self
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                owner.answer(self)
+
+            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+                """Tests say nothing."""
+
+        self._server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
         if identity is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(identity)
@@ -213,7 +213,24 @@ class Backwards:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers["Content-Length"]))
+        self.asked.set()
+        if self._wait is not None:
+            self._wait.wait(20)
+        request.send_response(200)
+        request.send_header("Content-Type", "application/octet-stream")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body[::-1])
+
+    def go(self) -> None:
+        """Answer what waits."""
+        if self._wait is not None:
+            self._wait.set()
+
     def close(self) -> None:
+        self.go()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

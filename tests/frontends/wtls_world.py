@@ -134,7 +134,7 @@ class World:
     async def close(self) -> None:
         for device in self.devices:
             device.close()
-        self.operator.stopService()
-        self.domain.stopService()
+        await self.operator.stopService()
+        await self.domain.stopService()
         self.roads.udp.stopService()
         await self._site.stopListening()

@@ -92,10 +92,9 @@ class WtlsService(MultiService):
         _log.info("READY {role}: {where}", role=self._role, where=where)
 
     def stopService(self) -> Deferred[Any]:
-        """End the associations and tunnels."""
+        """Answer what is under way; then end the associations and tunnels."""
         closing: Deferred[Any] = MultiService.stopService(self)
-        self._egress.close()
-        return closing
+        return closing.addCallback(lambda _: self._egress.close())
 
     def status(self) -> dict[str, object]:
         """What it is doing."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
@@ -16,6 +17,7 @@ from tunnelkit.egress.web_client import WebError, fetch
 from tunnelkit.errors import Code as Reason
 from tunnelkit.net.channels.contracts import ChannelRecord
 from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.wtls.coap_association import ANONYMOUS, CoapAssociation
 from tunnelkit.policy.access_log import log_channel
 from tunnelkit.wire.coap import Code, dotted
@@ -26,6 +28,8 @@ FETCHES = 256
 """Fetches under way at once."""
 FETCHES_PER_HOST = 16
 """Of these, for devices of one address."""
+DRAIN = 10.0
+"""Seconds in which what is under way may be answered when the proxy stops."""
 
 _CODES = {
     Reason.NOT_ALLOWED: (Code.FORBIDDEN, "no rule allows this"),
@@ -46,11 +50,31 @@ class WebAnswers:
         self._reactor = reactor
         self._stream_to = stream_to
         self._under_way: Counter[str] = Counter()
+        self._last_call: Deferred[None] | None = None
+        self._limit = Timer(reactor, self._all_over)
+
+    def finish(self) -> Deferred[None]:
+        """Begin nothing more; fires when what is under way is answered, or `DRAIN` s later."""
+        done: Deferred[None] = Deferred()
+        self._last_call = done
+        if self._under_way:
+            self._limit.start(DRAIN)
+        else:
+            self._all_over()
+        return done
+
+    def _all_over(self) -> None:
+        self._limit.stop()
+        done = self._last_call
+        if done is not None and not done.called:
+            done.callback(None)
 
     async def ask(
         self, association: CoapAssociation, request: Request, wanted: HttpRequest
     ) -> Response:
         """The answer of the web to ``wanted``; raises `CannotBeServed`."""
+        if self._last_call is not None:
+            raise CannotBeServed(Code.SERVICE_UNAVAILABLE, "the proxy is shutting down", 5)
         host = association.address[0]
         if self._under_way.total() >= FETCHES or self._under_way[host] >= FETCHES_PER_HOST:
             raise CannotBeServed(Code.SERVICE_UNAVAILABLE, "too many requests at once", 5)
@@ -81,6 +105,9 @@ class WebAnswers:
             self._under_way[host] -= 1
             if not self._under_way[host]:
                 del self._under_way[host]
+            if self._last_call is not None and not self._under_way:
+                # The answer first: it has not been sent yet.
+                self._limit.start(0)
             log_channel(
                 ChannelRecord(
                     who(association.name, association.address),

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -93,9 +94,12 @@ class DomainProxy(Service, Factory):
         self._port.start()
         self._keys.serve(self.server)
 
-    def stopService(self) -> None:
-        """Close the port and the associations."""
+    def stopService(self) -> Deferred[None]:
+        """Answer what is under way, take nothing new; then close the port and all that is there."""
         Service.stopService(self)
+        return self._answers.finish().addCallback(self._close_port)
+
+    def _close_port(self, answered: None) -> None:
         self._keys.stop()
         self.server.close()
         self._timer.stop()
@@ -120,7 +124,7 @@ class DomainProxy(Service, Factory):
             self._do(mappings.receive(address, data, self._reactor.seconds()))
             return
         if classify(data) is Kind.HELLO and (
-            not self._policy.admits(address[0])
+            not (self.running and self._policy.admits(address[0]))
             or (mappings is not None and mappings.is_ending(address))
         ):
             self.server.dropped += 1

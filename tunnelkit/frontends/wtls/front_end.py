@@ -56,5 +56,6 @@ def configure(settings: Settings) -> list[WtlsConfig]:
 def make_service(reactor: Any, tunnel: Any, policy: Any, config: WtlsConfig) -> IService:
     """One port; raises `ConfigError` if it is taken."""
     keys = ProxyKeys(reactor, config.identity_file)
-    service: Any = OperatorProxy(reactor, TunnelWay(tunnel), policy, keys, config.operator)
+    way = TunnelWay(tunnel)
+    service: Any = OperatorProxy(reactor, way, policy, keys, config.operator, drains=False)
     return IService(service)

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -87,11 +88,15 @@ class OperatorProxy(Service, Factory):
         keys: ProxyKeys,
         config: OperatorConfig,
         name: str = "wtls",
+        drains: bool = True,
     ) -> None:
+        """``drains``: when it stops it keeps the port until what is under way is answered. A
+        reload that opens the same port again at once cannot wait for that."""
         self._reactor = on_monotonic_clock(reactor)
         self._way = way
         self._policy = policy
         self._keys = keys
+        self._drains = drains
         sock = bind_udp(policy.own(config.address, config.port, UDP))
         self._port = DatagramPort(Poller.of(reactor), sock, self._received)
         self._own = (UDP, config.address, self._port.port)
@@ -119,9 +124,13 @@ class OperatorProxy(Service, Factory):
         self._port.start()
         self._keys.serve(self.server)
 
-    def stopService(self) -> None:
-        """Close the port, the associations and the tunnels."""
+    def stopService(self) -> Deferred[None]:
+        """Answer what is under way, take nothing new; then close the port and all that is there."""
         Service.stopService(self)
+        finished = self._answers.finish() if self._drains else succeed(None)
+        return finished.addCallback(self._close_port)
+
+    def _close_port(self, answered: None) -> None:
         self._keys.stop()
         self.server.close()
         self._do(self.gateway.close())
@@ -147,7 +156,7 @@ class OperatorProxy(Service, Factory):
 
     def _received(self, data: bytes, device: Address) -> None:
         is_hello = data[:1] == b"\x16" and classify(data) is Kind.HELLO
-        if is_hello and not self._policy.admits(device[0]):
+        if is_hello and not (self.running and self._policy.admits(device[0])):
             self.server.dropped += 1
             return
         events = self.gateway.from_device(device, data, self._reactor.seconds())
