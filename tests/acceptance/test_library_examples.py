@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.acceptance.processes import Identities, Processes, WebServer
+from tests.acceptance.processes import (
+    Identities,
+    Process,
+    Processes,
+    Role,
+    WebServer,
+    curl,
+    free_port,
+)
 from tests.acceptance.tunnels import start_gate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -52,3 +60,70 @@ def test_a_program_that_speaks_usher_itself(
     refused = run("usherfied.py", place, identities("client"), "server", "tcp:127.0.0.1:9", "/")
     assert refused.returncode == 1
     assert "ChannelRefused" in refused.stderr
+
+
+def start(processes: Processes, example: str, *options: object) -> Process:
+    """Run an example that goes on until it is told to end."""
+    return processes.start(example, sys.executable, EXAMPLES / example, *options)
+
+
+def test_a_site_behind_a_firewall_fetched_by_an_agent_and_at_a_forwarded_port(
+    processes: Processes, identities: Identities, web: WebServer, middle: Role
+) -> None:
+    (web.directory / "page.txt").write_text("from the wiki")
+    place = middle.address("listening on")
+    site = start(processes, "lstp_server.py", place, identities("server"), "client", web.directory)
+    site.wait_for("the wiki is published")
+    forward = start(
+        processes, "lstp_forward.py", place, identities("client"), "server", "0=service:wiki"
+    )
+    port = forward.wait_for(r"forwarding forward 127\.0\.0\.1:(\d+)")[1]
+    assert curl(f"http://127.0.0.1:{port}/page.txt").status == 0
+
+    fetched = run("lstp_end.py", place, identities("client"), "server", "service:wiki", "/page.txt")
+    assert (fetched.returncode, fetched.stdout) == (0, "from the wiki\n"), fetched.stderr
+    assert site.stop() == 0
+
+
+def test_a_gate_and_a_portal_in_programs(
+    processes: Processes, identities: Identities, web: WebServer
+) -> None:
+    (web.directory / "page.txt").write_text("from the inside")
+    target = f"tcp:127.0.0.1:{web.port}"
+    gate = start(processes, "usher_gate.py", "127.0.0.1:0", identities("server"), "client", target)
+    place = gate.wait_for(r"waiting at listening on (\S+)")[1]
+    portal = start(
+        processes, "usher_portal.py", place, identities("client"), "server", f"0={target}"
+    )
+    port = portal.wait_for(r"forwarding forward 127\.0\.0\.1:(\d+)")[1]
+    gate.wait_for("in came client")
+    assert curl(f"http://127.0.0.1:{port}/page.txt").status == 0
+
+
+def test_a_program_says_why_its_tunnel_is_down(identities: Identities) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    tried = run("usher_portal.py", nobody, identities("client"), "server", "0=tcp:127.0.0.1:9")
+    assert tried.returncode == 1
+    assert f"no tunnel: cannot reach the gate {nobody}: " in tried.stderr
+    assert "refused" in tried.stderr
+
+
+def test_socks_and_http_proxy_without_a_tunnel(processes: Processes, web: WebServer) -> None:
+    name = web.add("big.bin", 3_000_000)
+    alone = start(processes, "socks_alone.py", 0, 0, 0, f"tcp:127.0.0.1:{web.port}")
+    url = f"http://127.0.0.1:{web.port}/big.bin"
+    socks = alone.wait_for(r"socks (127\.0\.0\.1:\d+)")[1]
+    proxy = alone.wait_for(r"http-proxy (127\.0\.0\.1:\d+)")[1]
+    for way in (
+        ("--socks4", socks),
+        ("--socks4a", socks),
+        ("--socks5", socks),
+        ("--socks5-hostname", socks),
+        ("--proxy", f"http://{proxy}"),
+        ("--proxytunnel", "--proxy", f"http://{proxy}"),
+    ):
+        fetched = curl(*way, url)
+        assert fetched.sha256 == name, way
+    other = curl("--socks5", socks, f"http://127.0.0.1:{free_port()}/")
+    assert other.status == 97
+    assert alone.stop() == 0

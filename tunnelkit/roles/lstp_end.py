@@ -8,7 +8,6 @@ import attrs
 from twisted.application.service import IService
 from twisted.logger import Logger
 
-from tunnelkit import __version__
 from tunnelkit.core.lstp.compression import AVAILABLE, NONE
 from tunnelkit.core.lstp.mux import MuxConfig
 from tunnelkit.egress.publish import (
@@ -43,6 +42,7 @@ from tunnelkit.roles.configure import (
 )
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig, LstpMiddleService
+from tunnelkit.version import __version__
 from tunnelkit.wire.lstp import BOTH, SERVER_END, derive_common
 
 _log = Logger()

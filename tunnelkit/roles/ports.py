@@ -33,6 +33,11 @@ class FrontEnds(MultiService):
         self._told: set[tuple[str, str]] = set()
         """Of which peer it was said what it lacks."""
 
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """What is open, in words."""
+        return tuple(descriptions(self))
+
     def startService(self) -> None:
         """Let clients in, and say what cannot work over a connection that comes up."""
         MultiService.startService(self)

@@ -12,7 +12,6 @@ import attrs
 from cryptography import x509
 from twisted.internet.defer import Deferred
 
-from tunnelkit import __version__
 from tunnelkit.core.lstp.mux import MuxConfig
 from tunnelkit.core.secureproxy.names import normal_host
 from tunnelkit.core.usher.receiver import UsherConfig
@@ -43,6 +42,7 @@ from tunnelkit.roles.configure import (
     to_server_name,
 )
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
+from tunnelkit.version import __version__
 from tunnelkit.wire.secureproxy import ALPN, GROUP, PASS, WEB, Login, Resource
 from tunnelkit.wire.usher import Version
 

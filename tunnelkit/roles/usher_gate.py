@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 from twisted.application.service import IService
 
-from tunnelkit import __version__
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.egress.tls_relay import UsherRelay
 from tunnelkit.errors import ConfigError
@@ -31,6 +30,7 @@ from tunnelkit.roles.configure import (
     to_server_name,
 )
 from tunnelkit.roles.end import GRACE, EndConfig, EndService
+from tunnelkit.version import __version__
 
 TUNNEL = "usher"
 """What logs call the tunnels: Usher gives them no name."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import attrs
 
-from tunnelkit import __version__
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.sockets.context import Shared
@@ -23,6 +22,7 @@ from tunnelkit.roles.configure import (
     to_server_name,
 )
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
+from tunnelkit.version import __version__
 
 TUNNEL = "usher"
 """What logs call the tunnel: Usher gives it no name."""

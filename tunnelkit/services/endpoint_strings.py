@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from tunnelkit.errors import Code, ConfigError, DialTimeout
+from tunnelkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from tunnelkit.interfaces import IEndRole
@@ -173,20 +173,10 @@ class TunnelClientEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        from tunnelkit.services.library import wait_until_up
+
         tunnel = self._ends.tunnel(self._settled)
-        up = tunnel.when_up()
-        waiting = self._ends.reactor.callLater(self._timeout, up.cancel)
-        try:
-            await up
-        except CancelledError:
-            raise DialTimeout(
-                f"the tunnel {tunnel.name} is not up after {self._timeout:g} s",
-                hop=tunnel.name,
-                code=Code.TIMED_OUT,
-            ) from None
-        finally:
-            if waiting.active():
-                waiting.cancel()
+        await wait_until_up(self._ends.reactor, tunnel, self._timeout)
         protocol: IProtocol = await tunnel.channel_to(self._destination).connect(factory)
         return protocol
 

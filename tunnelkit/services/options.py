@@ -188,7 +188,7 @@ class RoleOptions(usage.Options):
 
     def opt_version(self) -> None:
         """Display the version and exit."""
-        from tunnelkit import __version__
+        from tunnelkit.version import __version__
 
         print(f"tunnelkit {__version__}")
         raise SystemExit(0)
