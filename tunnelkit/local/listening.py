@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
 import struct
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from twisted.logger import Logger
 
 from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, format_address
+from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, format_address, remove_socket
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import TCP, UNIX
 
@@ -95,8 +93,7 @@ class ListeningService(Service):
         elif self._socket.fileno() >= 0:
             self._socket.close()
             if self._protocol == UNIX:
-                with contextlib.suppress(OSError):
-                    os.unlink(self.address)
+                remove_socket(self.address)
         if self._own:
             self.policy.listeners.discard(*self._own)
             self._own = ()

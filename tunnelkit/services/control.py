@@ -8,7 +8,6 @@ line each way: the request is a command's name, the answer a JSON object, with
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.tcp import Listener, bind_unix
+from tunnelkit.net.sockets.tcp import Listener, bind_unix, remove_socket
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import Policy
 
@@ -51,10 +50,7 @@ class ControlService(Service):
         Service.stopService(self)
         if self._listener is not None:
             self._listener.close()
-        try:
-            os.unlink(self._path)
-        except OSError:
-            pass  # somebody has removed it already
+        remove_socket(self._path)
 
     def _accept(self, sock: socket.socket, address: object) -> None:
         # The reactor works on a duplicate of the descriptor.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
+import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,6 +214,27 @@ class SocketTests(TestCase):
         with pytest.raises(DialError) as caught:
             await connect_unix(self.poller, decision("connect", path, 0, "unix"), 5.0)
         assert caught.value.code is Code.REFUSED
+
+    def test_nothing_but_a_forgotten_socket_of_this_user_is_replaced(self) -> None:
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        key, link, place = folder / "ca.pem", folder / "link", folder / "place"
+        key.write_text("the key of the CA")
+        link.symlink_to(key)
+        place.mkdir()
+        others = folder / "others"
+        bind_unix(decision("bind", str(others), 0, "unix")).close()
+        if os.geteuid() == 0:  # only root can make a file somebody else's
+            os.chown(others, 1, -1)
+        live = folder / "live"
+        self.addCleanup(bind_unix(decision("bind", str(live), 0, "unix")).close)
+        paths = [key, link, place, live, *([others] if os.geteuid() == 0 else [])]
+        for path in paths:
+            before = path.lstat()
+            with pytest.raises(BindError, match=re.escape(str(path))):
+                bind_unix(decision("bind", str(path), 0, "unix"))
+            assert path.lstat().st_ino == before.st_ino
+        assert key.read_text() == "the key of the CA"
 
     def test_a_unix_socket_that_nobody_listens_on_is_replaced(self) -> None:
         path = os.path.join(self.path, "stale")

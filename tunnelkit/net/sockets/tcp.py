@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from collections.abc import Callable
 from typing import Any
 
@@ -150,14 +151,15 @@ def bind_tcp(decision: Decision, backlog: int = BACKLOG) -> socket.socket:
 def bind_unix(decision: Decision, mode: int = 0o600, backlog: int = BACKLOG) -> socket.socket:
     """A listening unix socket at the decision's path, with permissions ``mode`` from the start.
 
-    A socket file that nobody listens on any more is replaced. Raises `BindError`.
+    A socket of this user that nobody listens on any more is replaced, and nothing else: another
+    file, a link or somebody else's socket stays as it is (rule X27). Raises `BindError`.
     """
     _demand(decision, "bind", "unix")
     path = decision.address
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        _unlink_stale(path)
+        remove_socket(path)
         try:
             # On Linux the file gets the permissions that the socket's descriptor has.
             os.fchmod(sock.fileno(), mode)
@@ -172,19 +174,29 @@ def bind_unix(decision: Decision, mode: int = 0o600, backlog: int = BACKLOG) -> 
     return sock
 
 
-def _unlink_stale(path: str) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            pass  # not there, or not ours: bind says so
+def remove_socket(path: str) -> None:
+    """Remove a socket file of this user that nobody listens on; anything else is left alone."""
+    try:
+        found = os.lstat(path)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+    except OSError:
+        pass  # not there, or not ours: bind says so
 
 
 def _bind_error(where: str, error: OSError) -> BindError:
-    if error.errno == errno.EADDRINUSE:
+    if error.errno == errno.EADDRINUSE and "/" in where:
+        why = (
+            "there is something already that is not a forgotten socket of this user; it was left "
+            "as it is: choose another path, or stop the program that listens there"
+        )
+    elif error.errno == errno.EADDRINUSE:
         why = "it is in use by another program; stop that one or choose another"
     elif error.errno in (errno.EACCES, errno.EPERM):
         why = "this user may not open it; choose a port above 1023 or a path of your own"
@@ -270,10 +282,7 @@ class Listener:
         self._poller.remove(self._socket.fileno())
         self._socket.close()
         if self._unix:
-            try:
-                os.unlink(self.address)
-            except OSError:
-                pass
+            remove_socket(self.address)
 
 
 # -- connecting -----------------------------------------------------------
