@@ -44,20 +44,30 @@ class NameServer:
         return sum(line.startswith(f"ASKED {name} ") for line in self._process.lines)
 
 
-def start_dns(processes: Processes, transport: Transport) -> tuple[RunningTunnel, NameServer]:
+def start_dns(
+    processes: Processes, transport: Transport, listen: str = "0"
+) -> tuple[RunningTunnel, NameServer]:
     names = NameServer(processes)
     far = ("--dns-server", f"127.0.0.1:{names.port}")
-    return transport(["service:@dns"], "--dns", "0", server=far), names
+    return transport(["service:@dns"], "--dns", listen, server=far), names
 
 
-def dig(tunnel: RunningTunnel, *words: str) -> str:
+def dig(tunnel: RunningTunnel, *words: str, at: str = "") -> str:
     host, _, port = tunnel.client.address("dns").rpartition(":")
     done = subprocess.run(
-        ["dig", f"@{host}", "-p", port, "+tries=1", "+time=8", *words],
+        ["dig", f"@{at or host}", "-p", port, "+tries=1", "+time=8", *words],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_dig_is_answered_by_whichever_address_it_asks(
+    processes: Processes, transport: Transport
+) -> None:
+    tunnel, _ = start_dns(processes, transport, "0.0.0.0:0")
+    for address in ("127.0.0.1", "127.0.0.9"):
+        assert dig(tunnel, "+short", "www.test", at=address) == "192.0.2.80\n"
 
 
 def test_dig_is_answered_over_udp_and_tcp(processes: Processes, transport: Transport) -> None:

@@ -53,8 +53,10 @@ class Case(TestCase):
             except BlockingIOError:
                 await deferLater(reactor, 0.001, lambda: None)
 
-    def forward(self, destination: str = "", idle: float = IDLE) -> tuple[UdpForward, Any]:
-        (spec,) = parse_forward(f"0={destination or f'udp:127.0.0.1:{self.port}'}")
+    def forward(
+        self, destination: str = "", idle: float = IDLE, listen: str = "0"
+    ) -> tuple[UdpForward, Any]:
+        (spec,) = parse_forward(f"{listen}={destination or f'udp:127.0.0.1:{self.port}'}")
         made = UdpForward(reactor, self.tunnel, self.near, spec, idle)
         made.startService()
         self.addCleanup(made.stopService)
@@ -74,6 +76,15 @@ class ForwardTests(Case):
         for number, client in enumerate(clients):
             assert await self.next(client) == (b"%d" % number * 2, where)
         assert self.tunnel.opened == [f"udp:127.0.0.1:{self.port}"] * 3
+
+    async def test_a_port_on_all_addresses_answers_from_the_one_that_was_asked(self) -> None:
+        _, (_, port) = self.forward(listen="0.0.0.0:0")
+        for address in ("127.0.0.1", "127.0.0.9"):
+            client = self.sock()
+            client.sendto(b"ask", (address, port))
+            _, far = await self.next(self.server)
+            self.server.sendto(b"answer", far)
+            assert await self.next(client) == (b"answer", (address, port))
 
     async def test_a_flow_ends_when_its_client_is_silent_and_begins_again(self) -> None:
         _, where = self.forward()

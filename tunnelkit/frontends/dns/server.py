@@ -24,6 +24,7 @@ from tunnelkit.frontends.dns.link import OffersChannels
 from tunnelkit.frontends.dns.questions import Questions
 from tunnelkit.local.listening import ListeningService
 from tunnelkit.local.stream import SocketStream
+from tunnelkit.net.sockets.datagram_port import Address, DatagramPort
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import BindError, format_address
 from tunnelkit.net.sockets.timer import Timer
@@ -38,7 +39,6 @@ _log = Logger()
 
 LARGEST_UDP = 4096
 """Bytes of an answer over UDP, whatever the client says it takes."""
-DATAGRAMS_PER_EVENT = 64
 CLIENTS = 256
 """TCP clients at once; the one that has been there for longest has to go."""
 IDLE = 10.0
@@ -97,55 +97,39 @@ class _UdpPort(Service):
     def __init__(
         self, reactor: Any, questions: Questions, policy: PolicyHolder, address: str, port: int
     ) -> None:
-        self._poller = Poller.of(reactor)
         self._questions = questions
         self._policy = policy
-        self._socket = bind_udp(policy.own(address, port, UDP))
+        sock = bind_udp(policy.own(address, port, UDP))
+        self._port = DatagramPort(Poller.of(reactor), sock, self._received)
         self._own = (UDP, address, port)
         policy.listeners.add(*self._own)
 
     def startService(self) -> None:
         """Take datagrams."""
         Service.startService(self)
-        self._poller.add(self._socket.fileno(), self, True, False)
+        self._port.start()
 
     def stopService(self) -> None:
         """Close the port."""
-        if self.running:
-            self._poller.remove(self._socket.fileno())
         Service.stopService(self)
-        self._socket.close()
+        self._port.close()
         self._policy.listeners.discard(*self._own)
 
-    def readable(self) -> None:
-        """Queries, or an error that an answer to somebody has caused."""
-        for _ in range(DATAGRAMS_PER_EVENT):
-            try:
-                query, client = self._socket.recvfrom(dns.MAX_MESSAGE)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
-            if not self._policy.admits(client[0]):
-                _log.debug("DNS: not admitted: {client} (--from)", client=format_address(client))
-                continue
-            try:
-                question = dns.parse_question(query)
-            except RemoteProtocolError:
-                continue  # an answer to it might start a quarrel between two servers
-            reply = partial(self._send, client, query, question)
-            self._questions.ask(query, question, reply, (client[0], dns.id_of(query)))
+    def _received(self, query: bytes, client: Address) -> None:
+        if not self._policy.admits(client[0]):
+            _log.debug("DNS: not admitted: {client} (--from)", client=format_address(client))
+            return
+        try:
+            question = dns.parse_question(query)
+        except RemoteProtocolError:
+            return  # an answer to it might start a quarrel between two servers
+        reply = partial(self._send, client, query, question)
+        self._questions.ask(query, question, reply, (client[0], dns.id_of(query)))
 
-    def writable(self) -> None:
-        """Never asked for."""
-
-    def _send(self, client: Any, query: bytes, question: dns.Question, answer: bytes) -> None:
+    def _send(self, client: Address, query: bytes, question: dns.Question, answer: bytes) -> None:
         if len(answer) > min(question.udp_size, LARGEST_UDP):
             answer = dns.truncated(answer, query)
-        try:
-            self._socket.sendto(answer, client)
-        except OSError:
-            pass  # the port is closed, or the client's network gone: it asks again
+        self._port.write(answer, client)
 
 
 class _TcpPort(ListeningService):

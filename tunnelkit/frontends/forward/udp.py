@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from tunnelkit.local.udp_peer import FlowOpener, UdpPeer
 from tunnelkit.net.channels.addressed_flows import IDLE
 from tunnelkit.net.channels.contracts import Remote
+from tunnelkit.net.sockets.datagram_port import DatagramPort
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.sockets.timer import Timer
@@ -23,8 +24,6 @@ _log = Logger()
 
 CLIENTS = 256
 """Addresses that are answered at a time; the one idle for longest goes."""
-DATAGRAMS_PER_EVENT = 64
-MAX_DATAGRAM = 65_535
 
 
 class UdpForward(Service):
@@ -42,22 +41,19 @@ class UdpForward(Service):
         idle: float = IDLE,
     ) -> None:
         self._reactor = reactor
-        self._poller = Poller.of(reactor)
         self._tunnel = tunnel
         self._policy = policy
         self._idle = idle
         self._remote = (spec.destination.host, spec.destination.port)
         self._destination = str(spec.destination)
-        self._socket = bind_udp(policy.own(spec.address, spec.port, UDP))
-        self._buffer = memoryview(bytearray(MAX_DATAGRAM))
-        name = self._socket.getsockname()
-        self._own = (UDP, spec.address, int(name[1]))
+        sock = bind_udp(policy.own(spec.address, spec.port, UDP))
+        self._port = DatagramPort(Poller.of(reactor), sock, self._received)
+        self._own = (UDP, spec.address, self._port.port)
         policy.listeners.add(*self._own)
         self._clients: OrderedDict[Remote, _Client] = OrderedDict()
         """In the order of their last packet."""
         self._timer = Timer(self._reactor, self._sweep)
-        self._registered = False
-        self.address = format_address(name)
+        self.address = self._port.address
         """``HOST:PORT`` with the real port."""
         self.description = f"forward {self.address} to {self._destination}"
         """For the role's ready line."""
@@ -65,40 +61,22 @@ class UdpForward(Service):
     def startService(self) -> None:
         """Take datagrams."""
         Service.startService(self)
-        self._registered = True
-        self._poller.add(self._socket.fileno(), self, True, False)
+        self._port.start()
 
     def stopService(self) -> None:
         """Close the port and end all flows."""
         Service.stopService(self)
-        if self._registered:
-            self._registered = False
-            self._poller.remove(self._socket.fileno())
-        self._socket.close()
+        self._port.close()
         self._policy.listeners.discard(*self._own)
         for address in list(self._clients):
             self._forget(address)
 
-    # -- poller -----------------------------------------------------------
-
-    def readable(self) -> None:
-        """UdpFlows of clients."""
-        buffer = self._buffer
-        for _ in range(DATAGRAMS_PER_EVENT):
-            try:
-                size, source = self._socket.recvfrom_into(buffer)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # what became of an earlier answer
-            client = self._client_at(source[:2])
-            if client is not None:
-                client.peer.send(self._remote, buffer[:size])
-
-    def writable(self) -> None:
-        """Never asked for."""
-
     # -- clients ----------------------------------------------------------
+
+    def _received(self, data: bytes, source: Remote) -> None:
+        client = self._client_at(source)
+        if client is not None:
+            client.peer.send(self._remote, memoryview(data))
 
     def _client_at(self, address: Remote) -> _Client | None:
         """The client, new or known; None if it may not enter."""
@@ -142,10 +120,7 @@ class UdpForward(Service):
             return
         client.last = self._reactor.seconds()
         self._clients.move_to_end(address)
-        try:
-            self._socket.sendto(data, address)
-        except OSError:
-            pass  # dropped, as UDP may
+        self._port.write(data, address)
 
     def _forget(self, address: Remote) -> None:
         client = self._clients.pop(address)
