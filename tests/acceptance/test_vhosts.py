@@ -165,6 +165,20 @@ def test_a_large_body_each_way(
     assert asked["sha256"] == hashlib.sha256(upload.read_bytes()).hexdigest()
 
 
+def test_a_body_that_is_announced_as_too_large_is_refused_at_once(
+    server: Communication, app: App
+) -> None:
+    with browser(server) as tls:
+        tls.sendall(
+            b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: 268435457\r\n\r\nbegin"
+        )
+        answer = b""
+        while data := tls.recv(65536):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert app.connections == 0
+
+
 def test_events_come_as_they_are_sent(server: Communication, app: App) -> None:
     with subprocess.Popen(
         ["curl", "-skN", *Names(server.port)("app.example"),

@@ -26,6 +26,8 @@ from tunnelkit.net.secureproxy.arrivals import Arrived
 from tunnelkit.net.secureproxy.link import fits_name, names_in
 from tunnelkit.net.tls.engine import PrivateKey
 
+MAX_BODY = 256 * 1024 * 1024
+"""Bytes of a request's body; a larger one is answered 413 (X7)."""
 MAX_BROWSERS = 1000
 """Connections at once."""
 IDLE = 60
@@ -143,7 +145,38 @@ class WebFront:
         self._open -= 1
 
 
+class _Request(server.Request):
+    """A request whose body has a limit; Twisted keeps bodies in a file until they are whole."""
+
+    _taken = 0
+
+    def gotLength(self, length: int | None) -> None:
+        """Twisted's; what is announced as too large is refused before any of it is kept."""
+        widened: Any = super()
+        widened.gotLength(length)
+        if length is not None and length > MAX_BODY:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Twisted's, as far as the limit."""
+        self._taken += len(data)
+        if self._taken <= MAX_BODY:
+            widened: Any = super()
+            widened.handleContentChunk(data)
+        else:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        # Once: behind a lost connection nothing more is parsed.
+        channel: Any = self.channel
+        channel.transport.write(
+            b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        channel.loseConnection()
+
+
 class _Site(server.Site):
+    requestFactory = _Request
     noisy = False
     displayTracebacks = False
 
