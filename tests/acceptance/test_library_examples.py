@@ -16,6 +16,7 @@ from tests.acceptance.processes import (
     free_port,
 )
 from tests.acceptance.tunnels import start_gate
+from tests.acceptance.udp_servers import UdpServer, reversed_bytes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -127,3 +128,36 @@ def test_socks_and_http_proxy_without_a_tunnel(processes: Processes, web: WebSer
     other = curl("--socks5", socks, f"http://127.0.0.1:{free_port()}/")
     assert other.status == 97
     assert alone.stop() == 0
+
+
+def test_a_datagram_through_a_tunnel(
+    processes: Processes, identities: Identities, middle: Role
+) -> None:
+    server = UdpServer(reversed_bytes)
+    processes.on_end(server.close)
+    place = middle.address("listening on")
+    processes.role(
+        "lstp-server-end", "--middle", place, "--tunnel", "office", "--identity",
+        identities("server"), "--peer", "client", "--allow", f"udp:127.0.0.1:{server.port}",
+    )  # fmt: skip
+    words = (place, identities("client"), "server", "127.0.0.1")
+    sent = run("udp_through_tunnel.py", *words, server.port, "hello")
+    assert (sent.returncode, sent.stdout) == (0, "olleh\n"), sent.stderr
+
+
+def test_the_conformance_checks_of_a_protocol_of_ones_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "own_conformance.py"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "failed" not in done.stdout
+
+
+def test_examples_are_small() -> None:
+    long = {"custom_protocol.py", "own_front_end.py", "usherfied.py"}
+    sizes = {file.name: file.read_text().count("\n") for file in EXAMPLES.glob("*.py")}
+    assert {name for name, size in sizes.items() if size >= 60} <= long
