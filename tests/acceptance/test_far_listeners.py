@@ -128,6 +128,20 @@ def test_a_socks_client_waits_for_a_connection_at_the_far_side(transport: Transp
     assert refuses(f"{bound[0]}:{bound[1]}")
 
 
+def test_bind_names_the_address_that_the_far_side_connects_from(transport: Transport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as ftp_server:
+        port = ftp_server.getsockname()[1]
+        tunnel = transport([f"tcp:127.0.0.1:{port}", "listen:0.0.0.0:0"], "--socks", "0")
+        control, data = SocksClient(tunnel.socks), SocksClient(tunnel.socks)
+        assert control.request(1, "127.0.0.1", port)[0] == 0
+        code, bound = data.request(BIND, "0.0.0.0", 0)
+        assert (code, bound[0]) == (0, "127.0.0.1")
+        with socket.create_connection(bound, LIMIT) as caller:
+            assert data.reply() == (0, caller.getsockname())
+        control.close()
+        data.close()
+
+
 def test_bind_takes_only_the_host_that_is_expected(transport: Transport) -> None:
     tunnel = transport(["listen:127.0.0.1:0"], "--socks", "0")
     client = SocksClient(tunnel.socks)

@@ -64,7 +64,13 @@ class Binding(Control):
         self._timer.stop()
 
     def _opened(self, bound: str) -> None:
-        if not self.over and self.grant(*address_of(bound)):
+        host, number = address_of(bound)
+        try:
+            client = self.sock.getpeername()[0]
+        except OSError:
+            client = ""  # it is gone, as `grant` will find
+        host = self.port.far_addresses.named(client, self._expected, host)
+        if not self.over and self.grant(host, number):
             self._granted = True
             self._timer.start(PATIENCE)
 

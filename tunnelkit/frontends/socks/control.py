@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tunnelkit.core.proxies.socks_server import SocksServer
 from tunnelkit.errors import Code
+from tunnelkit.frontends.socks.far_addresses import FarAddresses
 from tunnelkit.local.listening import ChannelOpener
 from tunnelkit.local.udp_peer import FlowOpener
 from tunnelkit.net.sockets.poll import Poller
@@ -28,6 +29,7 @@ class SocksPort(Protocol):
     policy: PolicyHolder
     description: str
     reactor: Any
+    far_addresses: FarAddresses
 
     def began(self, control: Control) -> None:
         """A client is being served that has to be dropped when the port closes."""

@@ -29,6 +29,7 @@ from tunnelkit.errors import ChannelClosed, Code, ConfigError
 from tunnelkit.frontends.logins import ports_with_logins
 from tunnelkit.frontends.socks.bind import Binding, address_of
 from tunnelkit.frontends.socks.control import Control, SocksTunnel
+from tunnelkit.frontends.socks.far_addresses import FarAddresses
 from tunnelkit.frontends.socks.udp import Association
 from tunnelkit.local.listening import ListeningService, reset_socket
 from tunnelkit.local.waiting import Waiting
@@ -72,6 +73,7 @@ class Socks(ListeningService):
         self.description = f"socks {self.address}"
         """For the role's ready line."""
         self.reactor = reactor
+        self.far_addresses = FarAddresses()
         self._serving: dict[Control, None] = {}
         self._check: Check | None = None
         if config.users is not None:
@@ -196,12 +198,17 @@ class _Client:
         self._side = SocketSide(self._poller, self._sock, leftover=self._server.leftover, hold=True)
         opening = self._socks.tunnel.open(destination, self._side)
         opening.addCallbacks(
-            self._opened, self._refused, callbackArgs=(self._side,), errbackArgs=(destination,)
+            self._opened,
+            self._refused,
+            callbackArgs=(self._side, request.host),
+            errbackArgs=(destination,),
         )
 
-    def _opened(self, bound: str, side: SocketSide) -> None:
-        self._server.granted(*address_of(bound))
+    def _opened(self, bound: str, side: SocketSide, host: str) -> None:
+        own, number = address_of(bound)
+        self._server.granted(own, number)
         try:
+            self._socks.far_addresses.connected(self._sock.getpeername()[0], host, own)
             # A few bytes into an empty buffer: it takes all or the client is gone.
             self._sock.send(self._server.data_to_send())
         except OSError:
