@@ -258,6 +258,16 @@ class LstpMux:
 
     # -- input ------------------------------------------------------------
 
+    def receive_data(self, data: memoryview, now: float) -> t.Data | None:
+        """See `contract.Mux`."""
+        life = self.life
+        if life.over:
+            return None
+        event = self.receiver.cutter.only_data(data, self.receiver)
+        if event is not None:
+            life.now = life.heard = now
+        return event
+
     def receive(self, data: memoryview, now: float) -> Sequence[t.Event]:
         """Take bytes from the peer, cut anywhere; see `contract.Mux`."""
         life = self.life

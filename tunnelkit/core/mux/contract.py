@@ -189,6 +189,13 @@ class Mux(Protocol):
     def receive(self, data: memoryview, now: float) -> Sequence[Event]:
         """Take bytes as they come, cut anywhere."""
 
+    def receive_data(self, data: memoryview, now: float) -> Data | None:
+        """The fast path of `receive`, for small messages: if ``data`` is exactly one whole frame of
+        plain payload for a connected channel, what `receive` would have reported for it.
+
+        None: it is something else, nothing has been done, and `receive` takes it.
+        """
+
     def data_to_send(self) -> bytes:
         """Frames other than payload that are due now; empties their queue."""
 

@@ -67,6 +67,18 @@ class FrameCutter:
         """length, type, flags and channel of the message whose body is being collected."""
         self._data_left = 0
 
+    def only_data(self, data: memoryview, sink: FrameSink) -> Data | None:
+        """What ``sink`` makes of ``data`` if that is exactly one data message, and nothing of
+        another one has come before; see `contract.Mux.receive_data`."""
+        head = self._form.size
+        if self._data_left or self._header or self._body is not None or len(data) <= head:
+            return None
+        fields = self._form.unpack_from(data)
+        length = fields[0]
+        if fields[1] != self._data_kind or length != len(data) - head or length > self._max_data:
+            return None
+        return sink.whole_data(fields[2], fields[-1], data[head:])
+
     def cut(self, data: memoryview, sink: FrameSink, events: list[Event]) -> None:
         """Tell ``sink`` of what ``data`` completes; ``events`` is its own list of what happened.
 

@@ -235,6 +235,10 @@ class PlainMux:
         """Ids of the channels that are not over."""
         return self._channels.keys()
 
+    def receive_data(self, data: memoryview, now: float) -> t.Data | None:
+        """See `contract.Mux`: there is no fast path here."""
+        return None
+
     def receive(self, data: memoryview, now: float) -> Sequence[t.Event]:
         """See `types.Mux`; a text that is not UTF-8 or a body too short breaks the protocol."""
         if self._over:

@@ -76,6 +76,15 @@ class UsherReceiver(SessionActions):
         self._stream: Session | None = None
         """Whose data is arriving; None: it is discarded."""
 
+    def receive_data(self, data: memoryview, now: float) -> t.Data | None:
+        """See `contract.Mux`."""
+        if self._over or (self._plain and not self._up_told):
+            return None
+        event = self._cutter.only_data(data, self)
+        if event is not None:
+            self._now = self._heard = now
+        return event
+
     def receive(self, data: memoryview, now: float) -> Sequence[t.Event]:
         """Take bytes from the peer, cut anywhere; see `types.Mux`."""
         self._now = self._heard = now

@@ -244,6 +244,13 @@ class TunnelConnection:
         now = self.clock()
         mux = self.mux
         channels = self._channels
+        data = mux.receive_data(view, now)
+        if data is not None:
+            channel = channels.get(data.channel)
+            if channel is not None:
+                self._deliver(channel, data.data, now)
+            self._scheduler.want()
+            return
         handlers = self._handlers
         for event in mux.receive(view, now):
             if type(event) is t.Data:

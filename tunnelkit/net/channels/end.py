@@ -254,6 +254,11 @@ class TunnelEnd:
 
     # -- for its members, and for what a protocol brings along ------------
 
+    def tunnels_with(self, peer: str) -> int:
+        """How many of the tunnels that are up are with that peer."""
+        tunnels = (member for member in self._members if isinstance(member, TunnelMember))
+        return sum(each.connection is not None and each.connection.peer == peer for each in tunnels)
+
     def member_began(self, member: Member) -> None:
         """A tunnel, or a further connection of one, is up."""
         self._members.add(member)

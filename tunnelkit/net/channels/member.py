@@ -18,6 +18,9 @@ from tunnelkit.net.channels.tunnel import Tunnel
 
 _log = Logger()
 
+MAX_TUNNELS = 64
+"""Tunnels that an end keeps with one peer; further connections are not counted."""
+
 
 class Member(Protocol):
     """What an end drains when it stops."""
@@ -48,6 +51,9 @@ class MemberEnd(Protocol):
         self, protocol: IChannelProtocol, connection: TunnelConnection
     ) -> Callable[[], object] | None:
         """Let ``protocol`` bring what it alone has, see `IChannelProtocol.extend`."""
+
+    def tunnels_with(self, peer: str) -> int:
+        """How many of its tunnels are with that peer."""
 
     def member_began(self, member: Member) -> None:
         """It is up."""
@@ -101,7 +107,12 @@ class TunnelMember(_Owner):
         raise RemoteProtocolError(f"TLS agreed on {alpn!r}, which no protocol here speaks")
 
     def connection_up(self, connection: TunnelConnection) -> None:
-        """Channels can be opened."""
+        """Channels can be opened, unless the peer has too many tunnels already (rule X25)."""
+        if self._end.tunnels_with(connection.peer) >= MAX_TUNNELS:
+            reason = f"{MAX_TUNNELS} tunnels with {connection.peer} are up already"
+            _log.warn("Refused a tunnel: {reason}", reason=reason)
+            connection.shutdown(0.0, reason)
+            return
         self.connection = connection
         self._end.member_began(self)
         path = self._hops or (self._end.name, connection.peer)
