@@ -14,7 +14,7 @@ from tunnelkit.core.dns_exchange import Server
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.direct import DirectWay
 from tunnelkit.egress.dns import DnsEgress
-from tunnelkit.egress.joined_sides import join
+from tunnelkit.egress.joined_sides import JoinedSides
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.errors import ChannelRefused, Code, LocalProtocolError
 from tunnelkit.interfaces import ITunnel
@@ -72,14 +72,14 @@ class DirectTunnel(MultiService):
         IService(UdpEgress(self._egress)).setServiceParent(self)
         self._way = DirectWay(self._egress)
         self._buffer = memoryview(bytearray(BATCH_SIZE))
-        self._open: set[Callable[[Code, str], None]] = set()
+        self._open: set[JoinedSides] = set()
 
     def stopService(self) -> Deferred[Any]:
         """Refuse what has not been answered, and reset what is open."""
         stopped: Deferred[Any] = MultiService.stopService(self)
         self._egress.close()
-        for abort in list(self._open):
-            abort(Code.SHUTDOWN, "this program is stopping")
+        for joined in list(self._open):
+            joined.abort(Code.SHUTDOWN, "this program is stopping")
         return stopped
 
     # -- ITunnel ----------------------------------------------------------
@@ -121,8 +121,9 @@ class DirectTunnel(MultiService):
 
     def joined(self, near: LocalSide, far: LocalSide) -> None:
         """Carry bytes between the two until both have ended."""
-        abort = join(near, far, self.shared.poller, self._buffer, lambda: self._open.discard(abort))
-        self._open.add(abort)
+        pair = JoinedSides(near, far, self.shared.poller, self._buffer, self._open.discard)
+        self._open.add(pair)
+        pair.start()
 
 
 class _Request:

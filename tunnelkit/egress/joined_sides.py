@@ -14,49 +14,47 @@ _ROUNDS = 4
 """Buffers that one direction carries before others have their turn."""
 
 
-def join(
-    near: LocalSide,
-    far: LocalSide,
-    poller: Poller,
-    buffer: memoryview,
-    ended: Callable[[], None],
-) -> Callable[[Code, str], None]:
-    """Carry bytes both ways until both have ended, or one is gone; ``ended`` is told once.
+class JoinedSides:
+    """Carries bytes both ways from `start` until both have ended, or one is gone.
 
-    ``buffer`` is used within a call only. What comes back resets both.
+    ``buffer`` is used within a call only. ``ended`` is told once, with this object.
     """
-    pair = _Pair(ended)
-    halves = (_Half(pair, near, poller, buffer), _Half(pair, far, poller, buffer))
-    pair.halves = halves
-    halves[0].other, halves[1].other = halves[1], halves[0]
-    for half in halves:
-        half.side.attach(half)
-    return pair.abort
 
-
-class _Pair:
-    """Both halves."""
-
-    def __init__(self, ended: Callable[[], None]) -> None:
-        self.halves: tuple[_Half, ...] = ()
+    def __init__(
+        self,
+        near: LocalSide,
+        far: LocalSide,
+        poller: Poller,
+        buffer: memoryview,
+        ended: Callable[[JoinedSides], object],
+    ) -> None:
         self.over = False
         self._ended = ended
+        one, other = _Half(self, near, poller, buffer), _Half(self, far, poller, buffer)
+        one.other, other.other = other, one
+        self._halves = (one, other)
+
+    def start(self) -> None:
+        """Both sides may send from here on."""
+        for half in self._halves:
+            if not self.over:
+                half.side.attach(half)
 
     def abort(self, code: Code, reason: str) -> None:
         """Reset both sides."""
         if not self.over:
             self.over = True
-            for half in self.halves:
+            self._ended(self)
+            for half in self._halves:
                 half.side.reset(code, reason)
-            self._ended()
 
     def check(self) -> None:
         """Close both sides once nothing more comes from either."""
-        if not self.over and all(half.finished for half in self.halves):
+        if not self.over and all(half.finished for half in self._halves):
             self.over = True
-            for half in self.halves:
+            self._ended(self)
+            for half in self._halves:
                 half.side.close()
-            self._ended()
 
 
 class _Half:
@@ -64,7 +62,9 @@ class _Half:
 
     other: _Half
 
-    def __init__(self, pair: _Pair, side: LocalSide, poller: Poller, buffer: memoryview) -> None:
+    def __init__(
+        self, pair: JoinedSides, side: LocalSide, poller: Poller, buffer: memoryview
+    ) -> None:
         self.side = side
         self.finished = False
         """Its side has sent everything, and the other one has it."""
