@@ -17,6 +17,7 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IRoleService
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.middle import LstpMiddleFactory
+from tunnelkit.net.sockets.descriptors import for_strangers
 from tunnelkit.net.sockets.tcp import Listener, format_address
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import Policy
@@ -70,9 +71,10 @@ class LstpMiddleService(Service):
             format_address(config.listen[0]),
             admission=config.admission_token,
             cascades=config.next_middle is not None,
-            max_waiting=config.max_waiting,
+            # A descriptor each: the rest is for pairs.
+            max_waiting=min(config.max_waiting, for_strangers() // 2),
             max_waiting_per_address=config.max_waiting_per_address,
-            max_in_setup=config.max_in_setup,
+            max_in_setup=min(config.max_in_setup, for_strangers() // 4),
         )
         way = None
         if config.next_middle is not None:

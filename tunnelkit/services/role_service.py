@@ -13,6 +13,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.control import ControlService
 from tunnelkit.services.logs import LineObserver, observer_for
@@ -32,6 +33,7 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
 
     check_libraries_or_exit(options.tapname)
     use_monotonic_clock(reactor)
+    most = raise_limit()
     try:
         service = role.make_service(reactor, options.config)
         observer = observer_for(options.parent or {}, options.log_as_json)
@@ -40,6 +42,7 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             control = ControlService(reactor, options.control_path, service.commands())
     except ConfigError as error:
         exit_with(options.tapname, error)
+    _log.info("This process may have {most} descriptors", most=most)
     running = RoleService(reactor, service, observer, Reloader(reactor, options, service))
     if control is not None:
         IService(control).setServiceParent(running)

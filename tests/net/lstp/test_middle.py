@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import socket
 from functools import partial
 from ipaddress import ip_network
@@ -58,6 +59,10 @@ def messages(data: bytes) -> tuple[list[Any], bytes]:
             return found, b""
         found.append(decode(frame.type, frame.flags, bytes(frame.body)))
     return found, bytes(reader.leftover)
+
+
+def can_be_read(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 class End:
@@ -210,6 +215,39 @@ class MiddleTests(TestCase):
         self.clock += 15.1
         await self.pass_time()
         await self.got(end, lambda end: end.got == encode(PropertyExchange()))
+
+    async def test_one_address_with_all_the_pairs_gives_way_to_others(self) -> None:
+        middle = LstpMiddleFactory(
+            reactor, Lobby("m", "here", max_in_setup=5), clock=self.now, max_connections=20
+        )
+        self.addCleanup(middle.abort_pairs)
+
+        def enter(data: bytes, address: str) -> socket.socket:
+            near, far = socket.socketpair()
+            self.addCleanup(near.close)
+            far.setblocking(False)
+            near.sendall(data)
+            middle.accept(far, (address, 1))
+            return near
+
+        for number in range(15):
+            common = derive_common(b"r" * 32, f"greedy {number}")
+            for name, role in (("alice", "client-end"), ("bob", "server-end")):
+                enter(setup_of(name, role, common), f"2001:db8::{number + 1}")
+                await until(lambda: middle.status().in_setup == 0)
+        assert len(middle._pairs) <= 10
+        ends = [enter(CLIENT, "192.0.2.1")]
+        await until(lambda: middle.status().waiting == 1)
+        ends.append(enter(SERVER, "192.0.2.2"))
+        for end in ends:
+            end.setblocking(False)
+            await until(partial(can_be_read, end))
+        honest = [pair for pair in middle._pairs if "192.0.2.1" in pair.holders]
+        assert len(honest) == 1
+        for number in range(20):
+            enter(b"", f"2001:db8::{number + 1}")
+        await until(lambda: len(middle._pairs) < 8)
+        assert honest[0] in middle._pairs
 
     async def pass_time(self) -> None:
         """Let the reactor fire the middle's timer now."""

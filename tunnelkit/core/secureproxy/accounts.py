@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from tunnelkit.errors import Code, RemoteProtocolError
 
 MINUTE = 60.0
 MAX_REMEMBERED = 10_000
-
-
-def counted_address(address: str) -> str:
-    """The address as limits count it: IPv6 by /64, since a host has a whole one."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ip_network((parsed, 64), strict=False))
 
 
 class Accounts:

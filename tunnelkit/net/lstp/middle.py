@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -42,8 +43,10 @@ from tunnelkit.core.lstp.middle import (
     Upstream,
 )
 from tunnelkit.net.lstp.guests import Guest, Party, UpstreamParty
+from tunnelkit.net.lstp.pairs import Paired, who_gives_way
+from tunnelkit.net.sockets.descriptors import for_strangers
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
+from tunnelkit.net.sockets.relay import join
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, TransportCarrier, take_over
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, keep_alive
 from tunnelkit.net.sockets.timer import Timer
@@ -91,7 +94,9 @@ class LstpMiddleFactory(Factory):
         admit: Sequence[Network] = (),
         next_middle: IStreamClientEndpoint | None = None,
         clock: Callable[[], float] | None = None,
+        max_connections: int | None = None,
     ) -> None:
+        """``max_connections``: of all kinds at once; None: as descriptors allow (X25)."""
         self._poller = Poller.of(reactor)
         reactor = self._poller.reactor
         self._reactor = reactor
@@ -101,8 +106,9 @@ class LstpMiddleFactory(Factory):
         """It may be replaced at any time; who is in stays in."""
         self._next_middle = next_middle
         self._timer = Timer(reactor, self._deadline_passed)
-        self._pairs: set[_Paired] = set()
-        self._young: deque[_Paired] = deque()
+        self._max_connections = max_connections or for_strangers()
+        self._pairs: set[Paired] = set()
+        self._young: deque[Paired] = deque()
         self._pairs_ever = 0
         self._bytes_of_ended = 0
         self._not_admitted = 0
@@ -145,10 +151,17 @@ class LstpMiddleFactory(Factory):
 
     def enter(self, carrier: Carrier, host: str) -> None:
         """Let a connection in; it belongs to the middle from now on."""
+        self._make_room()
         guest = Guest(self, carrier, host)
         self.do(self.lobby.connected(guest.connection, self._now()))
         if guest.connection.state is not State.ENDED:
             carrier.start(guest)
+
+    def _make_room(self) -> None:
+        """End a pair if there is no room for a newcomer (X25)."""
+        held = self.lobby.in_setup + self.lobby.waiting + 2 * len(self._pairs)
+        if held >= self._max_connections and self._pairs:
+            who_gives_way(self._pairs, self._now()).relay.abort("another needed its place")
 
     def receive(self, connection: MiddleConnection, view: memoryview) -> None:
         """Bytes of a connection in setup."""
@@ -218,7 +231,7 @@ class LstpMiddleFactory(Factory):
                     one.upstream_party = None
                 one.stop_asking()
         self._pairs_ever += 1
-        paired = _Paired(self, first, second, self._pairs_ever, self._now())
+        paired = Paired(first, second, self._pairs_ever, self._now())
         first.paired = second.paired = paired
         self._pairs.add(paired)
         self._young.append(paired)
@@ -232,14 +245,14 @@ class LstpMiddleFactory(Factory):
             self._poller,
             first.carrier,
             second.carrier,
-            paired.ended,
+            partial(self.pair_ended, paired),
             to_a=first.take_unsent(),
             to_b=second.take_unsent(),
         )
         paired.relay.start()
 
-    def pair_ended(self, paired: _Paired, ab: int, ba: int, outcome: str) -> None:
-        """The relay of a pair has ended and closed both connections, for `_Paired`."""
+    def pair_ended(self, paired: Paired, relay: object, ab: int, ba: int, outcome: str) -> None:
+        """The relay of a pair has ended and closed both connections."""
         now = self._now()
         self._pairs.discard(paired)
         self._bytes_of_ended += ab + ba
@@ -317,27 +330,6 @@ class LstpMiddleFactory(Factory):
             paired.relay.abort("the middle is shutting down")
         self._young.clear()
         self._arm()
-
-
-class _Paired:
-    """Two guests and the relay between them."""
-
-    __slots__ = ("_middle", "first", "number", "relay", "second", "since")
-
-    relay: Relay | CarrierRelay
-
-    def __init__(
-        self, middle: LstpMiddleFactory, first: Party, second: Party, number: int, since: float
-    ) -> None:
-        self._middle = middle
-        self.first = first
-        self.second = second
-        self.number = number
-        self.since = since
-
-    def ended(self, relay: object, ab: int, ba: int, outcome: str) -> None:
-        """The relay's ``on_end``."""
-        self._middle.pair_ended(self, ab, ba, outcome)
 
 
 def _party_of(connection: MiddleConnection) -> Party:

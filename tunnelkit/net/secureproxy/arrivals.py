@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 import attrs
 from twisted.logger import Logger
 
-from tunnelkit.core.secureproxy.accounts import counted_address
+from tunnelkit.core.counted_address import counted_address
 from tunnelkit.errors import ProtocolError
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import SocketCarrier
