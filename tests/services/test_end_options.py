@@ -63,6 +63,7 @@ def test_a_client_end_needs_only_four_options_and_a_port(needed: list[str]) -> N
     assert (config.connections, config.max_channels) == (1, 1024)
     assert config.compress is False
     assert (config.maps, config.system_resolver) == ((), False)
+    assert config.half_closed_limit == 3600
 
 
 def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: Path) -> None:

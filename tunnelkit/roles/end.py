@@ -76,6 +76,8 @@ class EndConfig:
     """Resolvers for ``service:@dns``; empty: those of this machine."""
     maps: tuple[MapRule, ...] = ()
     """What requests of the other end mean here (row P6)."""
+    half_closed_limit: int = 3600
+    """Seconds that a channel may stand still whose one direction is over."""
     system_resolver: bool = False
     """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
 
@@ -131,6 +133,7 @@ class EndService(MultiService):
         self.grace = GRACE
         """Seconds in which what is open may finish when this stops."""
         self.shared = Shared.of(reactor)
+        self.shared.half_closed_limit = float(config.half_closed_limit)
         self.protocols = tuple(own.values())
         if config.protocols:
             self.protocols = tuple(

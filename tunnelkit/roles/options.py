@@ -66,6 +66,12 @@ END = (
         "names, in threads (default: own)",
     ),
     Option(
+        "half-closed-limit",
+        "SECONDS",
+        "after which a channel is reset whose one direction is over and where nothing moves "
+        "(default: 3600)",
+    ),
+    Option(
         "dns-server",
         "ADDRESS[:PORT]",
         "of a resolver that answers for service:@dns (default: those of /etc/resolv.conf)",

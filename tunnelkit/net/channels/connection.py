@@ -18,6 +18,7 @@ from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
 from tunnelkit.net.channels.addressed_flows import UdpFlows
 from tunnelkit.net.channels.channel import Channel
 from tunnelkit.net.channels.contracts import ChannelRecord, LocalSide
+from tunnelkit.net.channels.half_closed import HalfClosedChannels
 from tunnelkit.net.channels.request import AcceptingSide, ChannelRequest
 from tunnelkit.net.channels.scheduler import Scheduler
 from tunnelkit.net.channels.udp_flow import ChannelUdpFlow
@@ -76,6 +77,7 @@ class TunnelConnection:
         self._unasked: list[ChannelRequest] = []
         self._early_came = False
         self._scheduler = Scheduler(self, shared)
+        self._half_closed = HalfClosedChannels(shared.reactor, shared.half_closed_limit, self.abort)
         self._loss = ""
         self._over = False
         self._ended: t.TunnelEnded | None = None
@@ -158,6 +160,8 @@ class TunnelConnection:
             channel.queued = len(request.early)
         channel.bytes_received = channel.queued
         channel.far_finished = request.finished
+        if request.finished:
+            self._half_closed.add(channel)
         events = self.mux.opened(request.channel, bound)
         side.attach(channel)
         self.flush(channel)
@@ -204,6 +208,12 @@ class TunnelConnection:
         """Reset one channel on both sides."""
         self.dispatch(self.mux.abort(channel.id, code, reason, self.clock()))
         self._scheduler.want()
+
+    def near_finished(self, channel: Channel, now: float) -> None:
+        """The application has sent its last byte: the far side is to know."""
+        channel.near_finished = True
+        self._half_closed.add(channel)
+        self.dispatch(self.mux.finish(channel.id, now))
 
     def shutdown(self, grace: float, reason: str) -> None:
         """Drain, see `Mux.shutdown`."""
@@ -363,6 +373,7 @@ class TunnelConnection:
                 self._requests[event.channel].finished = True
             return
         channel.far_finished = True
+        self._half_closed.add(channel)
         if not channel.queue:
             channel.side.finish()
 
@@ -424,6 +435,7 @@ class TunnelConnection:
         channel = self._channels.pop(event.channel, None)
         if channel is None:
             return
+        self._half_closed.remove(channel)
         channel.connection = None
         channel.queue.clear()
         channel.queued = 0
@@ -466,6 +478,7 @@ class TunnelConnection:
         self._scheduler.run()
         self._over = True
         self._scheduler.stop()
+        self._half_closed.stop()
         self._shared.holders.discard(self)
         self.stream.close()
         self._owner.connection_ended(self, event.code, self._loss or event.reason)

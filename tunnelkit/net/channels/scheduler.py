@@ -38,6 +38,9 @@ class ScheduledConnection(Protocol):
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset a channel on both sides."""
 
+    def near_finished(self, channel: Channel, now: float) -> None:
+        """The application has sent its last byte: the far side is to know."""
+
     def dispatch(self, events: Iterable[Event]) -> None:
         """Do what has happened."""
 
@@ -161,8 +164,7 @@ class Scheduler:
                     channel.scheduled = True
                     ready.append(channel)
             elif got == END:
-                channel.near_finished = True
-                connection.dispatch(mux.finish(number, now))
+                connection.near_finished(channel, now)
         connection.bytes_sent += total
         return used
 

@@ -40,6 +40,8 @@ class Shared:
         self.budget = Budget()
         self.early_data = EarlyData(self.budget)
         self.holders: set[Holder] = set()
+        self.half_closed_limit = 3600.0
+        """Seconds that a channel may stand still whose one direction is over."""
         self.outgoing = memoryview(bytearray(BATCH_SIZE + _SLACK))
         """Frames on their way into TLS."""
         self.plaintext = memoryview(bytearray(256 * 1024))
