@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet import reactor as global_reactor
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from tests.frontends.fake_tunnel import FakeTunnel
@@ -203,10 +204,14 @@ class AssociationTests(Case):
         control, reply = await self.associate(*client.getsockname())
         relay = (socket.inet_ntoa(reply[4:8]), int.from_bytes(reply[8:10], "big"))
         head = b"\0\0\0\x01\x7f\0\0\x01" + self.port.to_bytes(2, "big")
-        other.sendto(head + b"other", relay)
-        client.sendto(head + b"client", relay)
-        data, far = await self.next(self.server)
+        with capturedLogs() as logged:
+            other.sendto(head + b"other", relay)
+            other.sendto(head + b"other", relay)
+            client.sendto(head + b"client", relay)
+            data, far = await self.next(self.server)
         assert data == b"client"
+        dropped = f"datagrams from port {other.getsockname()[1]} are dropped"
+        assert sum(dropped in formatEvent(event) for event in logged) == 1
         self.server.sendto(b"answer", far)
         assert await self.next(client) == (head + b"answer", relay)
         control.close()

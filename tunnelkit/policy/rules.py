@@ -148,6 +148,8 @@ def parse_rule(text: str) -> Rule:
         if kind not in KINDS:
             raise ConfigError(EXPECTED)
         if kind == UNIX:
+            if "*" in rest:
+                raise ConfigError("* stands for nothing in a path; expected the whole path")
             return Rule(text, kind, peers, exact=to_unix_path(rest))
         if kind == SERVICE:
             if not _SERVICE.match(rest):

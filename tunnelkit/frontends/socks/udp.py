@@ -11,6 +11,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+from twisted.logger import Logger
+
 from tunnelkit.core.proxies.socks_server import SocksRequest, SocksServer
 from tunnelkit.errors import Code, ConfigError, LocalProtocolError, RemoteProtocolError
 from tunnelkit.frontends.socks.control import Control, SocksPort
@@ -22,6 +24,8 @@ from tunnelkit.net.sockets.tcp import BindError, keep_alive
 from tunnelkit.net.sockets.udp import bind_udp
 from tunnelkit.policy.destination import UDP, destination_to
 from tunnelkit.wire.socks import encode_datagram, parse_datagram
+
+_log = Logger()
 
 DATAGRAMS_PER_EVENT = 64
 MAX_DATAGRAM = 65_535
@@ -46,6 +50,7 @@ class Association(Control):
         self._client_host: str = sock.getpeername()[0]
         # What a client says of itself is true only if it is not behind address translation.
         self._client_port = request.port if request.host == self._client_host else 0
+        self._told = False
         try:
             self._relay = relay = _Relay(self, port.poller, bind_udp(port.policy.own(host, 0, UDP)))
         except BindError as error:
@@ -84,7 +89,18 @@ class Association(Control):
 
     def received(self, datagram: memoryview, source: Remote) -> None:
         """Something came to the relay; only the client's datagrams go on."""
-        if source[0] != self._client_host or self._client_port not in (0, source[1]):
+        if source[0] != self._client_host:
+            return
+        if self._client_port not in (0, source[1]):
+            if not self._told:
+                self._told = True
+                _log.info(
+                    "{what}: UDP ASSOCIATE: datagrams from port {port} are dropped: the client "
+                    "sends from {own}, as it has said or done before",
+                    what=self.port.description,
+                    port=source[1],
+                    own=self._client_port,
+                )
             return
         try:
             host, number, offset = parse_datagram(datagram)
