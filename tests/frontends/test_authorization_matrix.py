@@ -44,8 +44,8 @@ reactor: Any = global_reactor
 RULE_FOR_NOTHING = "tcp:192.0.2.1:1"
 
 
-class AuthorizationMatrixTests(TestCase):
-    """Over Usher."""
+class MatrixCase(TestCase):
+    """Two ends with every front end and every target, over Usher."""
 
     timeout = 60
     ways = OVER_USHER
@@ -140,15 +140,19 @@ class AuthorizationMatrixTests(TestCase):
             "forward-udp": f"udp:127.0.0.1:{targets.udp_port}",
         }
 
+    def parsed(self, role: str, *words: str) -> Any:
+        """The configuration of ``role``."""
+        return parsed(role, *words)
+
     def make_gate(self, *words: str) -> tuple[Any, int]:
         """A gate that runs, and its port."""
-        config = parsed("usher-gate", "--listen", "127.0.0.1:0", *words)
+        config = self.parsed("usher-gate", "--listen", "127.0.0.1:0", *words)
         assert isinstance(config, UsherGateConfig)
         gate = self.run_service(UsherGateService(reactor, "usher-gate", config))
         return gate, self.port_of(gate, "listening on")
 
     def portal_config(self, place: int, *words: str) -> Any:
-        return parsed("usher-portal", "--gate", f"127.0.0.1:{place}", *words)
+        return self.parsed("usher-portal", "--gate", f"127.0.0.1:{place}", *words)
 
     def make_portal(self, place: int, *words: str) -> Any:
         """A portal that runs."""
@@ -259,7 +263,9 @@ class AuthorizationMatrixTests(TestCase):
             for decision in self.decided
         )
 
-    # -- states -----------------------------------------------------------
+
+class AuthorizationMatrixTests(MatrixCase):
+    """Over Usher, in every state."""
 
     async def test_allowed_channels_reach_their_target_by_a_decision(self) -> None:
         await self.start()
@@ -317,7 +323,7 @@ class LstpAuthorizationMatrixTests(AuthorizationMatrixTests):
 
     def make_gate(self, *words: str) -> tuple[Any, int]:
         place = unused_port()
-        self.gate_config = parsed(
+        self.gate_config = self.parsed(
             "lstp-server-end", "--listen", f"127.0.0.1:{place}", "--tunnel", "t", *words
         )
         assert isinstance(self.gate_config, LstpEndConfig)
@@ -327,7 +333,7 @@ class LstpAuthorizationMatrixTests(AuthorizationMatrixTests):
 
     def portal_config(self, place: int, *words: str) -> Any:
         middle = ("--middle", f"127.0.0.1:{place}", "--tunnel", "t")
-        return parsed("lstp-client-end", *middle, *words)
+        return self.parsed("lstp-client-end", *middle, *words)
 
     def make_portal(self, place: int, *words: str) -> Any:
         config = self.portal_config(place, *words)

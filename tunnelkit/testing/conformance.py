@@ -267,6 +267,19 @@ class ChannelProtocolChecks:
         talk.wait(0.1)
         self._all_over(talk)
 
+    def test_what_is_taken_after_the_end_changes_nothing(self) -> None:
+        for aborts_near in (True, False):
+            talk = self.conversation()
+            here, there = talk.open(talk.near)
+            talk.near.eager = False
+            talk.send(talk.far, there, b"late")
+            end, channel = (talk.near, here) if aborts_near else (talk.far, there)
+            end.note(end.mux.abort(channel, Code.RESET, "gone", talk.now), talk.now)
+            talk.wait(0.1)
+            events = talk.near.mux.consumed(here, len(b"late"), talk.now)
+            require(not events, f"the end is told again: {events}")
+            self._all_over(talk)
+
     # -- the tunnel ends -------------------------------------------------------------------
 
     def test_idle_tunnels_stay_up(self) -> None:

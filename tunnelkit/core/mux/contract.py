@@ -247,7 +247,10 @@ class Mux(Protocol):
         """This side has no more data for the channel (half-close)."""
 
     def consumed(self, channel: int, size: int, now: float) -> Sequence[Event]:
-        """The near application has taken ``size`` bytes of `Data`: grants credit."""
+        """The near application has taken ``size`` bytes of `Data`: grants credit.
+
+        Nothing where the channel has ended while it took them.
+        """
 
     def abort(self, channel: int, code: Code, reason: str, now: float) -> Sequence[Event]:
         """End the channel at once, as a reset."""

@@ -342,7 +342,10 @@ class PlainMux:
 
     def consumed(self, channel: int, size: int, now: float) -> Sequence[t.Event]:
         """The near application has taken ``size`` bytes."""
-        ch = self._channels[channel]
+        ch = self._channels.get(channel)
+        if ch is None:
+            # What the application of a channel that is over still takes was given up with it.
+            return t.NO_EVENTS
         if self._flow.consumed(ch, size, now):
             ch.report_at = 0.0
             self._put_grant(channel, *ch.inbound.report())

@@ -1,3 +1,7 @@
-"""Usher on the network: a portal that dials and a gate that listens."""
+"""Usher on the network.
+
+meeting    the rendezvous: a portal dials a gate
+protocol   the channel protocol, in both versions
+"""
 
 __all__: list[str] = []
