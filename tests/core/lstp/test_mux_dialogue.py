@@ -771,3 +771,20 @@ def test_the_protocol_makes_its_muxes() -> None:
     ((_, message),) = messages(mux.data_to_send())
     assert isinstance(message, lstp.PropertyExchange)
     assert message.window == 77
+
+
+def test_a_further_connection_has_none_of_its_own() -> None:
+    """Finding D-10: nobody there knows what to do about one."""
+    first = End(True)
+    first.hears(lstp.PropertyExchange())
+    further = End(False, parent=first.mux)
+    further.hears(lstp.PropertyExchange())
+    further.says()
+    further.events.clear()
+    further.hears(lstp.ConnectionRequest("connection", join=COMMON), 1)
+    ((number, answer),) = further.says()
+    assert isinstance(answer, lstp.ConnectionNack)
+    assert (number, answer.code) == (1, Code.NOT_ALLOWED)
+    assert further.events == []
+    further.hears(lstp.ConnectionRequest(destination="tcp:a:1"), 1)
+    assert [type(message) for _, message in further.says()] == [lstp.ConnectionAck]
