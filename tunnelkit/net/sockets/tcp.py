@@ -193,8 +193,8 @@ def remove_socket(path: str) -> None:
 def _bind_error(where: str, error: OSError) -> BindError:
     if error.errno == errno.EADDRINUSE and "/" in where:
         why = (
-            "there is something already that is not a forgotten socket of this user; it was left "
-            "as it is: choose another path, or stop the program that listens there"
+            "it is in use by another program, or is something else than a socket of this user; it "
+            "was left as it is: choose another path, or stop that program"
         )
     elif error.errno == errno.EADDRINUSE:
         why = "it is in use by another program; stop that one or choose another"
