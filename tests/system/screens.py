@@ -23,6 +23,10 @@ NoGrabServer
 NoHighlight
 NoTitleFocus
 TitleFont "6x13"
+MenuFont "6x13"
+IconFont "6x13"
+ResizeFont "6x13"
+IconManagerFont "6x13"
 BorderWidth 3
 TitlePadding 5
 Color {{ BorderColor "{_FRAME}" TitleBackground "{_FRAME}" TitleForeground "white" }}
