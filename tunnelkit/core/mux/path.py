@@ -40,6 +40,13 @@ from tunnelkit.core.mux.round_trip import Mark, RoundTrips
 
 FIRST = 128 * 1024
 """Inflight target, in bytes, while nothing is known."""
+NEAR = 0.002
+"""A round trip, in seconds, below which both ends are on one machine or beside each other."""
+NEAR_SLOW = 50_000_000.0
+"""Bytes a second below which a machine is not as slow to itself: it waits for its own cores."""
+NEAR_TIME = 0.030
+"""Seconds of the bandwidth that are in flight there at least: between ends that wait for a busy
+machine's cores less measures only itself, and stays little."""
 FLOOR = 16 * 1024
 """Smallest target."""
 CEILING = 16 * 1024 * 1024
@@ -413,6 +420,8 @@ class Path:
             probing = self._cycle > 0 and self._cycle % _PROBE_EVERY == 0
             if probing:
                 aim = min(aim * _PROBE_GAIN, aim + bandwidth * _PROBE_TIME)
+        if self.min_rtt < NEAR and bandwidth < NEAR_SLOW:
+            aim = max(aim, bandwidth * NEAR_TIME)
         self._goal = int(min(max(aim, FLOOR), CEILING))
         if probing:
             # It is so little that it need not come gradually, and the next round must see it.
