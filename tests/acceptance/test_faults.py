@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.applications import Application, Received, echo, pour, wait_until
+from tests.acceptance.applications import Application, Received, echo, pour, receive, wait_until
 from tests.acceptance.crowd import start_crowd
 from tests.acceptance.processes import Identities, Processes, Role
 from tests.acceptance.tunnels import (
@@ -249,7 +249,7 @@ def test_one_of_three_clients_that_is_killed_takes_nothing_with_it(
             for turn in (b"before", b"behind"):
                 for sock in socks:
                     sock.sendall(turn)
-                    assert sock.recv(6, socket.MSG_WAITALL) == turn
+                    assert receive(sock, 6) == turn
                 if turn == b"before":
                     clients[0].process.kill()
                     with pytest.raises(ConnectionResetError):

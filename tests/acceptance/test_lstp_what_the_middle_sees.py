@@ -8,6 +8,7 @@ import socket
 import attrs
 import pytest
 
+from tests.acceptance.applications import receive
 from tests.acceptance.eavesdropper import Eavesdropper, Meddle
 from tests.acceptance.processes import Identities, Processes, Role, WebServer, curl
 from tests.acceptance.tunnels import start_server_end
@@ -115,7 +116,7 @@ def test_what_is_meddled_with_never_reaches_the_application(
             far, _ = application.accept()
             with far:
                 far.sendall(CANARY)
-                assert near.recv(len(CANARY), socket.MSG_WAITALL) == CANARY
+                assert receive(near, len(CANARY)) == CANARY
                 watched.spy.meddle = meddle
                 far.sendall(CANARY * 100)
                 received, error = read_to_the_end(near)

@@ -20,6 +20,7 @@ from tests.acceptance.applications import (
     Received,
     pour,
     raise_open_files,
+    receive,
     wait_until,
 )
 from tests.acceptance.processes import Identities, Processes, Role
@@ -86,7 +87,7 @@ def test_a_thousand_channels_echo_at_once(processes: Processes, identities: Iden
             for number, sock in enumerate(socks):
                 sock.sendall(b"%6d %d" % (number, turn))
             for number, sock in enumerate(socks):
-                assert sock.recv(8, socket.MSG_WAITALL) == b"%6d %d" % (number, turn)
+                assert receive(sock, 8) == b"%6d %d" % (number, turn)
         assert echoes.open == CHANNELS
         for role in (party.server, party.client):
             assert (memory(role) - before[role]) / CHANNELS < 30 * KIB

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.acceptance.applications import raise_open_files
+from tests.acceptance.applications import raise_open_files, receive
 from tests.acceptance.echo_process import start_echo
 from tests.acceptance.processes import Identities, Processes
 from tests.acceptance.test_scale import CHANNELS, KIB, descriptors, memory
@@ -31,7 +31,7 @@ def test_thousands_of_sessions_echo_at_once(processes: Processes, identities: Id
             for number, sock in enumerate(socks):
                 sock.sendall(b"%6d %d" % (number, turn))
             for number, sock in enumerate(socks):
-                assert sock.recv(8, socket.MSG_WAITALL) == b"%6d %d" % (number, turn)
+                assert receive(sock, 8) == b"%6d %d" % (number, turn)
         for end, old in zip(ends, before, strict=True):
             assert descriptors(end) > CHANNELS
             per_session = (memory(end) - old) / CHANNELS

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.applications import receive
 from tests.acceptance.processes import Identities, Processes
 from tests.acceptance.test_roles_start_and_stop import refused_start
 from tests.acceptance.tunnels import Transport
@@ -185,7 +186,7 @@ def test_ten_thousand_wrong_cookies_reach_no_x_server(show: Show, x_server: XSer
     for number in range(10_000):
         with raw(shown.display) as sock:
             sock.sendall(setup_packet("<", number.to_bytes(16, "big")))
-            reply = sock.recv(8, socket.MSG_WAITALL)
+            reply = receive(sock, 8)
             assert reply[0] == 0
     assert facts(shown.display) == facts(real)
     shown.far.wait_for("channel in ")
@@ -263,9 +264,7 @@ class RawClient:
         return struct.unpack_from(self.order + fields, data)
 
     def take(self, size: int) -> bytes:
-        data = self.sock.recv(size, socket.MSG_WAITALL) if size else b""
-        assert len(data) == size
-        return data
+        return receive(self.sock, size)
 
     def ask(self, opcode: int, body: bytes, detail: int = 0) -> bytes:
         """The reply to one request."""

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.checkout import ROOT, checkout
+from bench.checkout import checkout
 from bench.counting import FIGURES, cannot_trace, grown
 from tests.bench.test_scripts import run
 
 
-def test_the_cost_of_this_tree_and_of_a_revision_is_counted_in_every_way() -> None:
+def test_the_cost_of_this_tree_and_of_a_revision_is_counted_in_every_way(
+    repository: Path,
+) -> None:
     options = ("--only", "usher", "--runs", "1", "--share", "0.02", "--against", "HEAD", "--json")
-    done = run("cost", *options)
+    done = run("cost", *options, tree=repository)
     assert done.returncode == 0, done.stdout + done.stderr
     runs = json.loads(done.stdout)["runs"]
     assert list(runs) == ["usher", "usher@HEAD"]
@@ -60,12 +62,15 @@ def test_a_message_and_a_channel_make_no_more_calls_than_they_did() -> None:
             assert counts[party]["figures"]["calls"] <= most, (operation, party)
 
 
-def test_a_revision_is_checked_out_beside_this_tree_and_removed() -> None:
+def test_a_revision_is_checked_out_beside_this_tree_and_removed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.checkout.ROOT", repository)
     with checkout("HEAD") as tree:
         assert Path(tree, "tunnelkit").is_dir()
-        assert tree.resolve() != ROOT
+        assert tree.resolve() != repository
     assert not tree.exists()
-    command = ["git", "-C", str(ROOT), "worktree", "list"]
+    command = ["git", "-C", str(repository), "worktree", "list"]
     known = subprocess.run(command, capture_output=True, text=True, check=True)
     assert str(tree) not in known.stdout
 

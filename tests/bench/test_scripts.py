@@ -21,11 +21,11 @@ from bench.wormhole_forwards import Fowl
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(module: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a script from the root of the source tree."""
+def run(module: str, *options: str, tree: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a script from the root of a source tree."""
     return subprocess.run(
         [sys.executable, "-m", f"bench.{module}", *options],
-        cwd=ROOT,
+        cwd=tree,
         capture_output=True,
         text=True,
         timeout=60,
@@ -48,9 +48,9 @@ def test_the_whole_job_prints_an_aligned_table() -> None:
     assert "\nnone " in done.stdout
 
 
-def test_the_whole_job_runs_another_revision_in_turn() -> None:
+def test_the_whole_job_runs_another_revision_in_turn(repository: Path) -> None:
     options = ("--only", "usher", "--runs", "1", "--seconds", "0.1", "--loads", "single,new")
-    done = run("whole_job", *options, "--against", "HEAD")
+    done = run("whole_job", *options, "--against", "HEAD", tree=repository)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("usher")][:2] == [
