@@ -241,6 +241,16 @@ class UrlTests(Case):
         assert (await talk.end()).endswith(b"hello")
         assert b"Expect: 100-continue\r\n" in server.made[0].data
 
+    async def test_a_flood_of_interim_responses_is_an_error(self) -> None:
+        flood = b"HTTP/1.1 100 C\r\n\r\n" * 500_000
+        _, where = self.server(origin(flood + OK))
+        answer = await self.ask(
+            f"GET http://{where}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        assert b"HTTP/1.1 502 " in answer
+        assert b"interim answers are longer than 65536 bytes" in answer
+        assert len(answer) < 200_000
+
     async def test_the_length_of_an_answer_to_head_is_not_waited_for(self) -> None:
         _, where = self.server(origin(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"))
         answer = await self.ask(

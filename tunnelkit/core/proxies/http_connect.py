@@ -43,7 +43,16 @@ class HttpConnectClient:
     user name that HTTP cannot carry.
     """
 
-    __slots__ = ("_deadline", "_inbound", "_limit", "_outbound", "_received", "_user", "leftover")
+    __slots__ = (
+        "_deadline",
+        "_inbound",
+        "_limit",
+        "_outbound",
+        "_received",
+        "_searched",
+        "_user",
+        "leftover",
+    )
 
     def __init__(
         self,
@@ -66,7 +75,8 @@ class HttpConnectClient:
             fields.append(("Proxy-Authorization", f"Basic {basic}"))
         self._outbound = encode_request_head(RequestHead("CONNECT", target, fields=tuple(fields)))
         self._user = user
-        self._inbound = b""
+        self._inbound = bytearray()
+        self._searched = 0
         self._received = 0
         self._limit = limit
         self._deadline: float | None = now + limit
@@ -103,21 +113,24 @@ class HttpConnectClient:
         if not b"HTTP/1.".startswith(self._inbound[:7]):
             # Found at the first byte, so that nobody waits for the end of a head that never comes.
             raise RemoteProtocolError("its answer is not HTTP/1.x")
-        while (size := head_size(self._inbound)) is not None:
-            head = parse_response_head(self._inbound[:size])
-            self._inbound = self._inbound[size:]
+        while (size := head_size(self._inbound, self._searched)) is not None:
+            self._searched = 0
+            head = parse_response_head(bytes(self._inbound[:size]))
+            del self._inbound[:size]
             self._received += size
             if self._received > MAX_ANSWERS:
                 raise RemoteProtocolError(f"its answers are longer than {MAX_ANSWERS} bytes")
             if 200 <= head.status < 300:
                 # A length or encoding named in this answer means nothing: RFC 9110, 9.3.6.
-                self.leftover, self._inbound = self._inbound, b""
+                self.leftover = bytes(self._inbound)
+                self._inbound.clear()
                 self._deadline = None
                 return (Established("", 0),)
             if not 100 <= head.status < 200 or head.status == 101:
                 self._deadline = None
                 return (self._refusal(head),)
-        if self._received + len(self._inbound) >= MAX_ANSWERS:
+        self._searched = len(self._inbound)
+        if self._received + self._searched >= MAX_ANSWERS:
             raise RemoteProtocolError(f"its answers are longer than {MAX_ANSWERS} bytes")
         return NO_EVENTS
 

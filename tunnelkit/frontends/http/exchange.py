@@ -23,6 +23,7 @@ from tunnelkit.net.channels.protocol_side import ChannelTransport, TunnelAddress
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.wire.http_body import Body, chunk, last_chunk, response_body
 from tunnelkit.wire.http_head import (
+    MAX_HEAD,
     RequestHead,
     ResponseHead,
     encode_request_head,
@@ -87,7 +88,11 @@ class Exchange(TwistedProtocol):
         self._request = body
         self._keep = keep
         self._chunked = body.length is None
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._searched = 0
+        """Bytes of it in which the head does not end."""
+        self._interim = 0
+        """Bytes of the heads before the final one."""
         self._response: Body | None = None
         self._rechunk = False
         self._over = False
@@ -164,7 +169,7 @@ class Exchange(TwistedProtocol):
             return
         try:
             if self._response is None:
-                data = self._heads(self._buffer + data)
+                data = self._heads(data)
             if self._response is not None:
                 self._body(data)
         except RemoteProtocolError as error:
@@ -195,25 +200,34 @@ class Exchange(TwistedProtocol):
             self._fail(*told(error.code if isinstance(error, ChannelClosed) else Code.RESET))
 
     def _heads(self, data: bytes) -> bytes:
-        """Take heads off ``data`` until it is the final one; what stands behind."""
-        seen = len(self._buffer)
+        """Take heads, of which ``data`` is the next piece, until the final one; what stands behind.
+
+        Each byte is looked at once, however many there are and however they are cut (X24).
+        """
+        buffer = self._buffer
+        buffer += data
         while self._response is None:
-            size = response_head_size(data, seen)
-            seen = 0
+            size = response_head_size(buffer, self._searched)
             if size is None:
-                self._buffer = data
+                self._searched = len(buffer)
                 return b""
-            head = parse_response_head(data[:size])
-            data = data[size:]
+            self._searched = 0
+            head = parse_response_head(bytes(buffer[:size]))
+            del buffer[:size]
             if head.status == 101:
                 raise RemoteProtocolError("it changes to a protocol that nobody asked for")
             if head.status >= 200:
                 self._begin(head)
-            elif self._head.version != "1.0":
+                continue
+            self._interim += size
+            if self._interim > MAX_HEAD:
+                raise RemoteProtocolError(f"its interim answers are longer than {MAX_HEAD} bytes")
+            if self._head.version != "1.0":
                 interim = response_for_client(head, self._head, Body(), self._keep)
                 self._client.respond(encode_response_head(interim))
-        self._buffer = b""
-        return data
+        rest = bytes(buffer)
+        buffer.clear()
+        return rest
 
     def _begin(self, head: ResponseHead) -> None:
         body = response_body(head, self._head.method)
