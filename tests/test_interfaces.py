@@ -358,6 +358,8 @@ class OwnFrontEnd:
 
 @implementer(IRoleService)
 class OwnService(MultiService):
+    grace = 30.0
+
     def __init__(self) -> None:
         MultiService.__init__(self)
 

@@ -72,6 +72,10 @@ class IEndRole(IProxyRole):
 class IRoleService(IService):
     """A party of a tunnel that runs."""
 
+    grace: float = Attribute(
+        "Seconds, to be set (``--grace``): in these what is open may finish when it stops."
+    )
+
     def status() -> Mapping[str, object]:
         """An immutable snapshot of what it is doing, for `tunnelkit status` and pages."""
 
@@ -89,7 +93,6 @@ class IEndService(IRoleService):
     """An end of a tunnel that runs."""
 
     tunnel: ITunnel = Attribute("Its `ITunnel`.")
-    grace: float = Attribute("Seconds, to be set: in these what is open may finish when it stops.")
 
 
 def _subcommand(role: Any) -> Any:

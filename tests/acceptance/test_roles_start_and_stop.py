@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import TWISTD, Identities, Processes, WebServer, curl
-from tests.acceptance.tunnels import start_tunnel
+from tests.acceptance.tunnels import start_client_end, start_server_end, start_tunnel
 
 MIB = 1 << 20
 
@@ -143,6 +143,23 @@ def test_a_second_signal_ends_a_role_at_once(processes: Processes, identities: I
                 tunnel.client.wait_for("Ending")
                 tunnel.client.process.child.send_signal(signal.SIGTERM)
                 assert tunnel.client.process.wait(5) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("which", ["client", "server", "middle"])
+def test_what_is_open_has_as_long_as_grace_says(
+    processes: Processes, identities: Identities, which: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as application:
+        target = f"tcp:127.0.0.1:{application.getsockname()[1]}"
+        grace = ("--grace", "1")
+        middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0", *grace)
+        server = start_server_end(processes, identities, middle, [target], *grace)
+        client = start_client_end(processes, identities, middle, "--forward", f"0={target}", *grace)
+        role = {"client": client, "server": server, "middle": middle}[which]
+        near = socket.create_connection(("127.0.0.1", client.port("forward")), timeout=10)
+        with near, application.accept()[0]:
+            # Far below the 30 s that it would be otherwise.
+            assert role.process.stop(25) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -59,7 +59,8 @@ class UsherRelayTests(TestCase):
             # Nobody listens at the first address.
             return succeed(("127.0.0.2", "127.0.0.1"))
 
-        self.made = UsherRelay(shared, policy, relays, otherwise, 0.0, resolver)
+        self.made = UsherRelay(shared, policy, relays, otherwise, resolver)
+        self.made.grace = 0.0
         sock = bind_tcp(policy.own("127.0.0.1", 0, "tcp"))
         listener = Listener(shared.poller, sock, self.made.accept)
         self.address = listener.address

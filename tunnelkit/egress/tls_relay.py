@@ -22,6 +22,7 @@ from tunnelkit.egress.names import Names
 from tunnelkit.egress.resolve import Resolver
 from tunnelkit.errors import Code, DialError, ProtocolError
 from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import Relay
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
 from tunnelkit.net.sockets.tcp import connect_tcp, format_address
@@ -46,7 +47,7 @@ Otherwise = Callable[[Carrier, str, bytes], object]
 
 
 class UsherRelay(Service):
-    """``relays``: server name -> host and port of a gate. Stops within ``grace`` seconds."""
+    """``relays``: server name -> host and port of a gate."""
 
     def __init__(
         self,
@@ -54,7 +55,6 @@ class UsherRelay(Service):
         policy: PolicyHolder,
         relays: Mapping[str, tuple[str, int]],
         otherwise: Otherwise,
-        grace: float,
         resolver: Resolver | None = None,
     ) -> None:
         self.shared = shared
@@ -64,7 +64,8 @@ class UsherRelay(Service):
         a portal may be the only way to the gate further inside."""
         self._policy = policy
         self._otherwise = otherwise
-        self._grace = grace
+        self.grace = 30.0
+        """Seconds, to be set: in these what is passed on may finish when it stops."""
         if resolver is None:
             # Whoever asks is a stranger; the names are this gate's own.
             resolver = partial(Names.of(shared.reactor, shared.poller, policy).look_up, "")
@@ -73,6 +74,7 @@ class UsherRelay(Service):
         self._dialling: set[Deferred[None]] = set()
         self._joined: set[Relay] = set()
         self._drained: Deferred[None] | None = None
+        self._quiet = QuietRelays(shared.reactor, lambda: self._joined)
 
     def accept(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """A connection from a listener."""
@@ -91,11 +93,13 @@ class UsherRelay(Service):
         if not self._joined:
             return None
         timer = Timer(self.shared.reactor, self._abort)
-        timer.start(self._grace)
+        timer.start(self.grace)
         self._drained = Deferred()
+        self._quiet.start()
 
         def done(result: None) -> None:
             timer.stop()
+            self._quiet.stop()
 
         return self._drained.addCallback(done)
 

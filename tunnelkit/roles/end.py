@@ -46,7 +46,7 @@ from tunnelkit.roles.ports import FrontEnds, descriptions
 _log = Logger()
 
 GRACE = 30.0
-"""Seconds in which what is open may finish when twistd is told to stop."""
+"""Seconds in which what is open may finish when a role is told to stop, unless it is said."""
 
 
 @attrs.frozen(kw_only=True)
@@ -131,7 +131,7 @@ class EndService(MultiService):
         self._config = config
         self._whereto = ""
         self.grace = GRACE
-        """Seconds in which what is open may finish when this stops."""
+        """See `IRoleService`."""
         self.shared = Shared.of(reactor)
         self.shared.half_closed_limit = float(config.half_closed_limit)
         self.protocols = tuple(own.values())

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tunnelkit.core.lstp.compression import AVAILABLE, NONE
@@ -122,6 +123,12 @@ class LstpEndService(EndService):
         party = self._rendezvous.party
         self._rendezvous.become(attrs.evolve(party, admission=config.admission_token))
         return changes
+
+    def stopService(self) -> Deferred[Any]:
+        """See `EndService`; its own middle has as long."""
+        if self._middle is not None:
+            self._middle.grace = self.grace
+        return super().stopService()
 
     def identity_changed(self, identity: Identity) -> None:
         """Wait under the new rendezvous id if the secret is another one (row K5)."""

@@ -26,12 +26,9 @@ from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.configure import admission_token, count, proxies, to_name
-from tunnelkit.roles.end import WayOut
+from tunnelkit.roles.end import GRACE, WayOut
 
 _log = Logger()
-
-GRACE = 30.0
-"""Seconds in which pairs may finish when the middle is told to stop."""
 
 
 @attrs.frozen
@@ -66,6 +63,8 @@ class LstpMiddleService(Service):
         """``name``: the role for the ready line; empty: part of another role, which says so."""
         self._reactor = reactor
         self._role = name
+        self.grace = GRACE
+        """See `IRoleService`."""
         lobby = Lobby(
             config.name,
             format_address(config.listen[0]),
@@ -118,12 +117,12 @@ class LstpMiddleService(Service):
             )
 
     def stopService(self) -> Deferred[None]:
-        """Take nobody new; fires when the pairs have ended, after `GRACE` seconds at most."""
+        """Take nobody new; fires when the pairs have ended, after ``grace`` seconds at most."""
         Service.stopService(self)
         self._close_listeners()
         drained = self.factory.shut_down()
         timer = Timer(self._reactor, self.factory.abort_pairs)
-        timer.start(GRACE)
+        timer.start(self.grace)
 
         def done(result: None) -> None:
             timer.stop()

@@ -97,6 +97,8 @@ class SecureProxyServerService(Service):
         self.server.browse = self._front.browse
         self._loop = LoopingCall(self._look)
         self._loop.clock = shared.reactor
+        self.grace = GRACE
+        """See `IRoleService`."""
         self._end_of_grace = Timer(shared.reactor, self.server.close)
         self._listeners: list[Listener] = []
         own = Policy().own
@@ -123,15 +125,15 @@ class SecureProxyServerService(Service):
         )
 
     def stopService(self) -> Deferred[None]:
-        """Take nobody new; fires when the sessions have ended, after `GRACE` seconds at most."""
+        """Take nobody new; fires when the sessions have ended, after ``grace`` seconds at most."""
         Service.stopService(self)
         self._stopping = True
         self._watch.stop()
         if self._loop.running:
             self._loop.stop()
         self._close_listeners()
-        self._end_of_grace.start(GRACE)
-        return self.server.drain(GRACE).addCallback(self._drained)
+        self._end_of_grace.start(self.grace)
+        return self.server.drain(self.grace).addCallback(self._drained)
 
     def _drained(self, _done: None) -> None:
         self._end_of_grace.stop()

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.egress.tls_relay import UsherRelay
@@ -29,7 +30,7 @@ from tunnelkit.roles.configure import (
     require_rule,
     to_server_name,
 )
-from tunnelkit.roles.end import GRACE, EndConfig, EndService
+from tunnelkit.roles.end import EndConfig, EndService
 from tunnelkit.version import __version__
 
 TUNNEL = "usher"
@@ -65,7 +66,7 @@ class UsherGateService(EndService):
         enter = self._rendezvous.enter
         self._relay: UsherRelay | None = None
         if config.relays:
-            self._relay = UsherRelay(self.shared, self.policy, config.relays, enter, GRACE)
+            self._relay = UsherRelay(self.shared, self.policy, config.relays, enter)
             IService(self._relay).setServiceParent(self)
         keys = ["pinned keys"] if config.pins else []
         names = sorted({*config.peers, *config.relays})
@@ -88,6 +89,12 @@ class UsherGateService(EndService):
                 self._relay.entrances.add(TCP, address, entrance.port)
             IService(entrance).setServiceParent(self)
         super().open_ports()
+
+    def stopService(self) -> Deferred[Any]:
+        """See `EndService`; what is relayed has as long."""
+        if self._relay is not None:
+            self._relay.grace = self.grace
+        return super().stopService()
 
     def reload(self, config: UsherGateConfig) -> list[str]:
         """See `EndService.reload`; also from where portals may come."""

@@ -16,6 +16,7 @@ from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.direct import DirectWay
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.errors import ConfigError
+from tunnelkit.frontends.wtls.answers import DRAIN
 from tunnelkit.frontends.wtls.domain import DomainProxy
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.operator import OperatorProxy
@@ -67,6 +68,8 @@ class WtlsService(MultiService):
         udp: Any = UdpEgress(self._egress, per_peer=FLOWS, most=FLOWS)
         udp.setServiceParent(self)
         way = DirectWay(self._egress)
+        self.grace = DRAIN
+        """See `IRoleService`."""
         self.ports: list[Any] = []
         try:
             for address, port in parts.listen:
@@ -93,6 +96,8 @@ class WtlsService(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """Answer what is under way; then end the associations and tunnels."""
+        for port in self.ports:
+            port.grace = self.grace
         closing: Deferred[Any] = MultiService.stopService(self)
         return closing.addCallback(lambda _: self._egress.close())
 

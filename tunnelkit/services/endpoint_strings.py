@@ -49,7 +49,7 @@ SHORT = {
 TIMEOUT = 30
 """Seconds that connecting waits for the tunnel to come up, unless the string says ``timeout``."""
 GRACE = 1.0
-"""Seconds in which open channels may finish when the reactor stops."""
+"""Seconds in which open channels may finish when the reactor stops, unless ``grace`` says it."""
 
 _ATTRIBUTE = "_tunnelkit_ends"
 
@@ -122,6 +122,7 @@ class Ends:
     def settle(self, keywords: Mapping[str, str], default: str) -> Settled:
         """Read and check a configuration; raises `ConfigError`."""
         from tunnelkit.policy.settings import Given, Settings
+        from tunnelkit.services.options import grace_of
 
         given = {name: [Given(text, f"tunnel: {name}")] for name, text in keywords.items()}
         asked = given.pop("role", None)
@@ -129,11 +130,15 @@ class Ends:
         settings = Settings(values)
         # What the far side may have is what this program accepts: no rule is needed for that.
         config = role.configure(settings, False)
+        grace = grace_of(settings)
+
+        def make() -> Any:
+            end = role.make_service(self.reactor, config)
+            end.grace = GRACE if grace is None else grace
+            return end
+
         texts = {name: [value.text for value in given] for name, given in values.items()}
-        return (
-            f"{role.name} {sorted(texts.items())}",
-            lambda: role.make_service(self.reactor, config),
-        )
+        return f"{role.name} {sorted(texts.items())}", make
 
     def tunnel(self, settled: Settled) -> Tunnel:
         """The tunnel of the end with this configuration, which runs from now on.
@@ -146,7 +151,6 @@ class Ends:
             end = make()
             if not self._running:
                 self.reactor.addSystemEventTrigger("before", "shutdown", self.stop)
-            end.grace = GRACE
             self._running[key] = end
             end.startService()
         tunnel: Tunnel = end.tunnel

@@ -26,6 +26,7 @@ from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 from tunnelkit.roles.ports import FrontEnds, descriptions
 from tunnelkit.roles.registry import end_roles, named
+from tunnelkit.services.options import GRACE, grace_of
 
 PATIENCE = 30.0
 """Seconds that a program waits for its tunnel to come up, unless it says otherwise."""
@@ -65,8 +66,11 @@ class End(MultiService):
         MultiService.__init__(self)
         self._reactor = reactor
         maker = named(end_roles(), role)
-        settings = _settings(type(self).__name__, maker.options, options)
+        settings = _settings(type(self).__name__, (*maker.options, GRACE), options)
+        grace = grace_of(settings)
         self._end = maker.make_service(reactor, maker.configure(settings, False))
+        if grace is not None:
+            self._end.grace = grace
         IService(self._end).setServiceParent(self)
 
     @property

@@ -17,6 +17,7 @@ from twisted.python import usage
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IProxyRole
 from tunnelkit.policy.settings import Given, Option, Settings, suggestion
+from tunnelkit.roles.configure import count
 from tunnelkit.services.config_file import read_config_file
 
 EXIT_CONFIG = 2
@@ -32,6 +33,12 @@ def exit_with(program: str, problem: object) -> NoReturn:
     raise SystemExit(EXIT_CONFIG)
 
 
+GRACE = Option(
+    "grace",
+    "SECONDS",
+    "in which what is open may finish when it is told to end (default: 30; WTLS: 10)",
+)
+
 EVERY_ROLE = (
     Option(
         "config", "FILE.toml", "with the same settings; an option given here wins", files="*.toml"
@@ -42,8 +49,16 @@ EVERY_ROLE = (
         "PATH",
         "of a unix socket for `tunnelkit status`, `connect` and `disconnect`",
     ),
+    GRACE,
 )
 """What every role has, whatever it declares."""
+
+
+def grace_of(settings: Settings) -> float | None:
+    """What ``--grace`` says; None: nothing. Raises `ConfigError`."""
+    if settings.one("grace") is None:
+        return None
+    return float(count(settings, "grace", 0, 0, 86_400))
 
 
 def options_for(role: IProxyRole) -> type[RoleOptions]:
@@ -124,6 +139,8 @@ class RoleOptions(usage.Options):
         self.log_as_json = False
         self.control_path = ""
         """Where the control socket is to be; empty: nowhere."""
+        self.grace: float | None = None
+        """Seconds in which what is open may finish; None: as the role has it."""
 
     @classmethod
     def known(cls) -> frozenset[str]:
@@ -157,6 +174,7 @@ class RoleOptions(usage.Options):
         control = self.settings.one("control")
         if control is not None:
             self.control_path = os.path.abspath(control.text)
+        self.grace = grace_of(self.settings)
         self.config = self.make_config(self.settings)
 
     @property

@@ -36,6 +36,8 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
     most = raise_limit()
     try:
         service = role.make_service(reactor, options.config)
+        if options.grace is not None:
+            service.grace = options.grace
         observer = observer_for(options.parent or {}, options.log_as_json)
         control = None
         if options.control_path:

@@ -29,7 +29,7 @@ FETCHES = 256
 FETCHES_PER_HOST = 16
 """Of these, for devices of one address."""
 DRAIN = 10.0
-"""Seconds in which what is under way may be answered when the proxy stops."""
+"""Seconds in which what is under way may be answered when a proxy stops, unless it is said."""
 
 _CODES = {
     Reason.NOT_ALLOWED: (Code.FORBIDDEN, "no rule allows this"),
@@ -53,12 +53,12 @@ class WebAnswers:
         self._last_call: Deferred[None] | None = None
         self._limit = Timer(reactor, self._all_over)
 
-    def finish(self) -> Deferred[None]:
-        """Begin nothing more; fires when what is under way is answered, or `DRAIN` s later."""
+    def finish(self, limit: float) -> Deferred[None]:
+        """Begin nothing more; fires when what is under way is answered, or ``limit`` s later."""
         done: Deferred[None] = Deferred()
         self._last_call = done
         if self._under_way:
-            self._limit.start(DRAIN)
+            self._limit.start(limit)
         else:
             self._all_over()
         return done

@@ -20,7 +20,7 @@ from tunnelkit.core.wtls.coap_blocks import Response
 from tunnelkit.core.wtls.coap_server import Request
 from tunnelkit.core.wtls.domain import Announced, Event, Mappings, Over, Send
 from tunnelkit.core.wtls.http_mapping import Url, error_response, url_of
-from tunnelkit.frontends.wtls.answers import WebAnswers, who
+from tunnelkit.frontends.wtls.answers import DRAIN, WebAnswers, who
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.paths import Way
 from tunnelkit.net.sockets.datagram_port import Address, DatagramPort
@@ -82,6 +82,8 @@ class DomainProxy(Service, Factory):
         self._kept = KeptBodies()
         self._associations: dict[Address, CoapAssociation] = {}
         self._timer = Timer(self._reactor, self._due)
+        self.grace = DRAIN
+        """Seconds, to be set: in these what is under way may be answered when it stops."""
         self.address = self._port.address
         self.description = f"listening on {self.address}"
         """For the role's ready line."""
@@ -97,7 +99,7 @@ class DomainProxy(Service, Factory):
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, take nothing new; then close the port and all that is there."""
         Service.stopService(self)
-        return self._answers.finish().addCallback(self._close_port)
+        return self._answers.finish(self.grace).addCallback(self._close_port)
 
     def _close_port(self, answered: None) -> None:
         self._keys.stop()

@@ -34,7 +34,7 @@ from tunnelkit.core.wtls.gateway import Gateway
 from tunnelkit.core.wtls.http_mapping import CannotBeServed, error_response, url_of
 from tunnelkit.core.wtls.mapping import Mapping
 from tunnelkit.errors import Code as Reason
-from tunnelkit.frontends.wtls.answers import WebAnswers, who
+from tunnelkit.frontends.wtls.answers import DRAIN, WebAnswers, who
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.learning import Mirrors
 from tunnelkit.frontends.wtls.paths import Path, Way
@@ -112,6 +112,8 @@ class OperatorProxy(Service, Factory):
         self._names: dict[Mapping, str] = {}
         self._kept = KeptBodies()
         self._timer = Timer(self._reactor, self._due)
+        self.grace = DRAIN
+        """Seconds, to be set: in these what is under way may be answered when it stops."""
         self.address = self._port.address
         self.description = f"{name} {self.address}"
         """For the role's ready line."""
@@ -127,7 +129,7 @@ class OperatorProxy(Service, Factory):
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, take nothing new; then close the port and all that is there."""
         Service.stopService(self)
-        finished = self._answers.finish() if self._drains else succeed(None)
+        finished = self._answers.finish(self.grace) if self._drains else succeed(None)
         return finished.addCallback(self._close_port)
 
     def _close_port(self, answered: None) -> None:

@@ -46,6 +46,7 @@ from tunnelkit.net.lstp.guests import Guest, Party, UpstreamParty
 from tunnelkit.net.lstp.pairs import Paired, who_gives_way
 from tunnelkit.net.sockets.descriptors import for_strangers
 from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import join
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, TransportCarrier, take_over
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, keep_alive
@@ -106,6 +107,7 @@ class LstpMiddleFactory(Factory):
         """It may be replaced at any time; who is in stays in."""
         self._next_middle = next_middle
         self._timer = Timer(reactor, self._deadline_passed)
+        self._quiet = QuietRelays(reactor, lambda: [paired.relay for paired in self._pairs])
         self._max_connections = max_connections or for_strangers()
         self._pairs: set[Paired] = set()
         self._young: deque[Paired] = deque()
@@ -270,6 +272,7 @@ class LstpMiddleFactory(Factory):
             self.lobby.lost(paired.first.connection, now)
             self._arm()
         if not self._pairs:
+            self._quiet.stop()
             idle, self._idle = self._idle, []
             for deferred in idle:
                 deferred.callback(None)
@@ -314,12 +317,13 @@ class LstpMiddleFactory(Factory):
     def shut_down(self) -> Deferred[None]:
         """Send everybody away who is not paired; fires once the last pair has ended.
 
-        Close the listeners first. See `abort_pairs`.
+        A pair through which nothing passes is ended. Close the listeners first. See `abort_pairs`.
         """
         done: Deferred[None] = Deferred()
         self.do(self.lobby.shut_down())
         if self._pairs:
             self._idle.append(done)
+            self._quiet.start()
         else:
             done.callback(None)
         return done

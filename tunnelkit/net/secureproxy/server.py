@@ -38,6 +38,7 @@ from tunnelkit.errors import DialError
 from tunnelkit.net.secureproxy.arrivals import Arrivals, Arrived, Network
 from tunnelkit.net.secureproxy.client_stream import ClientStream
 from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
 from tunnelkit.net.sockets.socket_carrier import Carrier
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp
@@ -109,6 +110,7 @@ class SecureProxyServer:
         self._check_login = check_login
         self._now: Callable[[], float] = self.shared.reactor.seconds
         self._timer = Timer(self.shared.reactor, self._deadline_passed)
+        self._quiet = QuietRelays(self.shared.reactor, lambda: self._joined.values())
         self._streams: set[ClientStream] = set()
         """All whose handshake has begun and whose TLS is not off."""
         self._joined: dict[Session, Relay | CarrierRelay] = {}
@@ -361,18 +363,23 @@ class SecureProxyServer:
         )
 
     def drain(self, grace: float) -> Deferred[None]:
-        """Take nobody new, tell those who are here; fires when the last joined session is over."""
+        """Take nobody new, tell those who are here; fires when the last joined session is over.
+
+        One through which nothing passes is ended.
+        """
         self.arrivals.close()
         self.do(self.core.drain(grace, self._now()))
         done: Deferred[None] = Deferred()
         if self._joined:
             self._idle.append(done)
+            self._quiet.start()
         else:
             done.callback(None)
         return done
 
     def close(self) -> None:
         """End everything now."""
+        self._quiet.stop()
         for relay in list(self._joined.values()):
             relay.abort("the server has stopped")
         for carrier in list(self._lent.values()):

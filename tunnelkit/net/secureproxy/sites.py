@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from tunnelkit.errors import Code, DialError, TunnelkitError
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.opening import Lent, Opened, Opening
+from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
 from tunnelkit.net.sockets.tcp import format_address
@@ -35,6 +36,7 @@ class Sites:
         self.sites = dict(sites)
         self._proxy_header = proxy_header
         self._relays: set[Relay | CarrierRelay] = set()
+        self._quiet = QuietRelays(link.shared.reactor, lambda: self._relays)
         self._drained: list[Deferred[None]] = []
 
     async def serve(self, incoming: Incoming, refuse: Refuse) -> None:
@@ -89,6 +91,7 @@ class Sites:
     def _ended(self, relay: Relay | CarrierRelay, sent: int, received: int, outcome: str) -> None:
         self._relays.discard(relay)
         if not self._relays:
+            self._quiet.stop()
             drained, self._drained = self._drained, []
             for done in drained:
                 done.callback(None)
@@ -98,6 +101,7 @@ class Sites:
         done: Deferred[None] = Deferred()
         if self._relays:
             self._drained.append(done)
+            self._quiet.start()
         else:
             done.callback(None)
         return done

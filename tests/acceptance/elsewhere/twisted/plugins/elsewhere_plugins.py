@@ -63,6 +63,8 @@ def _to_port(text: str) -> int:
 class WordService(Service):
     """See `IRoleService`."""
 
+    grace = 30.0
+
     def __init__(self, reactor: Any, config: Config) -> None:
         self.config = config
         factory = Factory.forProtocol(lambda: Says(self.config.word))
