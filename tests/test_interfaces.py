@@ -19,6 +19,7 @@ from examples.custom_protocol import ExampleMux
 from tests.frontends.talk import Talk
 from tests.net.channels.ends import FAR, NEAR, EndsCase, reactor
 from tunnelkit.core.mux.credit import Budget
+from tunnelkit.core.prologue import Export
 from tunnelkit.errors import Code, DialError
 from tunnelkit.interfaces import (
     IChannelProtocol,
@@ -59,7 +60,12 @@ class OwnMeeting:
         carrier.pause_reading()
 
     def prologue(
-        self, certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
+        self,
+        certificate_name: str,
+        allowed: frozenset[str],
+        same_key: bool,
+        export: Export,
+        now: float,
     ) -> None:
         return None
 

@@ -18,7 +18,7 @@ from twisted.python.reflect import namedAny
 from zope.interface import Attribute, Interface
 
 from tunnelkit.core.mux.contract import TunnelMux
-from tunnelkit.core.prologue import Prologue
+from tunnelkit.core.prologue import Export, Prologue
 from tunnelkit.net.channels.contracts import (
     Connection,
     DatagramSink,
@@ -187,12 +187,17 @@ class IMeeting(Interface):
     )
 
     def prologue(
-        certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
+        certificate_name: str,
+        allowed: frozenset[str],
+        same_key: bool,
+        export: Export,
+        now: float,
     ) -> Prologue | None:
         """What to speak inside TLS to prove what was announced; None: the certificate is enough.
 
         ``certificate_name`` is the other end's, ``allowed`` are those that this end takes,
-        ``same_key``: the certificate holds this end's own key.
+        ``same_key``: the certificate holds this end's own key. ``export`` gives bytes that only
+        the two ends of this TLS have.
         """
 
 

@@ -66,7 +66,29 @@ LIES: dict[str, tuple[dict[str, Any], str, str]] = {
         "server",
         "the session is .* here, the server says 'f{32}'",
     ),
-    "ended TLS": ({"forged": "guest"}, "client", "the other client is guest, expected is server"),
+    "ended TLS": (
+        {"forged": ("guest", "guest")},
+        "client",
+        "the other client is guest, expected is server",
+    ),
+    "ended TLS with the keys of both": (
+        {"forged": ("server", "client")},
+        "client",
+        "somebody on the way ends the TLS between the two clients",
+    ),
+    "ended TLS, and a binding of its own": (
+        {"forged": ("server", "client"), "sessions": change(binding="f" * 64)},
+        "client",
+        "somebody on the way ends the TLS between the two clients",
+    ),
+    "ended TLS, and nothing is said of it": (
+        {
+            "forged": ("server", "client"),
+            "sessions": lambda told: {key: told[key] for key in told if key != "binding"},
+        },
+        "client",
+        "the other client does not say what this TLS is",
+    ),
 }
 
 
@@ -76,7 +98,7 @@ def test_a_lying_server_gets_nobody_a_tunnel(
 ) -> None:
     options, who, words = LIES[lie]
     if "forged" in options:
-        options = {"forged": identities(options["forged"])}
+        options = {**options, "forged": tuple(map(identities, options["forged"]))}
     liar = LyingServer(identities(SERVER), **options)
     processes.on_end(liar.close)
 
@@ -151,7 +173,7 @@ def test_two_clients_of_their_own_through_the_real_server(
 
 
 def test_a_client_of_its_own_asks_a_real_one(server: Communication, identities: Identities) -> None:
-    far = server.client("server", "--publish", "tunnel")
+    far = server.client("server", "--publish", "tunnel", "--session-binding", "optional")
     near = Client(server.port, SERVER, identities("client"))
     talk = near.connect("ask")
     assert talk.expect("WELCOME")["generation"] == 0
@@ -168,7 +190,9 @@ def test_a_client_of_its_own_asks_a_real_one(server: Communication, identities: 
 def test_a_real_client_asks_one_of_its_own(server: Communication, identities: Identities) -> None:
     far = Client(server.port, SERVER, identities("server"))
     control = far.present("tunnel")
-    server.client("client", "--target", "server", "--socks", "0", wait=False)
+    server.client(
+        "client", "--target", "server", "--socks", "0", "--session-binding", "optional", wait=False
+    )
     tls, rest = far.join(control.expect("INCOMING"), "target")
     assert rest or tls.receive()
 

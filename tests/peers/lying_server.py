@@ -29,7 +29,9 @@ def unchanged(fields: Fields) -> Fields:
 class LyingServer:
     """``incoming``, ``to_initiator`` and ``to_target`` change what is said to whom.
 
-    With ``forged`` (another identity file) it ends the clients' TLS in between, as that client.
+    With ``forged`` (two identity files) it ends the clients' TLS in between, as the first of these
+    towards the initiator, as the second towards the target; ``sessions`` changes what the two say
+    to each other there.
     """
 
     def __init__(
@@ -39,7 +41,8 @@ class LyingServer:
         incoming: Change = unchanged,
         to_initiator: Change = unchanged,
         to_target: Change = unchanged,
-        forged: Path | None = None,
+        forged: tuple[Path, Path] | None = None,
+        sessions: Change = unchanged,
         present: str = "server",
     ) -> None:
         self._context = tls_context(identity, True, ALPN, False)
@@ -48,6 +51,7 @@ class LyingServer:
         self._to_initiator = to_initiator
         self._to_target = to_target
         self._forged = forged
+        self._sessions = sessions
         self._present_name = present
         self._control: Talk | None = None
         self.registered = threading.Event()
@@ -129,15 +133,24 @@ class LyingServer:
             _splice(initiator.tls.sock, target.tls.sock, near, far)
             return
         alpn = "usher/1.1"
-        towards = Tls(initiator.tls.sock, tls_context(self._forged, True, alpn, True), True, near)
-        onwards = Tls(target.tls.sock, tls_context(self._forged, False, alpn, True), False, far)
+        as_target, as_initiator = (
+            tls_context(file, server_side, alpn, True)
+            for file, server_side in zip(self._forged, (True, False), strict=True)
+        )
+        towards = Tls(initiator.tls.sock, as_target, True, near)
+        onwards = Tls(target.tls.sock, as_initiator, False, far)
         for source, sink in ((towards, onwards), (onwards, towards)):
-            threading.Thread(target=self._quietly, args=(_copy, source, sink), daemon=True).start()
+            threading.Thread(
+                target=self._quietly, args=(self._copy, source, sink), daemon=True
+            ).start()
 
-
-def _copy(source: Tls, sink: Tls) -> None:
-    while True:
-        sink.send(source.receive())
+    def _copy(self, source: Tls, sink: Tls) -> None:
+        talk = Talk(source)
+        told = self._sessions(talk.expect("SESSION"))
+        Talk(sink).say("SESSION", **{f"{name}_": value for name, value in told.items()})
+        sink.send(talk.rest)
+        while True:
+            sink.send(source.receive())
 
 
 def _splice(a: socket.socket, b: socket.socket, from_a: bytes, from_b: bytes) -> None:

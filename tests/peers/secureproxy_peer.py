@@ -258,5 +258,7 @@ class Client:
             "resource": resource}  # fmt: skip
         talk = Talk(tls)
         talk.say("SESSION", **fields)
-        assert talk.expect("SESSION") == fields
+        told = talk.expect("SESSION")
+        told.pop("binding", None)  # Python's ssl has no exporter to check it with.
+        assert told == fields
         return talk.rest

@@ -80,6 +80,7 @@ MESSAGES: dict[str, Message] = {
     "ok": Ok(),
     "keepalive": Keepalive(),
     "session": Session(SESSION, "laptop", "office", "group:servers", "tunnel"),
+    "session-bound": Session(SESSION, "laptop", "office", "office", "tunnel", TOKEN),
     "spare": Spare("pass:site.example"),
     "start-web": StartWeb(SESSION, "app.example", BROWSER),
 }

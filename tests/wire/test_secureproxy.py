@@ -345,7 +345,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         st.none() | st.just(SESSION),
         st.none() | st.integers(0, 255),
     ),
-    st.builds(Session, st.just(SESSION), names, names, targets, plain),
+    st.builds(Session, st.just(SESSION), names, names, targets, plain, st.none() | st.just(TOKEN)),
 )
 
 

@@ -7,12 +7,15 @@ rendezvous' own affair: `Prologue` is what the rest of the package needs of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import attrs
 
 from tunnelkit.errors import Code
+
+Export = Callable[[bytes, bytes], bytes]
+"""``(label, context)`` -> 32 bytes that only the two ends of this TLS have (RFC 8446 7.5)."""
 
 
 @attrs.frozen

@@ -337,6 +337,12 @@ SECURE_PROXY_CLIENT = (
     Option("target", "NAME|group:NAME", "of the client to which the ports here lead"),
     Option("resource", "NAME", "of the target's to ask for (default: tunnel)"),
     Option(
+        "session-binding",
+        "required|optional",
+        "whether another client must show that nobody ends the TLS between the two; "
+        "optional: it may leave that out (default: required)",
+    ),
+    Option(
         "publish",
         "NAME|pass:HOST=tcp:HOST:PORT|web:HOST=http://HOST:PORT",
         ", what others may ask for; browsers that ask for HOST reach that web server, pass: "

@@ -81,6 +81,8 @@ class SecureProxyClientConfig(EndConfig):
     """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
     max_sessions: int = USHER_SESSIONS
     """Channels that another client may have open at once."""
+    binding_required: bool = True
+    """Other clients must say which TLS they are in, as this one does."""
     proxy_header: bool = False
     """Begin what browsers send to web servers inside with a PROXY header."""
 
@@ -109,6 +111,8 @@ class SecureProxyClientService(EndService):
             config.server_name,
             software=software,
             login=config.login,
+            secret=config.identity.rendezvous_secret,
+            binding_required=config.binding_required,
         )
         name = config.identity.name
         resolver = SystemResolver(self.shared.reactor)
@@ -172,6 +176,7 @@ class SecureProxyClientService(EndService):
     def identity_changed(self, identity: Any) -> None:
         """The keys are perhaps new."""
         self._link.context = self._server_context()
+        self._link.secret = identity.rendezvous_secret
 
 
 def _is_name(text: str) -> bool:
@@ -206,6 +211,7 @@ def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
         published=_with_tunnel(published, bool(parts["rules"])),
         via=proxies(settings),
         max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
+        binding_required=_binding_required(settings),
         proxy_header=settings.flag("site-proxy-header"),
         **parts,
     )
@@ -291,6 +297,13 @@ def _login(settings: Settings) -> Login | None:
     if file is None:
         name.wrong("its password is missing", "--login-file FILE as well")
     return Login(name.parsed(to_name), password=secret_line(file))
+
+
+def _binding_required(settings: Settings) -> bool:
+    given = settings.one("session-binding")
+    if given is not None and given.text not in ("required", "optional"):
+        given.wrong("not known", "required or optional")
+    return given is None or given.text == "required"
 
 
 def _server_authorities(settings: Settings) -> tuple[x509.Certificate, ...]:

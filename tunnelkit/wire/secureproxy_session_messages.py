@@ -34,8 +34,8 @@ TLS_ROLES = (TLS_CLIENT, TLS_SERVER)
 
 MAX_DEADLINE = 3600.0
 
-_TOKEN = re.compile(r"[0-9a-f]{64}")
-_TOKEN_WORDS = "64 lower-case hex digits"
+HEX64 = re.compile(r"[0-9a-f]{64}")
+HEX64_WORDS = "64 lower-case hex digits"
 
 
 @attrs.frozen
@@ -109,7 +109,7 @@ class Incoming:
             origin=fields.printable("from", 255),
             target=read_target(fields, "target"),
             resource=read_resource(fields, "resource"),
-            token=fields.matching("token", _TOKEN, _TOKEN_WORDS),
+            token=fields.matching("token", HEX64, HEX64_WORDS),
             deadline=fields.number("deadline", MAX_DEADLINE),
             generation=read_generation(fields),
             observed=fields.get_text("observed", 255),
@@ -168,7 +168,7 @@ class Join:
         fields = load(body, "JOIN")
         return cls(
             fields.matching("session", HEX32, HEX32_WORDS),
-            fields.matching("token", _TOKEN, _TOKEN_WORDS),
+            fields.matching("token", HEX64, HEX64_WORDS),
         )
 
 
@@ -274,6 +274,8 @@ class Session:
     target: str
     """As the initiator wrote it."""
     resource: str
+    binding: str | None = None
+    """64 hex digits exported from the TLS between the two: other ones for each of them."""
 
     def body(self) -> bytes:
         return body_if_any(
@@ -282,6 +284,7 @@ class Session:
             to=self.to,
             target=self.target,
             resource=self.resource,
+            binding=self.binding,
         )
 
     @classmethod
@@ -293,6 +296,7 @@ class Session:
             to=fields.name("to"),
             target=read_target(fields, "target"),
             resource=read_resource(fields, "resource"),
+            binding=fields.matching("binding", HEX64, HEX64_WORDS) if "binding" in fields else None,
         )
 
 

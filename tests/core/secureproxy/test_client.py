@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import attrs
@@ -22,7 +23,7 @@ from tunnelkit.core.secureproxy.client import (
     Welcomed,
 )
 from tunnelkit.core.secureproxy.dialogue import Refused, SessionDialogue, Started, State
-from tunnelkit.core.secureproxy.prologue import SessionPrologue
+from tunnelkit.core.secureproxy.prologue import Binding, SessionPrologue
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.buffer import FrameReader
 from tunnelkit.wire.secureproxy import (
@@ -396,6 +397,54 @@ def test_the_own_key_at_the_other_end() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         check.receive(encode(OWN), NOW)
     assert caught.value.code is Code.ROLE_CONFLICT
+
+
+class OneTls:
+    """What two ends of one TLS can export."""
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+
+    def __call__(self, label: bytes, context: bytes) -> bytes:
+        return sha256(self.secret + label + context).digest()
+
+
+def test_two_in_one_tls_say_what_the_other_expects() -> None:
+    one, other = (
+        prologue(first, name, binding=Binding.of(OneTls(b"a"), b"common", first))
+        for first, name in ((True, "office"), (False, "laptop"))
+    )
+    first, second = one.data_to_send(), other.data_to_send()
+    assert isinstance(other.receive(first, NOW)[0], Verified)
+    assert isinstance(one.receive(second, NOW)[0], Verified)
+    assert first != second
+
+
+@pytest.mark.parametrize("initiator", [True, False])
+@pytest.mark.parametrize("what", ["another TLS", "another secret", "sent back", "left out"])
+def test_who_ends_tls_in_between_has_another_binding_on_each_side(
+    what: str, initiator: bool
+) -> None:
+    own = Binding.of(OneTls(b"a"), b"common", initiator)
+    other = {
+        "another TLS": Binding.of(OneTls(b"b"), b"common", not initiator),
+        "another secret": Binding.of(OneTls(b"a"), b"guessed", not initiator),
+        "sent back": own,
+        "left out": None,
+    }[what]
+    check = prologue(initiator, "office" if initiator else "laptop", binding=own)
+    said(check)
+    with pytest.raises(RemoteProtocolError, match=r"ends the TLS|does not say") as caught:
+        check.receive(encode(attrs.evolve(OWN, binding=None if other is None else other.said)), NOW)
+    assert caught.value.code is Code.SETUP_MISMATCH
+
+
+def test_a_client_that_says_no_binding_is_taken_where_that_is_optional() -> None:
+    own = Binding.of(OneTls(b"a"), b"common", True, required=False)
+    assert isinstance(prologue(True, "office", binding=own).receive(encode(OWN), NOW)[0], Verified)
+    other = Binding.of(OneTls(b"b"), b"common", False).said
+    with pytest.raises(RemoteProtocolError, match="ends the TLS"):
+        prologue(True, "office", binding=own).receive(encode(attrs.evolve(OWN, binding=other)), NOW)
 
 
 def test_the_other_client_says_no_or_nothing_or_something_else() -> None:

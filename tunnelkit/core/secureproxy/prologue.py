@@ -7,7 +7,11 @@ server said is believed: where the two differ, the server has lied to one of the
 
 from __future__ import annotations
 
-from tunnelkit.core.prologue import Refused, Verified
+import hmac
+
+import attrs
+
+from tunnelkit.core.prologue import Export, Refused, Verified
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.buffer import FrameReader
 from tunnelkit.wire.secureproxy import (
@@ -21,6 +25,35 @@ from tunnelkit.wire.secureproxy import (
 
 PROLOGUE_LIMIT = 10.0
 """Seconds for the other client's SESSION to come."""
+
+
+_LABELS = (b"EXPORTER-secure-proxy-target", b"EXPORTER-secure-proxy-initiator")
+
+
+@attrs.frozen
+class Binding:
+    """What ties SESSION to the TLS that it is said in: whoever ends TLS in between has two (S15).
+
+    Exported with the clients' common secret as context, so that it cannot be made anew by who has
+    not got that, and for each side with another label, so that it cannot be sent back.
+    """
+
+    said: str
+    """What this client says, as hex digits."""
+    expected: str
+    """What the other one must say."""
+    required: bool = True
+    """An other client that says none is refused."""
+
+    @classmethod
+    def of(
+        cls, export: Export, secret: bytes, initiator: bool, *, required: bool = True
+    ) -> Binding:
+        """For one of the two ends of the TLS that ``export`` belongs to."""
+        said, expected = (
+            export(_LABELS[first], secret).hex() for first in (initiator, not initiator)
+        )
+        return cls(said, expected, required)
 
 
 class SessionPrologue:
@@ -39,13 +72,16 @@ class SessionPrologue:
         now: float,
         *,
         same_key: bool = False,
+        binding: Binding | None = None,
     ) -> None:
         self._own = own
+        self._binding = binding
         self._expected = own.to if initiator else own.origin
         self._certificate_name = certificate_name
         self._same_key = same_key
         self._reader = FrameReader(check_header)
-        self._outbound = encode(own)
+        said = None if binding is None else binding.said
+        self._outbound = encode(attrs.evolve(own, binding=said))
         self._deadline: float | None = now + PROLOGUE_LIMIT
 
     def data_to_send(self) -> bytes:
@@ -107,3 +143,22 @@ class SessionPrologue:
                 raise RemoteProtocolError(
                     f"{what} is {here!r} here and {there!r} there", code=Code.SETUP_MISMATCH
                 )
+        self._check_binding(told.binding)
+
+    def _check_binding(self, told: str | None) -> None:
+        binding = self._binding
+        if binding is None:
+            return
+        if told is None:
+            if binding.required:
+                raise RemoteProtocolError(
+                    "the other client does not say what this TLS is (binding): expected one that "
+                    "does, or --session-binding optional here",
+                    code=Code.SETUP_MISMATCH,
+                )
+        elif not hmac.compare_digest(told, binding.expected):
+            raise RemoteProtocolError(
+                "somebody on the way ends the TLS between the two clients, or their identities "
+                "have different rendezvous secrets",
+                code=Code.SETUP_MISMATCH,
+            )

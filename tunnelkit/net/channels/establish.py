@@ -83,7 +83,7 @@ class _Securing:
         if self._by_key:
             self._peers = frozenset({engine.peer_name})
         self._prologue = self._meeting.prologue(
-            engine.peer_name, self._peers, engine.peer_has_own_key, now
+            engine.peer_name, self._peers, engine.peer_has_own_key, engine.export, now
         )
         if self._prologue is None:
             name = engine.require_peer(self._peers)

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelkit.core.lstp.setup import Partner, Setup, Verification
-from tunnelkit.core.prologue import Refused
+from tunnelkit.core.prologue import Export, Refused
 from tunnelkit.errors import DialError, RemoteProtocolError
 from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.lstp.middle import LstpMiddleFactory
@@ -60,7 +60,12 @@ class LstpMeeting:
         self._partner = partner
 
     def prologue(
-        self, certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
+        self,
+        certificate_name: str,
+        allowed: frozenset[str],
+        same_key: bool,
+        export: Export,
+        now: float,
     ) -> Verification:
         """What the two ends say inside TLS before channels: the setup, once more."""
         return Verification(

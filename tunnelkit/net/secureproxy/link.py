@@ -23,6 +23,8 @@ class ServerLink:
     """``context`` trusts the server's CA and says its name; it may be replaced at any time.
 
     ``server_name`` is the one that its certificate must have, ``login`` is said in each HELLO.
+    ``secret`` is what this client has in common with other clients, and not with the server where
+    that has its identity from elsewhere; ``binding_required``: others must show that they have it.
     """
 
     def __init__(
@@ -34,11 +36,15 @@ class ServerLink:
         *,
         software: str = "",
         login: Login | None = None,
+        secret: bytes = b"",
+        binding_required: bool = True,
     ) -> None:
         self.shared = shared
         self.context = context
         self.server_name = server_name
         self.login = login
+        self.secret = secret
+        self.binding_required = binding_required
         self._endpoint = endpoint
         self._software = software or None
         self._run = secrets.token_hex(16)

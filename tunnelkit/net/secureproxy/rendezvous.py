@@ -11,7 +11,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelkit.core.secureproxy.prologue import SessionPrologue
+from tunnelkit.core.prologue import Export
+from tunnelkit.core.secureproxy.prologue import Binding, SessionPrologue
 from tunnelkit.errors import Code, RemoteProtocolError, TunnelkitError
 from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.secureproxy.control import Registration
@@ -41,8 +42,15 @@ class SessionMeeting:
     host = ""
 
     def __init__(
-        self, opened: Opened, name: str, target: str, initiator: bool, resource: str
+        self,
+        link: ServerLink,
+        opened: Opened,
+        name: str,
+        target: str,
+        initiator: bool,
+        resource: str,
     ) -> None:
+        self._link = link
         start = opened.start
         assert isinstance(start, StartSecure)
         self._start = start
@@ -57,7 +65,12 @@ class SessionMeeting:
         self.hops = (name, start.server, start.peer)
 
     def prologue(
-        self, certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
+        self,
+        certificate_name: str,
+        allowed: frozenset[str],
+        same_key: bool,
+        export: Export,
+        now: float,
     ) -> SessionPrologue:
         """See `IMeeting`; no ``allowed``: whoever the server has announced.
 
@@ -72,7 +85,12 @@ class SessionMeeting:
         names = (self._name, self._start.peer)
         origin, to = names if self.tls_client else names[::-1]
         own = Session(self._start.session, origin, to, self._target, self._resource)
-        return SessionPrologue(own, self.tls_client, certificate_name, now, same_key=same_key)
+        binding = Binding.of(
+            export, self._link.secret, self.tls_client, required=self._link.binding_required
+        )
+        return SessionPrologue(
+            own, self.tls_client, certificate_name, now, same_key=same_key, binding=binding
+        )
 
 
 @implementer(IRendezvous)
@@ -93,7 +111,7 @@ class InitiatorRendezvous:
         connect = Connect(self.target, self._resource, **mode)
         opened = await Opening(self._link, connect).opened
         assert isinstance(opened, Opened)  # the dialogue: nothing else answers CONNECT
-        return SessionMeeting(opened, self._name, self.target, True, self._resource)
+        return SessionMeeting(self._link, opened, self._name, self.target, True, self._resource)
 
 
 @implementer(IRendezvous)
@@ -194,7 +212,9 @@ class TargetRendezvous:
     async def _join(self, incoming: Incoming) -> None:
         opened = await Opening(self._link, incoming).opened
         assert isinstance(opened, Opened)
-        meeting = SessionMeeting(opened, self._name, incoming.target, False, incoming.resource)
+        meeting = SessionMeeting(
+            self._link, opened, self._name, incoming.target, False, incoming.resource
+        )
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
             wanted.callback(meeting)

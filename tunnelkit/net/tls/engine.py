@@ -149,6 +149,10 @@ class TlsEngine:
             raise PeerNotTrusted(f"the other end is {name}, expected is {expected}")
         return name
 
+    def export(self, label: bytes, context: bytes) -> bytes:
+        """32 bytes that only the two ends of this TLS have, see `Export` (RFC 8446 7.5)."""
+        return self._connection.export_keying_material(label, 32, context)
+
     def _peer(self) -> x509.Certificate:
         if self.peer_certificate is None:
             raise LocalProtocolError("the TLS handshake is not complete")

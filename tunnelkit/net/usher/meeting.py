@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from zope.interface import implementer
 
+from tunnelkit.core.prologue import Export
 from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_over
@@ -40,7 +41,12 @@ class UsherMeeting:
         carrier.pause_reading()
 
     def prologue(
-        self, certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
+        self,
+        certificate_name: str,
+        allowed: frozenset[str],
+        same_key: bool,
+        export: Export,
+        now: float,
     ) -> None:
         """None: the certificates say everything."""
 

@@ -15,6 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tunnelkit.core.prologue import Export
 from tunnelkit.errors import ConfigError, DialError
 from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.sockets.carrier import Carrier
@@ -65,7 +66,12 @@ class Meeting:
         carrier.pause_reading()
 
     def prologue(
-        self, certificate_name: str, allowed: frozenset[str], same_key: bool, now: float
+        self,
+        certificate_name: str,
+        allowed: frozenset[str],
+        same_key: bool,
+        export: Export,
+        now: float,
     ) -> None:
         """See `IMeeting`."""
 
