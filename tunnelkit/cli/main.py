@@ -1,8 +1,9 @@
 """``tunnelkit``: finds its subcommands, runs one, and turns mistakes into one line (status 2).
 
-A subcommand NAME is a module ``tunnelkit.cli.cmd_NAME`` with two functions:
-``register(subparsers)`` adds its parser, ``run(args) -> int`` does the work.
-Only the module of the command that was asked for is imported.
+What is the name of a role runs the role (row Q1). A subcommand NAME is a module
+``tunnelkit.cli.cmd_NAME`` with two functions: ``register(subparsers)`` adds its
+parser, ``run(args) -> int`` does the work. Only the module of the command that was asked for is
+imported.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import NoReturn
 
 import tunnelkit
 import tunnelkit.cli
+from tunnelkit.cli.role_command import SHORT, role_names, run_role
 from tunnelkit.errors import ConfigError, TunnelkitError
+from tunnelkit.policy.settings import suggestion
 
 PREFIX = "cmd_"
 EXIT_MISTAKE = 2
@@ -65,7 +68,9 @@ def _run(argv: Sequence[str]) -> int:
     asked = next((word for word in argv if not word.startswith("-")), "")
     parser = Parser(
         prog="tunnelkit",
-        description="Companion of the tunnelkit roles, which run under twistd.",
+        description="Runs the parties of a tunnel, and what goes with them.",
+        epilog=f"Or a role: {', '.join(SHORT)}, or the name of any other that twistd lists. "
+        "'tunnelkit ROLE --help' says more; all behind ROLE is for the role.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=tunnelkit.__version__)
@@ -75,7 +80,12 @@ def _run(argv: Sequence[str]) -> int:
         modules[asked] = _load(asked)
         modules[asked].register(subparsers)
     elif asked:
-        parser.error(f"there is no command {asked!a}, expected one of {', '.join(names)}")
+        known = role_names()
+        if argv[0] in known:
+            run_role(argv[0], argv[1:])
+        expected = ", ".join([*names, *known])
+        hint = suggestion(asked, [*names, *known])
+        parser.error(f"there is no command {asked!a}{hint}, expected one of {expected}")
     else:
         # Help is about all commands; one that is broken must not take the others with it.
         for name in names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getopt
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -23,13 +24,18 @@ from tunnelkit.services.config_file import read_config_file
 EXIT_CONFIG = 2
 
 
-def exit_with(program: str, problem: object) -> NoReturn:
+def program() -> str:
+    """What was called: ``twistd``, or ``tunnelkit`` (row Q1)."""
+    return "tunnelkit" if os.path.basename(sys.argv[0]) == "tunnelkit" else "twistd"
+
+
+def exit_with(role: str, problem: object) -> NoReturn:
     """Say what is wrong in one line on stderr and end with status 2.
 
     Writes past `sys.stderr`, which twistd may have turned into a log already.
     """
     line = " ".join(str(problem).split())
-    os.write(2, f"twistd {program}: {line}\n".encode("utf-8", "backslashreplace"))
+    os.write(2, f"{program()} {role}: {line}\n".encode("utf-8", "backslashreplace"))
     raise SystemExit(EXIT_CONFIG)
 
 
@@ -202,7 +208,8 @@ class RoleOptions(usage.Options):
 
     def getSynopsis(self) -> str:
         """The first line of the help."""
-        return f"Usage: twistd [twistd's options] {self.tapname} {self.synopsis}"
+        own = " [twistd's options]" if program() == "twistd" else ""
+        return f"Usage: {program()}{own} {self.tapname} {self.synopsis}"
 
     def opt_version(self) -> None:
         """Display the version and exit."""
@@ -224,4 +231,4 @@ class RoleOptions(usage.Options):
             return f"--{name} could be several options: expected the whole name"
         dashes = "--" if len(name) > 1 else "-"
         hint = suggestion(name, self.known(), "--")
-        return f"{dashes}{name} is not an option{hint}: see twistd {self.tapname} --help"
+        return f"{dashes}{name} is not an option{hint}: see {program()} {self.tapname} --help"

@@ -85,9 +85,13 @@ class RoleService(MultiService):
         MultiService.setServiceParent(self, parent)
 
     def startService(self) -> None:
-        """Start the role, then take over the signals from the reactor."""
+        """Take over the signals from the reactor, which sets its own when it begins to run, then
+        start the role: once a role says READY it can be told to end."""
+        self._reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        self._take_signals()
         MultiService.startService(self)
-        self._reactor.callWhenRunning(self._take_signals)
 
     def stopService(self) -> Deferred[None]:
         """Fires once the role has drained, or its grace period is over."""
