@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,13 @@ class SecureProxyClientService(EndService):
             )
         name = config.server_name if _is_name(config.server_name) else ""
         return TlsContext(credentials, (ALPN,), server_name=name)
+
+    def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
+        """See `EndService`; and what browsers that were passed on unopened began with."""
+        return {**super().commands(), "hellos": self._hellos}
+
+    def _hellos(self) -> dict[str, object]:
+        return {"hellos": [attrs.asdict(pair) for pair in self.end.sites.hellos.pairs()]}
 
     def stopService(self) -> Deferred[Any]:
         """See `EndService`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tunnelkit.errors import Code, DialError, TunnelkitError
+from tunnelkit.net.secureproxy.hellos import HelloBook, HelloWatch
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.opening import Lent, Opened, Opening
 from tunnelkit.net.sockets.quiet import QuietRelays
@@ -35,6 +37,9 @@ class Sites:
         self._link = link
         self.sites = dict(sites)
         self._proxy_header = proxy_header
+        self.hellos = HelloBook(link.shared.reactor.seconds)
+        """What those that were passed on unopened began with."""
+        self._watches: set[HelloWatch] = set()
         self._relays: set[Relay | CarrierRelay] = set()
         self._quiet = QuietRelays(link.shared.reactor, lambda: self._relays)
         self._drained: list[Deferred[None]] = []
@@ -67,20 +72,43 @@ class Sites:
         assert isinstance(start, StartPass | StartWeb)
         poller = self._link.shared.poller
         early = self._header(start, sock) if self._proxy_header else b""
-        far: Carrier
-        if isinstance(opened, Lent):
-            far = TlsCarrier(opened.stream, opened.leftover)
-        else:
-            far = opened.unwrapped.carrier
-            early += opened.unwrapped.leftover
-        relay = join(poller, far, SocketCarrier(poller, sock), self._ended, to_b=early)
-        self._relays.add(relay)
+        site = SocketCarrier(poller, sock)
         _log.info(
             "Passing {browser} on to {resource} at {address}",
             browser=start.observed,
             resource=incoming.resource,
             address=format_address(sock.getpeername()),
         )
+        if isinstance(opened, Lent):
+            self._relay(TlsCarrier(opened.stream, opened.leftover), site, b"", early)
+            return
+        browser = opened.unwrapped.carrier
+
+        def done(to_browser: bytes, to_site: bytes) -> None:
+            self._watches.discard(watch)
+            browser.resume_reading()
+            self._relay(browser, site, to_browser, to_site)
+
+        def gone() -> None:
+            self._watches.discard(watch)
+            self._check_drained()
+
+        watch = HelloWatch(
+            browser,
+            site,
+            early,
+            opened.unwrapped.leftover,
+            partial(self.hellos.note, start.host),
+            done,
+            gone,
+        )
+        self._watches.add(watch)
+        watch.start()
+
+    def _relay(self, browser: Carrier, site: Carrier, to_browser: bytes, to_site: bytes) -> None:
+        poller = self._link.shared.poller
+        relay = join(poller, browser, site, self._ended, to_a=to_browser, to_b=to_site)
+        self._relays.add(relay)
         relay.start()
 
     def _header(self, start: StartPass | StartWeb, sock: socket.socket) -> bytes:
@@ -92,6 +120,10 @@ class Sites:
         self._relays.discard(relay)
         if not self._relays:
             self._quiet.stop()
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        if not self._relays and not self._watches:
             drained, self._drained = self._drained, []
             for done in drained:
                 done.callback(None)
@@ -99,7 +131,7 @@ class Sites:
     def drain(self) -> Deferred[None]:
         """Fires when nobody is passed on any more."""
         done: Deferred[None] = Deferred()
-        if self._relays:
+        if self._relays or self._watches:
             self._drained.append(done)
             self._quiet.start()
         else:
@@ -108,5 +140,5 @@ class Sites:
 
     def close(self) -> None:
         """End all of them now."""
-        for relay in list(self._relays):
-            relay.abort("this client has stopped")
+        for one in [*self._watches, *self._relays]:
+            one.abort("this client has stopped")
