@@ -19,7 +19,7 @@ from tunnelkit.egress import udp_map as module
 from tunnelkit.egress.udp_map import UdpMap
 from tunnelkit.errors import Code, DialError, LocalProtocolError, NotAuthorized
 from tunnelkit.net.channels.addressed_flows import IDLE, REMOTES, AddressedUdpFlow, UdpFlows
-from tunnelkit.net.channels.contracts import ChannelRecord, DatagramSink, Remote
+from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord, DatagramSink, Remote
 from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.udp import open_udp, send_udp
@@ -376,6 +376,7 @@ class FakeSession:
         self.mux = SimpleNamespace(addressed_datagrams=True)
         self.time = 0.0
         self.sent: list[tuple[int, Remote, Remote, bytes]] = []
+        self.openings: list[ChannelOpening] = []
         self.records: list[ChannelRecord] = []
         self.accepted: list[Note] = []
         self.takes = True
@@ -398,7 +399,13 @@ class FakeSession:
         else:
             request.refuse(Code.NOT_ALLOWED, "no")
 
-    def record(self, record: ChannelRecord) -> None:
+    def flow_began(self, destination: str, inbound: bool, near: str) -> ChannelOpening:
+        opening = ChannelOpening(len(self.openings), "gate", destination, inbound, "", near)
+        self.openings.append(opening)
+        return opening
+
+    def flow_ended(self, record: ChannelRecord) -> None:
+        assert self.openings[record.serial].destination == record.destination
         self.records.append(record)
 
 

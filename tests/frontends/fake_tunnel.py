@@ -67,7 +67,7 @@ class FakeRequest:
         self.side: LocalSide | None = None
         self.flow: FakeFlow | None = None
 
-    def attach(self, side: LocalSide, bound: str) -> None:
+    def attach(self, side: LocalSide, bound: str, rule: str = "") -> None:
         assert not self.gone
         self.gone = True
         self.side = side

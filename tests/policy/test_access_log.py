@@ -12,10 +12,11 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.contracts import ChannelRecord
-from tunnelkit.policy.access_log import log_channel
+from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord
+from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.printable import printable
 from tunnelkit.services.logs import LineObserver, format_json, format_text
+from tunnelkit.testing.clock import TestClock
 
 HOSTILE = [
     "a\nb",
@@ -30,7 +31,12 @@ HOSTILE = [
     "a" * 100000,
 ]
 
-FIELDS = ["peer", "destination", "sent", "received", "seconds", "outcome", "reason"]
+RULE = "tcp:web:*"
+
+FIELDS = [
+    *("id", "peer", "destination", "sent", "received", "seconds", "outcome", "rule", "origin"),
+    "reason",
+]
 
 
 @implementer(ILogObserver)
@@ -56,7 +62,9 @@ def record(
     reason: str = "",
     refused: bool = False,
 ) -> ChannelRecord:
-    return ChannelRecord(text, destination, True, 10, 2000, 1.23456, code, reason, refused)
+    return ChannelRecord(
+        text, destination, True, 10, 2000, 1.23456, code, reason, refused, 7, RULE, "192.0.2.1:9"
+    )
 
 
 def lines(events: Seen, as_json: bool) -> list[str]:
@@ -68,7 +76,7 @@ def lines(events: Seen, as_json: bool) -> list[str]:
 
 
 def test_a_finished_channel_is_one_event_with_its_fields(events: Seen) -> None:
-    log_channel(record())
+    AccessLog(TestClock())(record())
     (line,) = lines(events, as_json=True)
     entry = json.loads(line)
     assert entry["event"] == "channel"
@@ -81,16 +89,69 @@ def test_a_finished_channel_is_one_event_with_its_fields(events: Seen) -> None:
 
 
 def test_the_line_for_people_has_the_same(events: Seen) -> None:
-    log_channel(record())
-    log_channel(record(code=Code.NOT_ALLOWED, reason="not allowed there", refused=True))
-    log_channel(record(code=Code.RESET))
+    AccessLog(TestClock())(record())
+    AccessLog(TestClock())(record(code=Code.NOT_ALLOWED, reason="not allowed there", refused=True))
+    AccessLog(TestClock())(record(code=Code.RESET))
     done, refused, reset = lines(events, as_json=False)
     assert done.endswith(
-        "channel in peer=gate destination=tcp:web:80 sent=10 received=2000 seconds=1.235 "
-        "outcome=done"
+        " peer=gate destination=tcp:web:80 sent=10 received=2000 seconds=1.235 "
+        "outcome=done rule=tcp:web:* origin=192.0.2.1:9"
     )
-    assert refused.endswith('outcome=refused-not-allowed reason="not allowed there"')
-    assert reset.endswith("outcome=ended-reset")
+    assert " channel in id=" in done
+    why = 'reason="not allowed there"'
+    assert refused.endswith(f"outcome=refused-not-allowed rule=tcp:web:* origin=192.0.2.1:9 {why}")
+    assert reset.endswith("outcome=ended-reset rule=tcp:web:* origin=192.0.2.1:9")
+
+
+def test_a_channel_has_a_line_when_it_is_open_with_the_id_of_the_one_at_its_end(
+    events: Seen,
+) -> None:
+    log = AccessLog(TestClock())
+    log(ChannelOpening(7, "gate", "tcp:web:80", True, RULE, "192.0.2.1:9"))
+    log(record())
+    log(ChannelOpening(8, "gate", "tcp:web:80", False, "", ""))
+    first, last, other = (json.loads(line) for line in lines(events, as_json=True))
+    assert (first["event"], last["event"]) == ("opened", "channel")
+    same = ("id", "direction", "peer", "destination", "rule", "origin")
+    assert [first[name] for name in same] == [last[name] for name in same]
+    assert first["id"] != other["id"]
+    said = lines(events, as_json=False)
+    where = "peer=gate destination=tcp:web:80"
+    assert said[0].endswith(f"opened in id={first['id']} {where} rule={RULE} origin=192.0.2.1:9")
+    assert said[2].endswith(f"opened out id={other['id']} {where}")
+
+
+def test_a_flood_of_refusals_is_ten_lines_a_second_and_all_are_counted(events: Seen) -> None:
+    clock = TestClock()
+    log = AccessLog(clock)
+    refusals = [(0.01 * step, "gate") for step in range(250)]
+    for due, peer in [*refusals, (0.0, "other"), (2.0, "other")]:
+        refused = record(peer, code=Code.NOT_ALLOWED, refused=True)
+        clock.callLater(due, log, refused)
+    times: list[float] = []
+    while clock.step():
+        times += [clock.seconds()] * (len(lines(events, as_json=True)) - len(times))
+    told = [json.loads(line) for line in lines(events, as_json=True)]
+    mine = [at for at, entry in zip(times, told, strict=True) if entry["peer"] == "gate"]
+    for begin in mine:
+        assert sum(begin <= at < begin + 0.999 for at in mine) <= 10
+    counts = [entry["count"] for entry in told if entry["event"] == "refused"]
+    assert len(counts) == 3
+    assert sum(counts) + len([each for each in told if each["peer"] == "gate"]) - 3 == 250
+    assert [entry["event"] for entry in told if entry["peer"] == "other"] == ["channel"] * 2
+    assert not clock.getDelayedCalls()
+
+
+def test_refusals_of_any_number_of_peers_take_a_bounded_place_and_what_is_untold_is_told_at_the_end(
+    events: Seen,
+) -> None:
+    log = AccessLog(TestClock())
+    for number in range(3000):
+        log(record(f"peer-{number}", code=Code.NOT_ALLOWED, refused=True))
+    log.close()
+    told = [json.loads(line) for line in lines(events, as_json=True)]
+    assert len(told) == 1000 + 9 + 1
+    assert (told[-1]["peer"], told[-1]["count"]) == ("(other peers)", 3000 - 1009)
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -98,7 +159,7 @@ def test_hostile_names_in_every_field_make_no_further_line_and_no_field(
     events: Seen, as_json: bool
 ) -> None:
     for text in HOSTILE:
-        log_channel(record(text, text, Code.RESET, text))
+        AccessLog(TestClock())(record(text, text, Code.RESET, text))
     written = lines(events, as_json)
     assert len(written) == len(HOSTILE)
     for line in written:

@@ -215,14 +215,15 @@ class Dial:
         """Begin with the next address that is allowed; fail if none is left or under way."""
         self._timer.stop()
         while self._addresses and not self._over:
-            attempt = self._attempt(self._addresses.popleft())
-            if attempt is None:
+            begun = self._attempt(self._addresses.popleft())
+            if begun is None:
                 continue
+            attempt, rule = begun
             self._attempts.append(attempt)
             attempt.addCallbacks(
                 self._connected,
                 self._attempt_failed,
-                callbackArgs=(attempt,),
+                callbackArgs=(attempt, rule),
                 errbackArgs=(attempt,),
             )
             if attempt in self._attempts and self._addresses:
@@ -231,8 +232,9 @@ class Dial:
         if not self._attempts and not self._over:
             self.fail(*self._most_telling())
 
-    def _attempt(self, address: str) -> Deferred[socket.socket] | None:
-        """Authorize and connect; None if that address is not allowed or time is up."""
+    def _attempt(self, address: str) -> tuple[Deferred[socket.socket], str] | None:
+        """Authorize and connect, and the rule that allows it; None if that address is not allowed
+        or time is up."""
         where = self._destination
         remaining = self._remaining()
         if remaining <= 0:
@@ -246,7 +248,7 @@ class Dial:
             self._failures.append((Code.NOT_ALLOWED, str(error)))
             return None
         connect = connect_unix if decision.protocol == UNIX else connect_tcp
-        return connect(self._way.poller, decision, remaining)
+        return connect(self._way.poller, decision, remaining), decision.rule
 
     def _most_telling(self) -> tuple[Code, str]:
         ranks = {code: rank for rank, code in enumerate(_TELLING)}
@@ -266,7 +268,7 @@ class Dial:
             self._failures.append((Code.INTERNAL, "internal error"))
         self._try_next()
 
-    def _connected(self, sock: socket.socket, attempt: Deferred[socket.socket]) -> None:
+    def _connected(self, sock: socket.socket, attempt: Deferred[socket.socket], rule: str) -> None:
         self._attempts.remove(attempt)
         if self._over:
             sock.close()
@@ -277,7 +279,7 @@ class Dial:
             bound = f"{TCP}:{format_address(sock.getsockname())}"
         side = self._make_side(sock)
         self._end(aborted=False)
-        self._request.attach(side, bound)
+        self._request.attach(side, bound, rule)
 
     def _end(self, aborted: bool) -> None:
         """Give up whatever is under way, and the place in the budget."""

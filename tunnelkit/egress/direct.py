@@ -85,7 +85,7 @@ class _StreamRequest:
         self._socket = sock
         return _NoSide()
 
-    def attach(self, side: LocalSide, bound: str) -> object:
+    def attach(self, side: LocalSide, bound: str, rule: str = "") -> object:
         """See `EgressRequest`."""
         self.gone = True
         sock, made = self._socket, _Remembered(self.factory)
@@ -196,7 +196,7 @@ class _FlowRequest:
         self.on_gone: Callable[[], None] | None = None
         self._near = near
 
-    def attach(self, side: LocalSide, bound: str) -> object:
+    def attach(self, side: LocalSide, bound: str, rule: str = "") -> object:
         """See `EgressRequest`: never asked of a flow."""
         raise NotImplementedError
 

@@ -138,7 +138,7 @@ class _Request:
         self._tunnel = tunnel
         self._side = side
 
-    def attach(self, side: LocalSide, bound: str) -> object:
+    def attach(self, side: LocalSide, bound: str, rule: str = "") -> object:
         """See `EgressRequest`."""
         if self.gone:
             side.reset(Code.RESET, "nobody waits for it any more")

@@ -47,7 +47,8 @@ class DnsEgress:
 
     def answer(self, request: EgressRequest, destination: Destination) -> None:
         """A `tunnelkit.egress.dial.Handler`."""
-        if not self.allowed(request.peer):
+        rule = self.rule_for(request.peer)
+        if not rule:
             request.refuse(Code.NOT_ALLOWED, "not allowed there")
         elif self._channels[request.peer] >= CHANNELS_PER_PEER:
             request.refuse(Code.LIMIT, "too many requests at once")
@@ -56,16 +57,15 @@ class DnsEgress:
             near, far = TunnelAddress("", str(destination)), TunnelAddress(request.peer, "")
             transport = ChannelTransport(_Asking(self, request.peer), near, far)
             transport.begin()
-            request.attach(transport, "")
+            request.attach(transport, "", rule)
 
-    def allowed(self, peer: str) -> bool:
-        """Whether the policy of this moment lets ``peer`` ask."""
+    def rule_for(self, peer: str) -> str:
+        """The rule of this moment that lets ``peer`` ask; empty if none does."""
         try:
-            self.policy.authorize(peer, "connect", SERVICE, "@dns", 0)
+            return self.policy.authorize(peer, "connect", SERVICE, "@dns", 0).rule
         except NotAuthorized as error:
             self._denials.tell(peer, str(error))
-            return False
-        return True
+            return ""
 
     def gone(self, peer: str) -> None:
         """A channel of ``peer`` is over."""
@@ -155,7 +155,7 @@ class _Asking(Protocol):
 
     def _start(self, query: bytes) -> None:
         egress = self._egress
-        if not egress.allowed(self._peer):
+        if not egress.rule_for(self._peer):
             self._reply(dns.failure(query, dns.REFUSED))
         elif egress.lookups[self._peer] >= LOOKUPS_PER_PEER:
             self._reply(dns.failure(query, dns.SERVFAIL))

@@ -51,7 +51,7 @@ class ListenEgress(Service):
                 request.refuse(Code.NOT_ALLOWED, "a port is opened on an address, not on a name")
             else:
                 listener = PeerListener(self, request.peer, destination)
-                request.attach(listener, f"{TCP}:{listener.address}")
+                request.attach(listener, f"{TCP}:{listener.address}", listener.rule)
         except NotAuthorized as error:
             self.egress.denials.tell(request.peer, str(error))
             request.refuse(Code.NOT_ALLOWED, "not allowed there")
@@ -92,9 +92,9 @@ class PeerListener:
         self._asked = (destination.host, destination.port)
         self._channel: ChannelHandle | None = None
         self._closing = False
-        sock = bind_tcp(
-            self._egress.policy.authorize(peer, "bind", TCP, *self._asked),
-        )
+        decision = self._egress.policy.authorize(peer, "bind", TCP, *self._asked)
+        self.rule = decision.rule
+        sock = bind_tcp(decision)
         self._own = (TCP, destination.host, int(sock.getsockname()[1]))
         self._listener = Listener(self._egress.poller, sock, self._accepted)
         self.address = self._listener.address

@@ -48,8 +48,8 @@ class EgressRequest(Protocol):
     def gone(self) -> bool:
         """Answered, aborted or lost: nobody waits for an answer."""
 
-    def attach(self, side: LocalSide, bound: str) -> object:
-        """Answer: connected; ``bound`` is the socket's own address."""
+    def attach(self, side: LocalSide, bound: str, rule: str = "") -> object:
+        """Answer: connected; ``bound`` is the socket's own address, ``rule`` has allowed it."""
 
     def attach_flow(self, sink: DatagramSink) -> UdpFlow:
         """Answer a request for ``udp``: ``sink`` takes the datagrams."""

@@ -34,7 +34,7 @@ from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.tls.context import TlsContext
-from tunnelkit.policy.access_log import log_channel
+from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.mapping import MapRule, Maps
@@ -149,7 +149,7 @@ class EndService(MultiService):
         DnsEgress(self._egress, config.dns_servers)
         for part in (UdpEgress(self._egress), ListenEgress(self._egress)):
             IService(part).setServiceParent(self)
-        self.tunnel = Tunnel(self.shared, tunnel_name, self._egress, log_channel)
+        self.tunnel = Tunnel(self.shared, tunnel_name, self._egress, AccessLog.of(reactor))
         self._front_ends = FrontEnds(reactor, self.tunnel, self.policy)
         make_context = partial(context_for, protocols=self.protocols, server_name=server_name)
         self._watch = CredentialWatch(
@@ -206,8 +206,12 @@ class EndService(MultiService):
         self._watch.stop()
         closing: Deferred[Any] = MultiService.stopService(self)
         drained = self.end.stop(self.grace)
-        drained.addCallback(lambda _: self._egress.close())
+        drained.addCallback(lambda _: self._over())
         return gatherResults([closing, drained])
+
+    def _over(self) -> None:
+        self._egress.close()
+        AccessLog.of(self._reactor).close()
 
     def reload(self, config: Any) -> list[str]:
         """Put in force what can change while this runs; what that was, in words (row O3).

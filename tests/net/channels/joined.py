@@ -12,17 +12,24 @@ from tunnelkit.core.mux.contract import TunnelMux
 from tunnelkit.errors import Code, TunnelkitError
 from tunnelkit.net.channels.channel import Channel
 from tunnelkit.net.channels.connection import TunnelConnection
-from tunnelkit.net.channels.contracts import ChannelHandle, ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelHandle, ChannelOpening, ChannelRecord
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.stream import TlsStream
 
 
+class Nowhere:
+    """The carrier of one."""
+
+    far_address = "192.0.2.9:7"
+
+
 class Wire:
     """Stands for a `TlsStream`: what is sent comes out at the other one a turn later."""
 
     writable = True
+    carrier = Nowhere()
 
     def __init__(self) -> None:
         self.other: Wire | None = None
@@ -61,6 +68,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.requests: list[ChannelRequest] = []
+        self.openings: list[ChannelOpening] = []
         self.records: list[ChannelRecord] = []
         self.ended: list[tuple[Code | None, str]] = []
 
@@ -74,6 +82,9 @@ class Owner:
 
     def channel_requested(self, request: ChannelRequest) -> None:
         self.requests.append(request)
+
+    def channel_began(self, opening: ChannelOpening) -> None:
+        self.openings.append(opening)
 
     def channel_ended(self, record: ChannelRecord) -> None:
         self.records.append(record)

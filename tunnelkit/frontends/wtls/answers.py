@@ -15,11 +15,12 @@ from tunnelkit.core.wtls.coap_server import Request
 from tunnelkit.core.wtls.http_mapping import CannotBeServed, HttpRequest, error_response
 from tunnelkit.egress.web_client import WebError, fetch
 from tunnelkit.errors import Code as Reason
-from tunnelkit.net.channels.contracts import ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord
+from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.wtls.coap_association import ANONYMOUS, CoapAssociation
-from tunnelkit.policy.access_log import log_channel
+from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.wire.coap import Code, dotted
 
 _log = Logger()
@@ -82,6 +83,11 @@ class WebAnswers:
         reason: Reason | None = None
         received, text = 0, ""
         self._under_way[host] += 1
+        log, serial = AccessLog.of(self._reactor), next(Shared.of(self._reactor).serials)
+        peer = who(association.name, association.address)
+        destination = f"tcp:{format_address((wanted.url.host, wanted.url.port))}"
+        origin = format_address(association.address)
+        log(ChannelOpening(serial, peer, destination, True, "", origin))
         try:
             answer = await fetch(
                 self._reactor,
@@ -108,10 +114,10 @@ class WebAnswers:
             if self._last_call is not None and not self._under_way:
                 # The answer first: it has not been sent yet.
                 self._limit.start(0)
-            log_channel(
+            log(
                 ChannelRecord(
-                    who(association.name, association.address),
-                    f"tcp:{format_address((wanted.url.host, wanted.url.port))}",
+                    peer,
+                    destination,
                     True,
                     received,
                     len(wanted.body),
@@ -119,6 +125,9 @@ class WebAnswers:
                     reason,
                     text,
                     reason is not None,
+                    serial,
+                    "",
+                    origin,
                 )
             )
 

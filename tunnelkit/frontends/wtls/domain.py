@@ -29,6 +29,7 @@ from tunnelkit.net.sockets.timer import Timer, on_monotonic_clock
 from tunnelkit.net.sockets.udp import bind_udp
 from tunnelkit.net.tls.dtls_server import DtlsServer
 from tunnelkit.net.wtls.coap_association import CoapAssociation, KeptBodies
+from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import UDP
 from tunnelkit.wire.coap import Code
@@ -104,6 +105,7 @@ class DomainProxy(Service, Factory):
     def _close_port(self, answered: None) -> None:
         self._keys.stop()
         self.server.close()
+        AccessLog.of(self._reactor).close()
         self._timer.stop()
         self._policy.listeners.discard(*self._own)
         self._port.close()

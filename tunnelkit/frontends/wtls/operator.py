@@ -38,7 +38,8 @@ from tunnelkit.frontends.wtls.answers import DRAIN, WebAnswers, who
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.learning import Mirrors
 from tunnelkit.frontends.wtls.paths import Path, Way
-from tunnelkit.net.channels.contracts import ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord
+from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.datagram_port import Address, DatagramPort
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import format_address
@@ -46,7 +47,7 @@ from tunnelkit.net.sockets.timer import Timer, on_monotonic_clock
 from tunnelkit.net.sockets.udp import bind_udp
 from tunnelkit.net.tls.dtls_server import DtlsServer
 from tunnelkit.net.wtls.coap_association import ANONYMOUS, CoapAssociation, KeptBodies
-from tunnelkit.policy.access_log import log_channel
+from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import UDP
 from tunnelkit.wire.coap import Code
@@ -110,6 +111,7 @@ class OperatorProxy(Service, Factory):
         self._mirrors = Mirrors(self._reactor, way.stream_to, config.suffixes)
         self._paths: dict[Mapping, Path] = {}
         self._names: dict[Mapping, str] = {}
+        self._serials: dict[Mapping, int] = {}
         self._kept = KeptBodies()
         self._timer = Timer(self._reactor, self._due)
         self.grace = DRAIN
@@ -136,6 +138,7 @@ class OperatorProxy(Service, Factory):
         self._keys.stop()
         self.server.close()
         self._do(self.gateway.close())
+        AccessLog.of(self._reactor).close()
         self._timer.stop()
         self._policy.listeners.discard(*self._own)
         self._port.close()
@@ -206,6 +209,7 @@ class OperatorProxy(Service, Factory):
                 path = Path(event.mapping, self._from_target, self._path_ended)
                 self._paths[event.mapping] = path
                 self._names[event.mapping] = peer
+                self._begin(event.mapping, peer)
                 path.open(self._way, peer)
             elif isinstance(event, Discard):
                 self.server.discard(event.device)
@@ -215,12 +219,20 @@ class OperatorProxy(Service, Factory):
         if due is not None:
             self._timer.start_by(due)
 
+    def _begin(self, mapping: Mapping, name: str) -> None:
+        device = format_address(mapping.device)
+        serial = self._serials[mapping] = next(Shared.of(self._reactor).serials)
+        peer, target = who(name, mapping.device), f"udp:{format_address(mapping.target)}"
+        AccessLog.of(self._reactor)(ChannelOpening(serial, peer, target, True, "", device))
+
     def _close(self, mapping: Mapping, why: str) -> None:
         path, name = self._paths.pop(mapping, None), self._names.pop(mapping, ANONYMOUS)
         if path is not None:
             path.close()
         began = mapping.began_at
-        log_channel(
+        serials = Shared.of(self._reactor).serials
+        serial = self._serials.pop(mapping, 0) or next(serials)
+        AccessLog.of(self._reactor)(
             ChannelRecord(
                 who(name, mapping.device),
                 f"udp:{format_address(mapping.target)}",
@@ -231,6 +243,9 @@ class OperatorProxy(Service, Factory):
                 None if began is not None else Reason.TIMED_OUT,
                 why,
                 began is None,
+                serial,
+                "",
+                format_address(mapping.device),
             )
         )
 

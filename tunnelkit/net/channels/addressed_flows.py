@@ -17,9 +17,16 @@ from twisted.python.failure import Failure
 
 from tunnelkit.core.mux.contract import Datagram, TunnelMux
 from tunnelkit.errors import ChannelClosed, Code, ProtocolError
-from tunnelkit.net.channels.contracts import ChannelRecord, DatagramSink, LocalSide, Remote
+from tunnelkit.net.channels.contracts import (
+    ChannelOpening,
+    ChannelRecord,
+    DatagramSink,
+    LocalSide,
+    Remote,
+)
 from tunnelkit.net.channels.request import ChannelRequest, RequestConnection
 from tunnelkit.net.channels.udp_flow import ChannelUdpFlow, UdpFlow
+from tunnelkit.net.sockets.tcp import format_address
 
 ANYWHERE = "udp:*"
 IDLE = 60.0
@@ -45,7 +52,10 @@ class FlowConnection(RequestConnection, Protocol):
     def request(self, request: ChannelRequest) -> None:
         """The far side wants something; somebody answers."""
 
-    def record(self, record: ChannelRecord) -> None:
+    def flow_began(self, destination: str, inbound: bool, near: str) -> ChannelOpening:
+        """For the access log."""
+
+    def flow_ended(self, record: ChannelRecord) -> None:
         """A flow without a channel is over."""
 
 
@@ -54,6 +64,7 @@ class AddressedUdpFlow(UdpFlow):
 
     __slots__ = (
         "_datagrams",
+        "_opening",
         "_received",
         "_remotes",
         "_sent",
@@ -84,6 +95,7 @@ class AddressedUdpFlow(UdpFlow):
         self._started = datagrams.now()
         self._sent = 0
         self._received = 0
+        self._opening = datagrams.connection.flow_began(destination, inbound, format_address(near))
 
     def send(self, remote: Remote, data: bytes | memoryview) -> bool:
         """See `UdpFlow`."""
@@ -144,7 +156,7 @@ class AddressedUdpFlow(UdpFlow):
         datagrams.unexpect(self, self._remotes)
         datagrams.forget(self)
         self.ended(code, reason)
-        datagrams.connection.record(
+        datagrams.connection.flow_ended(
             ChannelRecord(
                 datagrams.connection.peer,
                 self.destination,
@@ -155,6 +167,8 @@ class AddressedUdpFlow(UdpFlow):
                 code,
                 reason,
                 refused=False,
+                serial=self._opening.serial,
+                origin=self._opening.origin,
             )
         )
 
@@ -181,7 +195,7 @@ class UdpFlows:
             self._near.add(pair)
             sink.flow_opened()
             return pair
-        flow = ChannelUdpFlow(sink)
+        flow = ChannelUdpFlow(sink, near)
         opening = self.connection.open(destination, flow)
         opening.addCallbacks(lambda bound: sink.flow_opened(), _refused)
         return flow

@@ -57,9 +57,12 @@ class Channel:
         "id",
         "inbound",
         "near_finished",
+        "origin",
         "queue",
         "queued",
+        "rule",
         "scheduled",
+        "serial",
         "side",
         "started",
     )
@@ -79,6 +82,10 @@ class Channel:
         self.destination = destination
         self.inbound = inbound
         self.started = now
+        self.serial = 0
+        """See `ChannelOpening`, as for the next two."""
+        self.rule = ""
+        self.origin = ""
         self.bytes_sent = 0
         self.bytes_received = 0
         self.queue: deque[bytes | bytearray | memoryview] = deque()

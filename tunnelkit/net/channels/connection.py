@@ -17,7 +17,12 @@ from tunnelkit.core.mux import contract as t
 from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
 from tunnelkit.net.channels.addressed_flows import UdpFlows
 from tunnelkit.net.channels.channel import Channel
-from tunnelkit.net.channels.contracts import ChannelRecord, LocalSide
+from tunnelkit.net.channels.contracts import (
+    ChannelOpening,
+    ChannelRecord,
+    HasOrigin,
+    LocalSide,
+)
 from tunnelkit.net.channels.half_closed import HalfClosedChannels
 from tunnelkit.net.channels.request import AcceptingSide, ChannelRequest
 from tunnelkit.net.channels.scheduler import Scheduler
@@ -45,8 +50,11 @@ class ConnectionOwner(Protocol):
     def channel_requested(self, request: ChannelRequest) -> None:
         """The far side wants a channel: attach or refuse ``request``, now or later."""
 
+    def channel_began(self, opening: ChannelOpening) -> None:
+        """For the access log: it is open."""
+
     def channel_ended(self, record: ChannelRecord) -> None:
-        """For the access log."""
+        """For the access log: it is over, or has been refused."""
 
 
 class TunnelConnection:
@@ -64,6 +72,8 @@ class TunnelConnection:
         self.peer = peer
         self.up = False
         self.draining = False
+        self.far_address = stream.carrier.far_address
+        """Where the connection comes from, or leads to: the other end's, or a relay's."""
         self.started = shared.reactor.seconds()
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -143,18 +153,27 @@ class TunnelConnection:
             opening.errback(ChannelRefused(code, str(error)))
             return opening
         channel = Channel(self, number, side, destination, False, self.clock())
+        channel.serial = next(self._shared.serials)
+        if isinstance(side, HasOrigin):
+            channel.origin = side.origin()
         self._channels[number] = channel
         self._openings[number] = opening
         side.attach(channel)
         self._scheduler.want()
         return opening
 
-    def accept(self, request: ChannelRequest, side: LocalSide, bound: str) -> Channel:
+    def accept(
+        self, request: ChannelRequest, side: LocalSide, bound: str, rule: str = ""
+    ) -> Channel:
         """`ChannelRequest.attach` ends here."""
         self._forget(request)
         now = self.clock()
         channel = Channel(self, request.channel, side, request.destination, True, now)
+        channel.serial = next(self._shared.serials)
+        channel.rule = rule
+        channel.origin = request.origin or self.far_address
         self._channels[request.channel] = channel
+        self._began(channel)
         if request.early:
             channel.queue.append(request.early)
             channel.queued = len(request.early)
@@ -190,19 +209,50 @@ class TunnelConnection:
         """`ChannelRequest.refuse` ends here."""
         self._forget(request)
         self.dispatch(self.mux.refuse(request.channel, code, reason))
-        record = ChannelRecord(
-            self.peer, request.destination, True, 0, 0, 0.0, code, reason, refused=True
+        self._owner.channel_ended(
+            ChannelRecord(
+                self.peer,
+                request.destination,
+                True,
+                0,
+                0,
+                0.0,
+                code,
+                reason,
+                refused=True,
+                serial=next(self._shared.serials),
+                origin=request.origin or self.far_address,
+            )
         )
-        self._owner.channel_ended(record)
         self._scheduler.want()
 
     def request(self, request: ChannelRequest) -> None:
         """The far side wants something; somebody answers."""
         self._owner.channel_requested(request)
 
-    def record(self, record: ChannelRecord) -> None:
+    def flow_began(self, destination: str, inbound: bool, near: str) -> ChannelOpening:
+        """A flow without a channel has begun, here for ``near``."""
+        origin = self.far_address if inbound else near
+        serial = next(self._shared.serials)
+        opening = ChannelOpening(serial, self.peer, destination, inbound, "", origin)
+        self._owner.channel_began(opening)
+        return opening
+
+    def flow_ended(self, record: ChannelRecord) -> None:
         """A flow without a channel is over."""
         self._owner.channel_ended(record)
+
+    def _began(self, channel: Channel) -> None:
+        self._owner.channel_began(
+            ChannelOpening(
+                channel.serial,
+                self.peer,
+                channel.destination,
+                channel.inbound,
+                channel.rule,
+                channel.origin,
+            )
+        )
 
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset one channel on both sides."""
@@ -423,6 +473,7 @@ class TunnelConnection:
         """A channel asked for here is connected."""
         opening = self._openings.pop(event.channel, None)
         if opening is not None:
+            self._began(self._channels[event.channel])
             opening.callback(event.bound)
 
     def channel_ended(self, event: t.ChannelEnded) -> None:
@@ -455,6 +506,9 @@ class TunnelConnection:
                 code,
                 event.reason,
                 event.refused,
+                channel.serial,
+                channel.rule,
+                channel.origin,
             )
         )
         opening = self._openings.pop(event.channel, None)

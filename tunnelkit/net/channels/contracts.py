@@ -25,8 +25,25 @@ Remote = tuple[str, int]
 
 
 @attrs.frozen
+class ChannelOpening:
+    """A channel that is open now, for the access log (row O8)."""
+
+    serial: int
+    """The same as that of its `ChannelRecord`; no other channel of this process has it."""
+    peer: str
+    destination: str
+    inbound: bool
+    """The far side asked for it."""
+    rule: str
+    """The rule that has allowed it; empty where the far side's rules decide."""
+    origin: str
+    """The address that it came from: the program's here; of an inbound one, the connection's that
+    carries the tunnel, or what the far side says of the client that came in over its listener."""
+
+
+@attrs.frozen
 class ChannelRecord:
-    """One finished channel, for the access log (row O1)."""
+    """One finished channel, for the access log (rows O1, O8)."""
 
     peer: str
     destination: str
@@ -40,6 +57,25 @@ class ChannelRecord:
     """None: both directions ended cleanly."""
     reason: str
     refused: bool
+    serial: int = 0
+    """0: nobody counts them."""
+    rule: str = ""
+    """See `ChannelOpening`."""
+    origin: str = ""
+
+
+ChannelEvent = ChannelOpening | ChannelRecord
+"""What an access log is told."""
+
+
+class HasOrigin:
+    """A side that may know the address of the program that it belongs to."""
+
+    __slots__ = ()
+
+    def origin(self) -> str:
+        """``HOST:PORT``, a path, or empty."""
+        return ""
 
 
 @attrs.frozen

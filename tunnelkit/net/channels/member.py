@@ -12,7 +12,7 @@ from tunnelkit.core.mux.contract import TunnelMux
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.interfaces import IChannelProtocol
 from tunnelkit.net.channels.connection import TunnelConnection
-from tunnelkit.net.channels.contracts import ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 
@@ -74,9 +74,13 @@ class _Owner:
         """See `ConnectionOwner`."""
         self._end.tunnel.channel_requested(request)
 
+    def channel_began(self, opening: ChannelOpening) -> None:
+        """See `ConnectionOwner`."""
+        self._end.tunnel.on_record(opening)
+
     def channel_ended(self, record: ChannelRecord) -> None:
         """See `ConnectionOwner`."""
-        self._end.tunnel.channel_ended(record)
+        self._end.tunnel.on_record(record)
 
     def shutdown(self, grace: float, reason: str) -> None:
         """See `Member`."""

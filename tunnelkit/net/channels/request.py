@@ -18,7 +18,7 @@ class RequestConnection(Protocol):
     def peer(self) -> str:
         """Verified name of the end that asks."""
 
-    def accept(self, request: ChannelRequest, side: LocalSide, bound: str) -> Channel:
+    def accept(self, request: ChannelRequest, side: LocalSide, bound: str, rule: str) -> Channel:
         """The answer is yes."""
 
     def refuse(self, request: ChannelRequest, code: Code, reason: str) -> None:
@@ -74,13 +74,15 @@ class ChannelRequest:
         """Nobody waits for an answer any more."""
         return self._connection is None
 
-    def attach(self, side: LocalSide, bound: str) -> Channel | None:
-        """The destination is connected: it is ``side``. None, and the side reset, if gone."""
+    def attach(self, side: LocalSide, bound: str, rule: str = "") -> Channel | None:
+        """The destination is connected: it is ``side``. None, and the side reset, if gone.
+
+        ``rule`` has allowed it."""
         connection, self._connection = self._connection, None
         if connection is None:
             side.reset(Code.RESET, "the far side gave up")
             return None
-        return connection.accept(self, side, bound)
+        return connection.accept(self, side, bound, rule)
 
     def attach_flow(self, sink: DatagramSink) -> UdpFlow:
         """Answer a request for ``udp``: ``sink`` takes the datagrams.

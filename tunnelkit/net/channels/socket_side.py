@@ -11,15 +11,15 @@ import socket
 import struct
 
 from tunnelkit.errors import Code
-from tunnelkit.net.channels.contracts import END, ChannelHandle
+from tunnelkit.net.channels.contracts import END, ChannelHandle, HasOrigin
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.tcp import limit_unsent
+from tunnelkit.net.sockets.tcp import format_address, limit_unsent
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _LINGER_NOT = struct.pack("ii", 0, 0)
 
 
-class SocketSide:
+class SocketSide(HasOrigin):
     """``leftover`` was read from the socket before, and is pulled first.
 
     With ``hold`` nothing is pulled before `release`: the front end still talks
@@ -74,6 +74,13 @@ class SocketSide:
         sock, self._sock = self._sock, None
         _set_linger(sock, _LINGER_NOT)
         return sock
+
+    def origin(self) -> str:
+        """See `HasOrigin`."""
+        try:
+            return format_address(self._sock.getpeername()) if self._sock is not None else ""
+        except OSError:
+            return ""  # it has gone already
 
     # -- LocalSide --------------------------------------------------------
 

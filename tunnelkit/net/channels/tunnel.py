@@ -23,7 +23,7 @@ from tunnelkit.errors import ChannelRefused, Code, LocalProtocolError
 from tunnelkit.interfaces import ITunnel
 from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.channels.contracts import (
-    ChannelRecord,
+    ChannelEvent,
     Connection,
     DatagramSink,
     LocalSide,
@@ -51,13 +51,14 @@ class Tunnel:
         shared: Shared,
         name: str,
         acceptor: Callable[[ChannelRequest], None],
-        on_record: Callable[[ChannelRecord], None],
+        on_record: Callable[[ChannelEvent], None],
     ) -> None:
         self.name = name
         self.topology: tuple[str, ...] = ()
         self.shared = shared
         self._acceptor = acceptor
-        self._on_record = on_record
+        self.on_record = on_record
+        """The access log."""
         self._connections: list[TunnelConnection] = []
         self.last_error = ""
         """Why the tunnel is down, in words; empty while it is up."""
@@ -228,10 +229,6 @@ class Tunnel:
                 book.service_withdrawn(name)
             raise
         self.services[name] = factory
-
-    def channel_ended(self, record: ChannelRecord) -> None:
-        """For the access log."""
-        self._on_record(record)
 
 
 class _Waiting:

@@ -16,7 +16,14 @@ from typing import Protocol
 
 from tunnelkit.errors import Code, ProtocolError
 from tunnelkit.net.channels.channel import Channel
-from tunnelkit.net.channels.contracts import END, ChannelHandle, DatagramSink, Remote
+from tunnelkit.net.channels.contracts import (
+    END,
+    ChannelHandle,
+    DatagramSink,
+    HasOrigin,
+    Remote,
+)
+from tunnelkit.net.sockets.tcp import format_address
 
 
 class UdpFlow:
@@ -65,14 +72,19 @@ class UdpFlowRequest(Protocol):
         """Accept it: ``sink`` takes the datagrams. Those that are here already come after this."""
 
 
-class ChannelUdpFlow(UdpFlow):
+class ChannelUdpFlow(UdpFlow, HasOrigin):
     """A flow that has a channel of its own; the `LocalSide` of that channel."""
 
-    __slots__ = ("_channel",)
+    __slots__ = ("_channel", "_near")
 
-    def __init__(self, sink: DatagramSink) -> None:
+    def __init__(self, sink: DatagramSink, near: Remote | None = None) -> None:
         super().__init__(sink)
         self._channel: Channel | None = None
+        self._near = near
+
+    def origin(self) -> str:
+        """See `HasOrigin`."""
+        return "" if self._near is None else format_address(self._near)
 
     def send(self, remote: Remote, data: bytes | memoryview) -> bool:
         """See `UdpFlow`."""

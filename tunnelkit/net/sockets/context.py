@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, Protocol
 
 from tunnelkit.core.mux.credit import Budget
@@ -40,6 +41,8 @@ class Shared:
         self.budget = Budget()
         self.early_data = EarlyData(self.budget)
         self.holders: set[Holder] = set()
+        self.serials = count(1)
+        """Numbers of channels, for the access log."""
         self.half_closed_limit = 3600.0
         """Seconds that a channel may stand still whose one direction is over."""
         self.outgoing = memoryview(bytearray(BATCH_SIZE + _SLACK))
