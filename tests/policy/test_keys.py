@@ -32,7 +32,9 @@ def revoked(keys: KeyDirectory) -> set[int]:
     """Serial numbers on the list in the directory."""
     revocations = load_revocations(keys.revocation_file, (keys.load().certificate,))
     assert revocations.problem == ""
-    return {entry.serial for entry in keys.issued() if revocations.is_revoked(entry.serial)}
+    issuer = keys.load().certificate.subject.public_bytes()
+    serials = [entry.serial for entry in keys.issued()]
+    return {serial for serial in serials if revocations.is_revoked([(issuer, serial)])}
 
 
 # -- names ----------------------------------------------------------------

@@ -9,6 +9,7 @@ import attrs
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tunnelkit.net.tls.context import Listing
 from tunnelkit.policy.keys import Authority
 from tunnelkit.policy.revocation import load_revocations
 
@@ -17,21 +18,26 @@ TRUSTED = (AUTHORITY.certificate,)
 NOW = datetime.now(timezone.utc)
 
 
+def listed(serial: int) -> list[Listing]:
+    """How the list names a certificate of the CA."""
+    return [(AUTHORITY.certificate.subject.public_bytes(), serial)]
+
+
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
 def test_a_list_says_who_is_revoked(tmp_path: Path, encoding: Encoding) -> None:
     path = tmp_path / "revoked.crl"
     path.write_bytes(AUTHORITY.revocation_list({7: NOW, 9: NOW}).public_bytes(encoding))
     revocations = load_revocations(path, TRUSTED)
     assert revocations.problem == ""
-    assert [serial for serial in range(6, 11) if revocations.is_revoked(serial)] == [7, 9]
+    assert [serial for serial in range(6, 11) if revocations.is_revoked(listed(serial))] == [7, 9]
 
 
 def test_a_list_that_expires_later_refuses_everybody_from_then_on(tmp_path: Path) -> None:
     path = tmp_path / "revoked.crl"
     path.write_bytes(AUTHORITY.revocation_list({}, days=2).public_bytes(Encoding.PEM))
     revocations = load_revocations(path, TRUSTED)
-    assert not revocations.is_revoked(1)
-    assert revocations.is_revoked(1, NOW + timedelta(days=3))
+    assert not revocations.is_revoked(listed(1))
+    assert revocations.is_revoked(listed(1), NOW + timedelta(days=3))
     assert "has expired on" in revocations.problem_at(NOW + timedelta(days=3))
 
 
@@ -67,7 +73,7 @@ def test_a_list_that_cannot_be_used_refuses_everybody(
     revocations = load_revocations(path, TRUSTED)
     assert problem in revocations.problem
     assert str(path) in revocations.problem
-    assert revocations.is_revoked(1)
+    assert revocations.is_revoked(listed(1))
     assert revocations.apply_to(AUTHORITY.issue("a").credentials).check_revocation
 
 

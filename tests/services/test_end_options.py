@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.corporate import CLIENT, certify, credentials
 from tests.services.roles import options_class
 from tests.services.test_options import Refusal
-from tunnelkit.policy.identity import identity_pem, load_identity
+from tunnelkit.net.tls.context import KeyUse
+from tunnelkit.policy.identity import Identity, identity_pem, load_identity
 from tunnelkit.policy.key_directory import KeyDirectory
 from tunnelkit.roles.lstp_end import LstpEndConfig
 from tunnelkit.services.options import RoleOptions
@@ -281,3 +283,43 @@ def test_a_file_with_a_password_in_it_must_be_private(
     config = parsed(options_class("lstp-client-end")(), [*needed, *PORT, "--config", str(file)])
     assert config.via is not None
     assert config.via[0].password == "hush"
+
+
+@pytest.mark.parametrize("url", ["socks5://me:hush@proxy:1", "http://me:hush@proxy:1"])
+def test_a_password_on_the_command_line_is_refused(
+    refusal: Refusal, needed: list[str], url: str
+) -> None:
+    said = refusal("lstp-client-end", *needed, *PORT, "--via", url)
+    assert said.startswith("--via: there is a password in it")
+    assert "--via-password-file" in said
+    assert "hush" not in said
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o444])
+def test_an_identity_as_kubernetes_mounts_it_needs_a_word(
+    refusal: Refusal, needed: list[str], keys: Path, tmp_path: Path, mode: int
+) -> None:
+    file = tmp_path / "mounted.pem"
+    file.write_bytes(identity_pem(load_identity(keys / "a.pem")))
+    file.chmod(mode)
+    words = [*needed, *PORT]
+    words[words.index("--identity") + 1] = str(file)
+    assert "--identity-mode any" in refusal("lstp-client-end", *words)
+    config = parsed(options_class("lstp-client-end")(), [*words, "--identity-mode", "any"])
+    assert config.terms.any_mode
+    assert "expected private or any" in refusal("lstp-client-end", *words, "--identity-mode", "0")
+
+
+def test_a_certificate_for_clients_only_needs_a_word(
+    refusal: Refusal, needed: list[str], tmp_path: Path
+) -> None:
+    root = certify("root", ca=True)
+    made = credentials(certify("a", root, uses=(CLIENT,)), root)
+    file = tmp_path / "corporate.pem"
+    file.touch(mode=0o600)
+    file.write_bytes(identity_pem(Identity("a", made, bytes(32))))
+    words = [*needed, *PORT]
+    words[words.index("--identity") + 1] = str(file)
+    assert "expected that, or --eku any" in refusal("lstp-client-end", *words)
+    config = parsed(options_class("lstp-client-end")(), [*words, "--eku", "any"])
+    assert config.identity.credentials.use is KeyUse.ANY

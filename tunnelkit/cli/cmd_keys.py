@@ -107,7 +107,8 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
 
 
 def _make_alone(name: str, out: Path, secret_file: str | None, days: int) -> list[str]:
-    from tunnelkit.policy.identity import identity_pem, parse_secret, read_private_file, secret_pem
+    from tunnelkit.policy.files import read_private_file
+    from tunnelkit.policy.identity import identity_pem, parse_secret, secret_pem
     from tunnelkit.policy.key_directory import write_new
     from tunnelkit.policy.keys import self_signed
     from tunnelkit.policy.printable import printable
@@ -128,7 +129,8 @@ def _make_alone(name: str, out: Path, secret_file: str | None, days: int) -> lis
 
 def show(path: str) -> list[str]:
     """What is in an identity file or a directory of keys, in lines, without secrets."""
-    from tunnelkit.policy.identity import parse_identity, read_private_file
+    from tunnelkit.policy.files import read_private_file
+    from tunnelkit.policy.identity import parse_identity
     from tunnelkit.policy.key_directory import KeyDirectory
     from tunnelkit.policy.printable import printable
 
@@ -148,6 +150,8 @@ def show(path: str) -> list[str]:
     # Expired ones are shown too: this is how one finds out.
     identity = parse_identity(read_private_file(path, where), where)
     lines = [identity.name, *_certificate(identity.credentials.certificate)]
+    for between in identity.credentials.chain:
+        lines += ["CA between", *_certificate(between)]
     for authority in identity.credentials.authorities:
         lines += ["CA", *_certificate(authority)]
     return lines

@@ -5,7 +5,8 @@ PEM file, and one block that they pass over::
 
     -----BEGIN PRIVATE KEY-----
     -----BEGIN CERTIFICATE-----                    this end's own
-    -----BEGIN CERTIFICATE-----                    the CA's; more are further trusted CAs
+    -----BEGIN CERTIFICATE-----                    the CA's; more are further trusted CAs, and
+                                                   CAs between, which are sent along
     -----BEGIN TUNNELKIT RENDEZVOUS SECRET-----    32 bytes in base64
 
 One whose certificate is self-signed has no CA's: it is for an end that trusts
@@ -18,7 +19,7 @@ import base64
 import binascii
 import os
 import re
-import stat
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import NamedTuple
 
@@ -35,14 +36,22 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tunnelkit.errors import ConfigError, PeerNotTrusted
-from tunnelkit.net.tls.engine import Credentials, PrivateKey, certificate_name, moment, spki_pin
+from tunnelkit.net.tls.context import (
+    Credentials,
+    KeyUse,
+    PrivateKey,
+    certificate_name,
+    describe_certificate,
+    moment,
+    spki_pin,
+)
+from tunnelkit.policy.files import NotPrivate, read_private_file
 from tunnelkit.policy.printable import printable
 
 PIN_PREFIX = "sha256:"
 SECRET_BYTES = 32
 SECRET_LABEL = "TUNNELKIT RENDEZVOUS SECRET"
 
-LARGEST_FILE = 262_144
 _BLOCK = re.compile(
     rb"^-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n(.*?)^-----END \1-----[ \t]*\r?$",
     re.DOTALL | re.MULTILINE,
@@ -92,8 +101,25 @@ def parse_pin(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
+@attrs.frozen
+class Terms:
+    """What is let pass with an identity file, and with the certificates of peers."""
+
+    any_mode: bool = False
+    """The file may be anybody's, and read by others (``--identity-mode any``)."""
+    use: KeyUse = KeyUse.BOTH
+    """What certificates have to be for (``--eku any``)."""
+
+
+STRICT = Terms()
+
+
 def load_identity(
-    path: str | os.PathLike[str], *, passphrase: bytes | None = None, now: datetime | None = None
+    path: str | os.PathLike[str],
+    *,
+    passphrase: bytes | None = None,
+    now: datetime | None = None,
+    terms: Terms | None = None,
 ) -> Identity:
     """Read an identity file; ``passphrase`` is for one whose key is encrypted (K6).
 
@@ -102,9 +128,16 @@ def load_identity(
     matching each other, dates.
     """
     where = f"identity {printable(os.fspath(path))}"
-    identity = parse_identity(read_private_file(path, where), where, passphrase)
+    try:
+        content = read_private_file(path, where, any_mode=terms is not None and terms.any_mode)
+    except NotPrivate as error:
+        # What has no such option gives no terms.
+        raise ConfigError(f"{error}{', or --identity-mode any' if terms else ''}") from None
+    identity = parse_identity(content, where, passphrase)
     check_dates(identity, where, now or datetime.now(timezone.utc))
-    return identity
+    if terms is None:
+        return identity
+    return attrs.evolve(identity, credentials=attrs.evolve(identity.credentials, use=terms.use))
 
 
 def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> Identity:
@@ -116,14 +149,21 @@ def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> 
     certificates = _certificates(blocks, where)
     if not certificates:
         raise ConfigError(f"{where}: no CERTIFICATE block")
-    certificate, authorities = certificates[0], tuple(certificates[1:])
+    certificate = certificates[0]
+    authorities = tuple(one for one in certificates[1:] if _issued(one, one))
+    chain, root = _chain(certificate, certificates[1:])
     if not _same_key(private_key, certificate):
         raise ConfigError(f"{where}: the private key does not belong to the first certificate")
-    if not authorities and not _issued(certificate, certificate):
+    if len(certificates) == 1 and not _issued(certificate, certificate):
         raise ConfigError(
             f"{where}: the CA certificate is missing (expected as second CERTIFICATE)"
         )
-    if authorities and not any(_issued(authority, certificate) for authority in authorities):
+    if len(certificates) > 1 and root is None:
+        if chain:
+            raise ConfigError(
+                f"{where}: the root CA's certificate is missing, which issued that of "
+                f"{describe_certificate(chain[-1])}"
+            )
         raise ConfigError(f"{where}: the certificate was not issued by the CA in the same file")
     try:
         name = certificate_name(certificate)
@@ -132,7 +172,7 @@ def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> 
             f"{where}: the certificate has no usable name, expected the URI tunnelkit:NAME "
             "or a DNS name as subject alternative name"
         ) from None
-    credentials = Credentials(private_key, certificate, authorities)
+    credentials = Credentials(private_key, certificate, authorities, chain=chain)
     return Identity(name, credentials, _secret(blocks, where))
 
 
@@ -175,8 +215,8 @@ def check_dates(identity: Identity, where: str, now: datetime) -> None:
     action = "renew" if credentials.authorities else "self"
     remedy = f"'tunnelkit keys {action} {identity.name}' makes a new one"
     _check_dates(credentials.certificate, f"{where}: the certificate", remedy, now)
-    issuers = [ca for ca in credentials.authorities if _issued(ca, credentials.certificate)]
-    for authority in issuers:
+    chain, root = _chain(credentials.certificate, (*credentials.chain, *credentials.authorities))
+    for authority in (*chain, *([root] if root is not None else [])):
         _check_dates(authority, f"{where}: the CA certificate", "make new keys", now)
 
 
@@ -199,7 +239,8 @@ def identity_pem(identity: Identity) -> bytes:
         (
             key_pem(credentials.private_key),
             credentials.certificate.public_bytes(Encoding.PEM),
-            *(authority.public_bytes(Encoding.PEM) for authority in credentials.authorities),
+            *(one.public_bytes(Encoding.PEM) for one in credentials.chain),
+            *(one.public_bytes(Encoding.PEM) for one in credentials.authorities),
             secret_pem(identity.rendezvous_secret),
         )
     )
@@ -217,56 +258,6 @@ def secret_pem(secret: bytes) -> bytes:
 
 
 # -- reading --------------------------------------------------------------
-
-
-def read_private_file(
-    path: str | os.PathLike[str], where: str, largest: int = LARGEST_FILE
-) -> bytes:
-    """A regular file that only its owner can reach, else `ConfigError` (X13, X22).
-
-    ``where`` begins the error's line, e.g. ``identity KEYS/a.pem``;
-    ``largest`` is a number of bytes.
-    """
-    return _read(path, where, largest, private=True)
-
-
-def read_file(path: str | os.PathLike[str], where: str, largest: int = LARGEST_FILE) -> bytes:
-    """A regular file that everybody may read, else `ConfigError`."""
-    return _read(path, where, largest, private=False)
-
-
-def _read(path: str | os.PathLike[str], where: str, largest: int, private: bool) -> bytes:
-    try:
-        # Non-blocking: opening a pipe that nobody writes to would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise ConfigError(f"{where}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{where}: cannot be read: {reason(error)}") from None
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise ConfigError(f"{where}: is a directory, expected a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{where}: is not a regular file")
-        if private and status.st_mode & 0o077:
-            raise ConfigError(
-                f"{where}: others can reach it (mode {status.st_mode & 0o777:04o}): "
-                f"chmod 600 {printable(os.fspath(path))}"
-            )
-        if status.st_size > largest:
-            raise ConfigError(f"{where}: is larger than {largest} bytes")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(largest)
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot be read: {reason(error)}") from None
-    finally:
-        os.close(descriptor)
-
-
-def reason(error: Exception) -> str:
-    """An operating system's error in its own words, without number and path."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def pem_blocks(text: bytes) -> list[Block]:
@@ -334,6 +325,25 @@ def _same_key(private_key: PrivateKey, certificate: x509.Certificate) -> bool:
         return False
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return private_key.public_key().public_bytes(*form) == public_key.public_bytes(*form)
+
+
+def _chain(
+    certificate: x509.Certificate, others: Iterable[x509.Certificate]
+) -> tuple[tuple[x509.Certificate, ...], x509.Certificate | None]:
+    """The CAs between ``certificate`` and its root, the issuer first, and the root if it is there.
+
+    A certificate that is its own root has neither.
+    """
+    left = list(others)
+    between: list[x509.Certificate] = []
+    while True:
+        above = [one for one in left if _issued(one, certificate)]
+        roots = [one for one in above if _issued(one, one)]
+        if roots or not above:
+            return tuple(between), roots[0] if roots else None
+        certificate = above[0]
+        left.remove(certificate)
+        between.append(certificate)
 
 
 def _issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:

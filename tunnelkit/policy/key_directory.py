@@ -29,14 +29,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.policy.files import read_private_file, reason
 from tunnelkit.policy.identity import (
     SECRET_BYTES,
     Identity,
     identity_pem,
     key_pem,
     parse_authority,
-    read_private_file,
-    reason,
     secret_pem,
 )
 from tunnelkit.policy.keys import END_DAYS, Authority, check_name

@@ -1,4 +1,6 @@
-"""Revocation lists: read, checked against the CA, and asked about serial numbers (X17).
+"""Revocation lists: read, checked against the CAs, and asked about certificates (X17, X32).
+
+A file holds the list of one CA (PEM or DER), or one of each CA of a chain (PEM).
 
 A list that was configured and cannot be used refuses everybody, so reading
 never raises: what is wrong stays with the result.
@@ -7,7 +9,8 @@ never raises: what is wrong stays with the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,9 +19,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.net.tls.engine import Credentials, moment
-from tunnelkit.policy.identity import read_file
+from tunnelkit.net.tls.context import Credentials, Listing, moment
+from tunnelkit.policy.files import read_file
 from tunnelkit.policy.printable import printable
+
+_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
 LARGEST_LIST = 16_777_216
 """Bytes; room for some 400,000 revoked certificates."""
@@ -30,34 +35,44 @@ class Revocations:
 
     where: str
     """The file, as error messages name it."""
-    crl: x509.CertificateRevocationList | None
-    """None: the list cannot be used at all, see ``problem``."""
+    crls: tuple[x509.CertificateRevocationList, ...]
+    """Empty: the file cannot be used at all, see ``problem``."""
     problem: str = ""
     """One line that says why the list cannot be used; empty if it can."""
 
     def problem_at(self, now: datetime) -> str:
         """`problem`, or that the list is not valid at ``now``; empty if it can be used."""
-        if self.crl is None:
+        if not self.crls:
             return self.problem
-        if now < self.crl.last_update_utc:
-            return f"{self.where}: is not valid before {moment(self.crl.last_update_utc)}"
-        until = self.crl.next_update_utc
-        if until is not None and now > until:
-            return f"{self.where}: has expired on {moment(until)}"
+        for crl in self.crls:
+            if now < crl.last_update_utc:
+                return f"{self.where}: is not valid before {moment(crl.last_update_utc)}"
+            until = crl.next_update_utc
+            if until is not None and now > until:
+                return f"{self.where}: has expired on {moment(until)}"
         return ""
 
-    def is_revoked(self, serial: int, now: datetime | None = None) -> bool:
-        """Whether the certificate with this serial number is to be refused.
+    def is_revoked(self, chain: Iterable[Listing], now: datetime | None = None) -> bool:
+        """Whether a peer with these certificates is to be refused.
 
-        True for every certificate while the list cannot be used.
+        True for everybody while the list cannot be used.
         """
-        if self.crl is None or self.problem_at(now or datetime.now(timezone.utc)):
+        if not self.crls or self.problem_at(now or datetime.now(timezone.utc)):
             return True
-        return self.crl.get_revoked_certificate_by_serial_number(serial) is not None
+        return self.names(chain)
+
+    def names(self, chain: Iterable[Listing]) -> bool:
+        """Whether one of the certificates is on a list, be the list valid or not."""
+        return any(
+            crl.issuer.public_bytes() == issuer
+            and crl.get_revoked_certificate_by_serial_number(serial) is not None
+            for issuer, serial in chain
+            for crl in self.crls
+        )
 
     def apply_to(self, credentials: Credentials) -> Credentials:
         """The credentials with this list in force, for a new `TlsContext`."""
-        return attrs.evolve(credentials, check_revocation=True, crl=self.crl)
+        return attrs.evolve(credentials, check_revocation=True, crls=self.crls)
 
 
 def load_revocations(
@@ -65,16 +80,19 @@ def load_revocations(
     authorities: Sequence[x509.Certificate],
     now: datetime | None = None,
 ) -> Revocations:
-    """Read a revocation list, PEM or DER, signed by one of ``authorities``.
+    """Read a revocation list, PEM or DER, signed by one of ``authorities`` (`known_authorities`).
+
+    Beside it there may be lists of CAs that only a peer's chain will show: their signatures are
+    checked with that chain.
 
     Never raises for what is in the file or about it: see `Revocations.problem`.
     """
     where = f"revocation list {printable(os.fspath(path))}"
     try:
-        crl = parse_revocations(read_file(path, where, LARGEST_LIST), where, authorities)
+        crls = parse_revocations(read_file(path, where, LARGEST_LIST), where, authorities)
     except ConfigError as error:
-        return Revocations(where, None, str(error))
-    revocations = Revocations(where, crl)
+        return Revocations(where, (), str(error))
+    revocations = Revocations(where, crls)
     return attrs.evolve(
         revocations, problem=revocations.problem_at(now or datetime.now(timezone.utc))
     )
@@ -82,18 +100,28 @@ def load_revocations(
 
 def parse_revocations(
     data: bytes, where: str, authorities: Sequence[x509.Certificate]
-) -> x509.CertificateRevocationList:
-    """The list in ``data``; raises `ConfigError` unless it is one and a CA of ours signed it."""
+) -> tuple[x509.CertificateRevocationList, ...]:
+    """The lists in ``data``; raises `ConfigError` unless they are, and a CA of ours signed one."""
     try:
         if b"-----BEGIN" in data:
-            crl = x509.load_pem_x509_crl(data)
+            crls = tuple(map(x509.load_pem_x509_crl, _BLOCK.findall(data)))
         else:
-            crl = x509.load_der_x509_crl(data)
+            crls = (x509.load_der_x509_crl(data),)
     except ValueError:
-        raise ConfigError(f"{where}: is not a certificate revocation list (PEM or DER)") from None
-    if not any(_signed(crl, authority) for authority in authorities):
+        crls = ()
+    if not crls:
+        raise ConfigError(f"{where}: is not a certificate revocation list (PEM or DER)")
+    subjects = {authority.subject for authority in authorities}
+    ours = [crl for crl in crls if crl.issuer in subjects]
+    signed = all(any(_signed(crl, authority) for authority in authorities) for crl in ours)
+    if not (ours and signed):
         raise ConfigError(f"{where}: is not signed by this end's CA")
-    return crl
+    return crls
+
+
+def known_authorities(credentials: Credentials) -> tuple[x509.Certificate, ...]:
+    """The CAs whose lists can be checked at once: the trusted ones, and those above this end."""
+    return (*credentials.authorities, *credentials.chain)
 
 
 def _signed(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:

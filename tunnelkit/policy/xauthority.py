@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, ip_address
 
 from tunnelkit.errors import ConfigError, RemoteProtocolError
 from tunnelkit.policy.destination import X11, Destination, parse_destination
-from tunnelkit.policy.identity import read_file, reason
+from tunnelkit.policy.files import read_file, reason
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.special import unmapped
 from tunnelkit.wire.x11 import (

@@ -17,12 +17,13 @@ from tunnelkit.egress.resolver_files import parse_server
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends import registry
 from tunnelkit.net.dial.via import Hop, parse_hop, parse_via, read_password_file
-from tunnelkit.net.tls.context import spki_pin
+from tunnelkit.net.tls.context import KeyUse, judge_use, spki_pin
 from tunnelkit.policy.destination import to_host
-from tunnelkit.policy.identity import Identity, load_identity, parse_pin, read_private_file
+from tunnelkit.policy.files import demand_private, is_credential, read_private_file
+from tunnelkit.policy.identity import Identity, Terms, load_identity, parse_pin
 from tunnelkit.policy.mapping import parse_map
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import load_revocations
+from tunnelkit.policy.revocation import known_authorities, load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
 from tunnelkit.policy.settings import Given, Settings
 from tunnelkit.roles.end import EndConfig
@@ -39,17 +40,21 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
     identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
     if peer_needed and not settings.all("peer-pin"):
         settings.required("peer", "NAME that the other end's certificate has (or --peer-pin)")
-    identity = identity_file.parsed(load_identity)
+    terms = identity_terms(settings)
+    identity = identity_file.parsed(partial(load_identity, terms=terms))
     for given in settings.all("peer"):
         if given.text == identity.name:
             given.wrong("that is this end's own name", "the other end's")
     pins = pinned_keys(settings, identity)
     if not (pins or identity.credentials.authorities):
         identity_file.wrong("it is self-signed, without a CA", "--peer-pin instead of --peer")
+    if not pins and (unfit := judge_use(identity.credentials.certificate, terms.use)):
+        raise ConfigError(f"{identity_file.where} {printable(identity_file.text)}: {unfit}")
     if settings.flag("manual") and settings.one("control") is None:
         raise ConfigError("--manual: nobody could connect this end: expected --control PATH too")
     return {
         "identity": identity,
+        "terms": terms,
         "manual": settings.flag("manual"),
         "identity_file": os.path.abspath(identity_file.text),
         "pins": pins,
@@ -66,6 +71,18 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
         "sources": tuple(given.parsed(parse_network) for given in settings.all("from")),
         "dns_servers": tuple(given.parsed(parse_server) for given in settings.all("dns-server")),
     }
+
+
+def identity_terms(settings: Settings) -> Terms:
+    """What is let pass with the identity and with certificates (X31, X32)."""
+    mode, use = settings.one("identity-mode"), settings.one("eku")
+    for given, expected in ((mode, "private or any"), (use, "both or any")):
+        if given is not None and given.text not in expected.split(" or "):
+            given.wrong("not possible", expected)
+    return Terms(
+        any_mode=mode is not None and mode.text == "any",
+        use=KeyUse.ANY if use is not None and use.text == "any" else KeyUse.BOTH,
+    )
 
 
 def system_resolver(settings: Settings) -> bool:
@@ -183,7 +200,7 @@ def revocation_list(settings: Settings, identity: Identity) -> str | None:
     given = settings.one("crl")
     if given is None:
         return None
-    found = load_revocations(given.text, identity.credentials.authorities)
+    found = load_revocations(given.text, known_authorities(identity.credentials))
     if found.problem:
         raise ConfigError(f"{given.where}: {found.problem}")
     return os.path.abspath(given.text)
@@ -200,7 +217,13 @@ def proxies(settings: Settings) -> tuple[Hop, ...] | None:
                 value.wrong("it stands beside others", f"{value.text} alone, or a chain of URLs")
             continue
         hop = parse_hop(value.text, value.where)
-        if hop.password is not None and value.from_file:
+        if hop.password is not None:
+            if not value.from_file:
+                value.wrong(
+                    "there is a password in it, which others on this machine can see",
+                    "USER@HOST and --via-password-file FILE",
+                    show=False,
+                )
             _demand_private(value)
     if file is not None and (words or not given):
         file.wrong("there is no proxy that it could be for", "--via with a user name")
@@ -212,18 +235,21 @@ def proxies(settings: Settings) -> tuple[Hop, ...] | None:
 
 def _password(path: str) -> str:
     try:
-        return read_password_file(path)
+        password = read_password_file(path)
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) and not is_credential(path):
+            demand_private(path, status, printable(path))
+        return password
     except ConfigError as error:
         # The place is told by whoever knows whether it is an option or a key.
         raise ConfigError(str(error).removeprefix("--via-password-file ")) from None
 
 
 def _demand_private(given: Given) -> None:
-    mode = stat.S_IMODE(os.stat(given.from_file).st_mode)
-    if mode & 0o077:
-        raise ConfigError(
-            f"{given.where}: others can read this file (mode {mode:04o}) and there is a password "
-            f"in it: expected chmod 600 {printable(given.from_file)}"
+    status = os.stat(given.from_file)
+    if not is_credential(given.from_file):
+        demand_private(
+            given.from_file, status, f"{given.where}: there is a password in this file, and"
         )
 
 

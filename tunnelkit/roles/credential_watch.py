@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 import attrs
-from cryptography import x509
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.tls.context import Credentials, TlsContext
-from tunnelkit.policy.identity import load_identity
+from tunnelkit.net.tls.context import Credentials, Listing, TlsContext, listings
+from tunnelkit.policy.identity import STRICT, Terms, load_identity
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import Revocations, load_revocations
+from tunnelkit.policy.revocation import Revocations, known_authorities, load_revocations
 from tunnelkit.policy.stamp import stamp
 
 _log = Logger()
@@ -41,15 +41,17 @@ class CredentialWatch:
         crl_file: str | None,
         make_context: Callable[[Credentials], TlsContext],
         pins: frozenset[bytes] = frozenset(),
+        terms: Terms = STRICT,
     ) -> None:
         """With ``pins`` only these keys are trusted, and no CA (K3)."""
+        self._load = partial(load_identity, identity_file, terms=terms)
         self._shared = shared
         self._make_context = make_context
         self._identity_file = identity_file
         self._pins = pins
         self._crl_file = crl_file
         self._seen = self._stamps()
-        self.identity = load_identity(identity_file)
+        self.identity = self._load()
         self._revocations: Revocations | None = None
         self._cleared: WeakSet[TunnelConnection] = WeakSet()
         self.context = self._read()
@@ -77,11 +79,9 @@ class CredentialWatch:
             self.look()
         return changed
 
-    def is_revoked(self, serial: int) -> bool:
-        """Whether the certificate with this serial number is on the list, where it can be read."""
-        revocations = self._revocations
-        crl = None if revocations is None else revocations.crl
-        return crl is not None and crl.get_revoked_certificate_by_serial_number(serial) is not None
+    def is_revoked(self, chain: tuple[Listing, ...]) -> bool:
+        """Whether one of these certificates is on the list, where it can be read."""
+        return self._revocations is not None and self._revocations.names(chain)
 
     def look(self) -> None:
         """Look once: take in what has changed, then cut whoever is revoked."""
@@ -99,7 +99,7 @@ class CredentialWatch:
 
     def _take_identity(self) -> None:
         try:
-            found = load_identity(self._identity_file)
+            found = self._load()
         except ConfigError as error:
             _log.error("{why}; going on with the keys from before", why=str(error))
             return
@@ -121,7 +121,7 @@ class CredentialWatch:
         if self._pins:
             credentials = attrs.evolve(credentials, authorities=(), pins=self._pins)
         if self._crl_file is not None:
-            revocations = load_revocations(self._crl_file, credentials.authorities)
+            revocations = load_revocations(self._crl_file, known_authorities(credentials))
             if revocations.problem:
                 _log.error("{why}: nobody gets in", why=revocations.problem)
             elif self._revocations is not None:
@@ -133,15 +133,14 @@ class CredentialWatch:
 
     def _cut_revoked(self) -> None:
         revocations = self._revocations
-        if revocations is None or revocations.crl is None:
+        if revocations is None or not revocations.crls:
             return
         for connection in [
             one for one in self._shared.holders if isinstance(one, TunnelConnection)
         ]:
             if connection in self._cleared:
                 continue
-            certificate = connection.stream.engine.peer_certificate
-            if certificate is not None and _is_listed(revocations.crl, certificate):
+            if revocations.names(listings(connection.stream.engine.peer_chain)):
                 _log.warn("{peer} has been revoked: cut", peer=printable(connection.peer))
                 connection.end(Code.NOT_ALLOWED, "the certificate has been revoked")
             else:
@@ -149,7 +148,3 @@ class CredentialWatch:
 
     def _stamps(self) -> tuple[Any, ...]:
         return tuple(stamp(path) for path in (self._identity_file, self._crl_file) if path)
-
-
-def _is_listed(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:
-    return crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None

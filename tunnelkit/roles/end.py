@@ -36,7 +36,7 @@ from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import Policy, PolicyHolder
-from tunnelkit.policy.identity import Identity
+from tunnelkit.policy.identity import STRICT, Identity, Terms
 from tunnelkit.policy.mapping import MapRule, Maps
 from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.special import Network
@@ -56,6 +56,8 @@ class EndConfig:
     identity: Identity
     identity_file: str
     """Where ``identity`` was read from, to read it again when it changes."""
+    terms: Terms = STRICT
+    """What is let pass with it."""
     peers: frozenset[str]
     """Names, one of which the other end's certificate must have; none where ``pins`` say who."""
     pins: frozenset[bytes] = frozenset()
@@ -153,7 +155,12 @@ class EndService(MultiService):
         self._front_ends = FrontEnds(reactor, self.tunnel, self.policy)
         make_context = partial(context_for, protocols=self.protocols, server_name=server_name)
         self._watch = CredentialWatch(
-            self.shared, config.identity_file, config.crl_file, make_context, config.pins
+            self.shared,
+            config.identity_file,
+            config.crl_file,
+            make_context,
+            config.pins,
+            config.terms,
         )
 
     @property

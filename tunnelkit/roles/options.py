@@ -7,8 +7,24 @@ from __future__ import annotations
 
 from tunnelkit.policy.settings import Option
 
+_TERMS = (
+    Option(
+        "identity-mode",
+        "private|any",
+        ", any: the identity may be a file of another user, which others can read (default: "
+        "private)",
+    ),
+    Option(
+        "eku",
+        "both|any",
+        ", what certificates must be for, both: TLS clients and servers; any: whatever their CA "
+        "says (default: both)",
+    ),
+)
+
 END = (
     Option("identity", "FILE.pem", "that `tunnelkit keys issue` made for this end", files="*.pem"),
+    *_TERMS,
     Option(
         "peer",
         "NAME",
@@ -288,6 +304,7 @@ WTLS_DOMAIN_PROXY = (
 SECURE_PROXY_SERVER = (
     Option("listen", "HOST:PORT", "on which everybody is awaited", repeatable=True),
     Option("identity", "FILE.pem", "that `tunnelkit keys issue` made for it", files="*.pem"),
+    *_TERMS,
     Option("policy", "FILE.toml", "that says who may do what", live=True, files="*.toml"),
     Option(
         "certificate",

@@ -27,10 +27,10 @@ from tunnelkit.net.secureproxy.rendezvous import InitiatorRendezvous, TargetRend
 from tunnelkit.net.secureproxy.sites import Sites
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
-from tunnelkit.net.tls.context import Credentials, TlsContext
+from tunnelkit.net.tls.context import Credentials, KeyUse, TlsContext
 from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.destination import TCP, parse_host_port
-from tunnelkit.policy.identity import read_file
+from tunnelkit.policy.files import read_file
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import (
@@ -158,8 +158,10 @@ class SecureProxyClientService(EndService):
                 credentials,
                 authorities=config.server_authorities,
                 check_revocation=False,
-                crl=None,
+                crls=(),
             )
+        # Here the roles in TLS are always the same, and public CAs issue for servers only.
+        credentials = attrs.evolve(credentials, use=KeyUse.ROLE)
         name = config.server_name if _is_name(config.server_name) else ""
         return TlsContext(credentials, (ALPN,), server_name=name)
 

@@ -27,13 +27,13 @@ from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.policy.acl import Policy
 from tunnelkit.policy.destination import parse_listen
-from tunnelkit.policy.identity import Identity, load_certificate_file, load_identity
+from tunnelkit.policy.identity import STRICT, Identity, Terms, load_certificate_file, load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.policy.stamp import stamp
-from tunnelkit.roles.configure import revocation_list, secret_text
+from tunnelkit.roles.configure import identity_terms, revocation_list, secret_text
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end import GRACE
 from tunnelkit.roles.secure_proxy_logins import Logins, SecretFileChecker, parse_secrets
@@ -55,6 +55,7 @@ class SecureProxyServerConfig:
     """Address and port of each listener; port 0 is any free one."""
     identity: Identity
     identity_file: str
+    terms: Terms = STRICT
     policy: ServerPolicy
     policy_file: str
     certificates: tuple[ServerCertificate, ...] = ()
@@ -90,7 +91,9 @@ class SecureProxyServerService(Service):
             proxies=config.proxies,
         )
         shared = self.server.shared
-        self._watch = CredentialWatch(shared, config.identity_file, config.crl_file, make_context)
+        self._watch = CredentialWatch(
+            shared, config.identity_file, config.crl_file, make_context, terms=config.terms
+        )
         self._watch.on_change = self._credentials_changed
         self.server.context = self._watch.context
         self._front = WebFront(reactor, self._certificates(), self._pages_for)
@@ -179,8 +182,8 @@ class SecureProxyServerService(Service):
                     _log.info("Another policy is in force")
             except ConfigError as error:
                 _log.error("{why}; going on with the policy from before", why=str(error))
-        for name, serial in self.server.clients():
-            if serial is not None and self._watch.is_revoked(serial):
+        for name, listings in self.server.clients():
+            if self._watch.is_revoked(listings):
                 _log.warn("{client} has been revoked: cut", client=printable(name))
                 self.server.expel(name, "the certificate has been revoked")
 
@@ -256,7 +259,8 @@ def configure(settings: Settings, starting: bool) -> SecureProxyServerConfig:
     policy_file = settings.required(
         "policy", "FILE.toml that says who may do what; 'tunnelkit keys init' leaves an example"
     )
-    identity = identity_file.parsed(load_identity)
+    terms = identity_terms(settings)
+    identity = identity_file.parsed(partial(load_identity, terms=terms))
     if not identity.credentials.authorities:
         identity_file.wrong("it is self-signed, without a CA", "one that a CA has issued")
     login_file = settings.one("login-file")
@@ -267,6 +271,7 @@ def configure(settings: Settings, starting: bool) -> SecureProxyServerConfig:
     return SecureProxyServerConfig(
         listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
         identity=identity,
+        terms=terms,
         identity_file=os.path.abspath(identity_file.text),
         policy=policy_file.parsed(load_policy),
         policy_file=os.path.abspath(policy_file.text),

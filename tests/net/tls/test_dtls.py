@@ -136,7 +136,7 @@ def test_a_revoked_device_stays_out_and_does_not_come_back_by_resumption() -> No
     assert device.association is not None
     session = device.association.engine.session
     credentials = attrs.evolve(
-        DEVICE_CA.credentials("proxy"), check_revocation=True, crl=DEVICE_CA.revoke("meter")
+        DEVICE_CA.credentials("proxy"), check_revocation=True, crls=(DEVICE_CA.revoke("meter"),)
     )
     world.server.context = DtlsContext(credentials)
     talker = world.device(B, context, session)[1]

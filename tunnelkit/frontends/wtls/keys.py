@@ -12,7 +12,7 @@ from tunnelkit.net.tls.dtls_context import DtlsContext
 from tunnelkit.net.tls.dtls_server import DtlsServer
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import Revocations, load_revocations
+from tunnelkit.policy.revocation import Revocations, known_authorities, load_revocations
 from tunnelkit.policy.stamp import stamp
 
 _log = Logger()
@@ -65,7 +65,7 @@ class ProxyKeys:
     def _read(self) -> DtlsContext:
         credentials = load_identity(self._identity_file).credentials
         if self._crl_file is not None:
-            revocations = load_revocations(self._crl_file, credentials.authorities)
+            revocations = load_revocations(self._crl_file, known_authorities(credentials))
             if revocations.problem:
                 _log.error("{why}: nobody with a certificate gets in", why=revocations.problem)
             self._revocations = revocations
@@ -77,8 +77,8 @@ class ProxyKeys:
         if revocations is None:
             return
         for association in server.associations:
-            serial = association.engine.peer_serial
-            if serial is not None and revocations.is_revoked(serial):
+            found = association.engine.peer_listings
+            if found and revocations.is_revoked(found):
                 _log.warn("{peer} has been revoked: cut", peer=printable(association.peer_name))
                 association.loseConnection()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tunnelkit.core.wtls.events import GatewayConfig
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.destination import parse_host_port, to_host
-from tunnelkit.policy.identity import read_private_file
+from tunnelkit.policy.files import read_private_file
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Given, Settings
 from tunnelkit.wire.wtls_map import KEY_BYTES, MAX_TTL

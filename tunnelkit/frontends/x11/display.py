@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.policy.identity import reason
+from tunnelkit.policy.files import reason
 
 DIRECTORY = "/tmp"
 SOCKETS = f"{DIRECTORY}/.X11-unix"

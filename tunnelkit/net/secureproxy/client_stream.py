@@ -10,7 +10,7 @@ from tunnelkit.core.secureproxy.connection import ServerConnection
 from tunnelkit.errors import AuthError, TunnelkitError
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier
-from tunnelkit.net.tls.context import TlsContext, certificate_name
+from tunnelkit.net.tls.context import Listing, TlsContext, certificate_name, listings
 from tunnelkit.net.tls.engine import TlsEngine
 from tunnelkit.net.tls.stream import TlsStream, Unwrapped
 from tunnelkit.net.tls.tls_carrier import TlsCarrier
@@ -56,8 +56,8 @@ class ClientStream:
         self._closing = False
         self.connection: ServerConnection | None = None
         """For the core, once it is known whose the connection is."""
-        self.serial: int | None = None
-        """Of the certificate, if there is one: what a revocation list names."""
+        self.listings: tuple[Listing, ...] = ()
+        """How revocation lists name its certificates, if it has shown any."""
         self.unwrapped: Unwrapped | None = None
         """The TCP connection, once TLS is off."""
         self._stream = TlsStream(shared, carrier, TlsEngine(context, False), self, removable=True)
@@ -135,7 +135,7 @@ class ClientStream:
         name = ""
         if certificate is not None:
             name = certificate_name(certificate)
-            self.serial = certificate.serial_number
+            self.listings = listings(self._stream.engine.peer_chain)
             if self._stream.engine.peer_has_own_key:
                 raise AuthError("this is the server's own key")
         self.connection = ServerConnection(self._address, self._observed, name, self)

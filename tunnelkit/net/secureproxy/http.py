@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 from cryptography import x509
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import connectionDone
@@ -71,7 +71,7 @@ class BrowserTls:
         widened.use_certificate(certificate.chain[0])
         widened.use_privatekey(certificate.private_key)
         for between in certificate.chain[1:]:
-            context.add_extra_chain_cert(crypto.X509.from_cryptography(between))
+            widened.add_extra_chain_cert(between)
         context.set_alpn_select_callback(_choose)
         self._context = context
 

@@ -43,7 +43,7 @@ from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
 from tunnelkit.net.sockets.socket_carrier import Carrier
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp
 from tunnelkit.net.sockets.timer import Timer
-from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.net.tls.context import Listing, TlsContext
 from tunnelkit.net.tls.tls_carrier import TlsCarrier
 from tunnelkit.wire.secureproxy import ALPN, PASS, WEB, Login
 from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME
@@ -341,13 +341,14 @@ class SecureProxyServer:
         """End everything of a client that is not trusted any more."""
         self.do(self.core.expel(name, reason, self._now()))
 
-    def clients(self) -> list[tuple[str, int | None]]:
-        """Name and certificate's serial number of every client's connection, joined ones too."""
+    def clients(self) -> list[tuple[str, tuple[Listing, ...]]]:
+        """Of every client's connection, joined ones too: the name, and how revocation lists name
+        its certificates."""
         connections = [stream.connection for stream in self._streams]
         for session in self.core.sessions.values():
             connections += session.parties()
         return [
-            (connection.name, _stream_of(connection).serial)
+            (connection.name, _stream_of(connection).listings)
             for connection in connections
             if connection is not None and connection.name
         ]

@@ -10,12 +10,14 @@ import contextlib
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL, crypto
 
 from tunnelkit.errors import AuthError, ConfigError, PeerNotTrusted, Revoked
@@ -49,36 +51,62 @@ _CHAIN_ERRORS = frozenset(
         _Codes.ERR_CERT_UNTRUSTED,
     }
 )
+# What is wrong with the list; empty: there is none.
 _CRL_ERRORS = {
-    _Codes.ERR_UNABLE_TO_GET_CRL: "there is none from this end's CA",
+    _Codes.ERR_UNABLE_TO_GET_CRL: "",
     _Codes.ERR_CRL_HAS_EXPIRED: "it has expired",
     _Codes.ERR_CRL_NOT_YET_VALID: "it is not valid yet",
     _Codes.ERR_CRL_SIGNATURE_FAILURE: "it is not signed by this end's CA",
 }
 
 
+class KeyUse(Enum):
+    """What the peer's certificate must be for (rule X32); it is never a CA's, and a pinned key's
+    is not asked."""
+
+    BOTH = "client and server"
+    """Which end is TLS client is decided at run time: it must be good for either."""
+    ROLE = "its own role"
+    """What TLS asks of its role, where that is always the same."""
+    ANY = "anything"
+    """A CA of somebody else writes other uses into what it issues."""
+
+
 @attrs.frozen(eq=False)
 class Credentials:
     """Who this end is and whom it trusts; exactly one of ``authorities`` and ``pins`` is not empty.
 
-    ``check_revocation`` without a ``crl``, or with one that has expired,
+    ``check_revocation`` without ``crls``, or with one that has expired,
     refuses everybody (X17): it is how a list that cannot be read is expressed.
     """
 
     private_key: PrivateKey = attrs.field(repr=False)
     certificate: x509.Certificate
     authorities: tuple[x509.Certificate, ...] = ()
-    """The CA certificates, one of which must have issued the peer's certificate."""
+    """The CA certificates, one of which is at the end of the peer's chain."""
+    chain: tuple[x509.Certificate, ...] = ()
+    """CAs between ``certificate`` and its root, the issuer first; sent to the peer."""
     pins: frozenset[bytes] = frozenset()
     """SHA-256 of the SubjectPublicKeyInfo (32 bytes) of each peer trusted without a CA (K3)."""
     check_revocation: bool = False
-    crl: x509.CertificateRevocationList | None = None
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    """One of every CA in a peer's chain."""
+    use: KeyUse = KeyUse.BOTH
 
 
 def spki_pin(certificate: x509.Certificate) -> bytes:
     """SHA-256 of the certificate's SubjectPublicKeyInfo, 32 bytes."""
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).digest()
+
+
+Listing = tuple[bytes, int]
+"""What a revocation list names a certificate by: its issuer (DER) and serial number."""
+
+
+def listings(chain: Iterable[x509.Certificate]) -> tuple[Listing, ...]:
+    """How revocation lists name the certificates of a chain."""
+    return tuple((one.issuer.public_bytes(), one.serial_number) for one in chain)
 
 
 def certificate_name(certificate: x509.Certificate) -> str:
@@ -120,6 +148,10 @@ def describe_certificate(certificate: x509.Certificate) -> str:
     except ValueError:
         subject = ""
     return ascii(subject)[1:-1][:_LONGEST_NAME] or "without a name"
+
+
+class NoCommonProtocol(Exception):
+    """The TLS client offers protocols, and none of this end's is among them."""
 
 
 class Verdict:
@@ -187,13 +219,16 @@ class TlsContext:
         widened.use_certificate(credentials.certificate)
         widened.use_privatekey(credentials.private_key)
         context.check_privatekey()
+        for between in credentials.chain:
+            widened.add_extra_chain_cert(between)
         store: Any = context.get_cert_store()
         for authority in credentials.authorities:
             store.add_cert(crypto.X509.from_cryptography(authority))
         if credentials.check_revocation:
-            store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
-            if credentials.crl is not None:
-                store.add_crl(credentials.crl)
+            # The whole chain: an issuing CA can be revoked, too.
+            store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
+            for crl in credentials.crls:
+                store.add_crl(crl)
         required = 0 if self.peer_optional else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
         context.set_verify(SSL.VERIFY_PEER | required, self._verify)
         context.set_alpn_protos(list(self.alpn))
@@ -217,8 +252,9 @@ class TlsContext:
         for protocol in self.alpn:
             if protocol in offered:
                 return protocol
-        # This does not end the handshake; `TlsEngine.handshake` looks at the outcome on both sides.
-        return SSL.NO_OVERLAPPING_PROTOCOLS
+        # The only way to the alert no_application_protocol (RFC 7301, 3.2): what the callback
+        # returns for 'none' means to go on without. `do_handshake` raises it again.
+        raise NoCommonProtocol
 
     def _verify(
         self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
@@ -244,7 +280,10 @@ class TlsContext:
         self, certificate: x509.Certificate, error: int, depth: int, ok: bool
     ) -> AuthError | None:
         if not self.credentials.pins:
-            return None if ok else explain_verification(certificate, error, depth)
+            other_use = error == _Codes.ERR_INVALID_PURPOSE and self.credentials.use is KeyUse.ANY
+            if not ok and not (other_use and depth == 0):
+                return explain_verification(certificate, error, depth)
+            return judge_use(certificate, self.credentials.use) if depth == 0 else None
         if depth > 0:
             # Only the pinned key counts; the handshake proves that the peer holds it.
             return None
@@ -252,7 +291,31 @@ class TlsContext:
             return PeerNotTrusted(
                 f"the key of {describe_certificate(certificate)} is not one of the pinned keys"
             )
-        return None if error in _CHAIN_ERRORS else explain_verification(certificate, error, depth)
+        pardoned = error in _CHAIN_ERRORS or error == _Codes.ERR_INVALID_PURPOSE
+        return None if pardoned else explain_verification(certificate, error, depth)
+
+
+def judge_use(certificate: x509.Certificate, use: KeyUse) -> PeerNotTrusted | None:
+    """Why ``certificate`` is not an end's, a peer's or our own; None: it is one (X32)."""
+    who = f"the certificate of {describe_certificate(certificate)}"
+    extensions = certificate.extensions
+    try:
+        if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return PeerNotTrusted(f"{who} is a CA's, not an end's")
+    except x509.ExtensionNotFound:
+        pass
+    if use is not KeyUse.BOTH:
+        return None
+    try:
+        uses = set(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        uses = set()
+    if {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH} <= uses:
+        return None
+    return PeerNotTrusted(
+        f"{who} is not for both clientAuth and serverAuth (extended key usage): "
+        "expected that, or --eku any"
+    )
 
 
 def explain_verification(certificate: x509.Certificate, error: int, depth: int) -> AuthError:
@@ -268,8 +331,10 @@ def explain_verification(certificate: x509.Certificate, error: int, depth: int) 
             "is one of the clocks wrong?"
         )
     if error in _CRL_ERRORS:
+        missing = f"there is none of the CA that issued {describe_certificate(certificate)}"
+        why = _CRL_ERRORS[error] or missing
         return PeerNotTrusted(
-            f"the revocation list here is not usable ({_CRL_ERRORS[error]}), so nobody is let in"
+            f"the revocation list here is not usable ({why}), so nobody is let in"
         )
     if error in _CHAIN_ERRORS and depth > 0:
         issuer = describe_certificate(certificate)

@@ -94,13 +94,15 @@ class DtlsContext:
             widened.use_certificate(self.credentials.certificate)
             widened.use_privatekey(self.credentials.private_key)
             context.check_privatekey()
+            for between in self.credentials.chain:
+                widened.add_extra_chain_cert(between)
         store: Any = context.get_cert_store()
         for authority in self.authorities:
             store.add_cert(crypto.X509.from_cryptography(authority))
         if self.credentials is not None and self.credentials.check_revocation:
-            store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
-            if self.credentials.crl is not None:
-                store.add_crl(self.credentials.crl)
+            store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
+            for crl in self.credentials.crls:
+                store.add_crl(crl)
         mode = SSL.VERIFY_PEER if client or self.authorities else SSL.VERIFY_NONE
         context.set_verify(mode, _verify)
         return context

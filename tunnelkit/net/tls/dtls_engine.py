@@ -11,7 +11,7 @@ from typing import Any
 from OpenSSL import SSL
 
 from tunnelkit.errors import LocalProtocolError, RemoteProtocolError, TunnelkitError
-from tunnelkit.net.tls.context import certificate_name
+from tunnelkit.net.tls.context import Listing, certificate_name, listings
 from tunnelkit.net.tls.dtls_context import MTU, DtlsContext
 from tunnelkit.net.tls.engine import explain
 from tunnelkit.wire.dtls_records import epoch, records
@@ -147,10 +147,9 @@ class DtlsEngine:
             self._fail(error)
 
     @property
-    def peer_serial(self) -> int | None:
-        """The serial number of that certificate."""
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
-        return None if certificate is None else int(certificate.serial_number)
+    def peer_listings(self) -> tuple[Listing, ...]:
+        """How revocation lists name the other end's certificates; empty: it showed none."""
+        return listings(self._connection.get_verified_chain(as_cryptography=True) or ())
 
     @property
     def peer_name(self) -> str:

@@ -24,6 +24,7 @@ from tunnelkit.errors import (
 from tunnelkit.net.tls.context import (
     NAME_SCHEME,
     Credentials,
+    NoCommonProtocol,
     PrivateKey,
     TlsContext,
     certificate_name,
@@ -114,6 +115,8 @@ class TlsEngine:
             self._connection.do_handshake()
         except SSL.WantReadError:
             return False
+        except NoCommonProtocol:
+            self._fail(RemoteProtocolError(self._no_common_protocol()))
         except SSL.Error as error:
             self._fail(self._verdict.refusal or explain(error))
         widened: Any = self._connection
@@ -124,12 +127,26 @@ class TlsEngine:
             self._refuse(self._verdict.refusal or PeerNotTrusted("the other end is not verified"))
         alpn = self._connection.get_alpn_proto_negotiated()
         if alpn not in self._context.alpn and (alpn or not self._context.alpn_optional):
-            wanted = " or ".join(name.decode("ascii", "replace") for name in self._context.alpn)
-            self._refuse(RemoteProtocolError(f"the other end does not speak {wanted} (ALPN)"))
+            self._refuse(RemoteProtocolError(self._no_common_protocol()))
         self.peer_certificate = certificate
         self.alpn = alpn
         self.established = self._sending = True
         return True
+
+    def _no_common_protocol(self) -> str:
+        wanted = " or ".join(name.decode("ascii", "replace") for name in self._context.alpn)
+        return f"the other end does not speak {wanted} (ALPN)"
+
+    @property
+    def peer_chain(self) -> tuple[x509.Certificate, ...]:
+        """The peer's certificate and those above it, as far as they were verified.
+
+        Made anew at each call: sessions that live for days do not keep it.
+        """
+        if self.peer_certificate is None:
+            return ()
+        widened: Any = self._connection
+        return tuple(widened.get_verified_chain(as_cryptography=True) or ())
 
     @property
     def peer_name(self) -> str:
