@@ -145,13 +145,15 @@ def test_a_flood_of_refusals_is_ten_lines_a_second_and_all_are_counted(events: S
 def test_refusals_of_any_number_of_peers_take_a_bounded_place_and_what_is_untold_is_told_at_the_end(
     events: Seen,
 ) -> None:
-    log = AccessLog(TestClock())
+    clock = TestClock()
+    log = AccessLog(clock)
     for number in range(3000):
         log(record(f"peer-{number}", code=Code.NOT_ALLOWED, refused=True))
     log.close()
     told = [json.loads(line) for line in lines(events, as_json=True)]
     assert len(told) == 1000 + 9 + 1
     assert (told[-1]["peer"], told[-1]["count"]) == ("(other peers)", 3000 - 1009)
+    assert not clock.getDelayedCalls()
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -73,8 +73,9 @@ class AccessLog:
     def close(self) -> None:
         """Tell what has not been told yet."""
         if self._timer.running:
-            self._timer.stop()
             self._sum_up()
+            self._timer.stop()
+            self._floods.clear()
 
     def _floods_with(self, record: ChannelRecord) -> bool:
         """Whether a refusal is one of so many that it is only counted."""
