@@ -12,7 +12,11 @@ from typing import Any
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.python.components import registerAdapter
 from twisted.python.reflect import namedAny
 from zope.interface import Attribute, Interface
@@ -267,6 +271,19 @@ class IProtocolMaker(Interface):
 
     def make_protocol(reactor: Any) -> IChannelProtocol:
         """For one end."""
+
+
+class IPortProtocol(Interface):
+    """A further protocol on a Communication Server's one port (row S14): a plug-in.
+
+    Who offers ``name`` by ALPN, for the server's own name or for none, is given to it; TLS is the
+    server's, with the certificate that browsers see, and asks for no certificate.
+    """
+
+    name: str = Attribute("What TLS agrees on, e.g. ``clock/1``.")
+
+    def make_factory(reactor: Any) -> IProtocolFactory:
+        """For the connections of one server; what they carry is inside TLS."""
 
 
 class IDialer(Interface):

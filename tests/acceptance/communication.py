@@ -57,14 +57,18 @@ class Communication:
 
 
 def start_server(
-    processes: Processes, identities: Identities, *options: object, policy: str = POLICY
+    processes: Processes,
+    identities: Identities,
+    *options: object,
+    policy: str = POLICY,
+    env: dict[str, str] | None = None,
 ) -> Communication:
     """A server that is ready."""
     file = processes.directory / "policy.toml"
     file.write_text(policy)
     role = processes.role(
         "secure-proxy-server", "--listen", "127.0.0.1:0", "--identity", identities(SERVER),
-        "--policy", file, *options,
+        "--policy", file, *options, env=env,
     )  # fmt: skip
     return Communication(processes, identities, role, file)
 

@@ -20,6 +20,7 @@ from tunnelkit.interfaces import (
     IChannelProtocol,
     IEndRole,
     IEndService,
+    IPortProtocol,
     IProtocolMaker,
     IProxyRole,
     IRendezvous,
@@ -149,6 +150,12 @@ def rendezvous_makers() -> dict[str, IRendezvousMaker]:
 def protocol_makers() -> dict[str, IProtocolMaker]:
     """Every channel protocol that is installed, by name; raises `ConfigError`."""
     return installed(IProtocolMaker, "channel protocol")
+
+
+def port_protocols() -> dict[str, IPortProtocol]:
+    """Every further protocol of a Communication Server's port, by its ALPN name; raises
+    `ConfigError`."""
+    return installed(IPortProtocol, "protocol of the port")
 
 
 def named(makers: Mapping[str, Maker], name: str) -> Maker:

@@ -18,9 +18,9 @@ from zope.interface import implementer
 
 from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IRoleService
+from tunnelkit.interfaces import IPortProtocol, IRoleService
 from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
-from tunnelkit.net.secureproxy.server import SecureProxyServer
+from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer
 from tunnelkit.net.secureproxy.vhost import VhostPages
 from tunnelkit.net.sockets.tcp import Listener
 from tunnelkit.net.sockets.timer import Timer
@@ -36,6 +36,7 @@ from tunnelkit.policy.stamp import stamp
 from tunnelkit.roles.configure import identity_terms, revocation_list, secret_text
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end import GRACE
+from tunnelkit.roles.registry import port_protocols
 from tunnelkit.roles.secure_proxy_logins import Logins, SecretFileChecker, parse_secrets
 from tunnelkit.roles.secure_proxy_policy import load_policy
 from tunnelkit.roles.secure_proxy_records import Records
@@ -98,6 +99,10 @@ class SecureProxyServerService(Service):
         self.server.context = self._watch.context
         self._front = WebFront(reactor, self._certificates(), self._pages_for)
         self.server.browse = self._front.browse
+        self.server.further = {
+            name.encode("ascii"): self._further(name.encode("ascii"), protocol)
+            for name, protocol in port_protocols().items()
+        }
         self._loop = LoopingCall(self._look)
         self._loop.clock = shared.reactor
         self.grace = GRACE
@@ -195,6 +200,10 @@ class SecureProxyServerService(Service):
         credentials = self._watch.identity.credentials
         own = ServerCertificate(credentials.private_key, (credentials.certificate,))
         return [*self._config.certificates, own]
+
+    def _further(self, alpn: bytes, protocol: IPortProtocol) -> Browse:
+        factory = protocol.make_factory(self.server.shared.reactor)
+        return lambda arrived, host: self._front.serve(arrived, host, alpn, factory)
 
     # -- pages ---------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import attrs
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -60,9 +60,10 @@ class ServerCertificate:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class BrowserTls:
-    """Ordinary HTTPS with one certificate: TLS 1.2 or later, HTTP/1.1."""
+    """Ordinary TLS 1.2 or later with one certificate, for the protocol ``alpn``; who offers
+    none gets that one, too."""
 
-    def __init__(self, certificate: ServerCertificate) -> None:
+    def __init__(self, certificate: ServerCertificate, alpn: bytes = HTTP) -> None:
         context = SSL.Context(SSL.TLS_METHOD)
         widened: Any = context
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -72,17 +73,17 @@ class BrowserTls:
         widened.use_privatekey(certificate.private_key)
         for between in certificate.chain[1:]:
             widened.add_extra_chain_cert(between)
-        context.set_alpn_select_callback(_choose)
+        context.set_alpn_select_callback(self._choose)
+        self._alpn = alpn
         self._context = context
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """See `IOpenSSLServerConnectionCreator`."""
         return SSL.Connection(self._context, None)
 
-
-def _choose(connection: SSL.Connection, offered: list[bytes]) -> Any:
-    # The hello was looked at before: a client that speaks only other protocols is not here.
-    return HTTP if HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+    def _choose(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
+        # The hello was looked at before: a client that speaks only other protocols is not here.
+        return self._alpn if self._alpn in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 class WebFront:
@@ -105,10 +106,18 @@ class WebFront:
 
     def replace(self, certificates: Sequence[ServerCertificate]) -> None:
         """Use others from the next connection on."""
-        self._certificates = [(one, BrowserTls(one)) for one in certificates]
+        self._certificates = tuple(certificates)
+        self._tls: dict[tuple[ServerCertificate, bytes], BrowserTls] = {}
 
     def browse(self, arrived: Arrived, host: str) -> None:
         """Serve a connection for the name ``host``."""
+        self.serve(arrived, host, HTTP, self._site(host))
+
+    def serve(self, arrived: Arrived, host: str, alpn: bytes, factory: IProtocolFactory) -> None:
+        """Let ``factory`` speak on a connection for ``host``, inside TLS that agrees on ``alpn``.
+
+        Over `MAX_BROWSERS` there is no room for it.
+        """
         if self._open >= MAX_BROWSERS:
             arrived.carrier.abort()
             return
@@ -116,16 +125,17 @@ class WebFront:
         family = sock.family
         descriptor = sock.detach()
         try:
-            factory = _Factory(self, self._tls_for(host), self._site(host), arrived)
-            self._reactor.adoptStreamConnection(descriptor, family, factory)
+            inside = _Factory(self, self._tls_for(host, alpn), factory, arrived)
+            self._reactor.adoptStreamConnection(descriptor, family, inside)
         finally:
             os.close(descriptor)
 
-    def _tls_for(self, host: str) -> BrowserTls:
-        for certificate, tls in self._certificates:
-            if host and certificate.covers(host):
-                return tls
-        return self._certificates[0][1]
+    def _tls_for(self, host: str, alpn: bytes) -> BrowserTls:
+        fitting = (one for one in self._certificates if host and one.covers(host))
+        key = next(fitting, self._certificates[0]), alpn
+        if key not in self._tls:
+            self._tls[key] = BrowserTls(*key)
+        return self._tls[key]
 
     def _site(self, host: str) -> server.Site:
         site: server.Site | None = self._sites.get(host)
@@ -190,9 +200,9 @@ class _Factory(TLSMemoryBIOFactory):
     noisy = False
 
     def __init__(
-        self, front: WebFront, tls: BrowserTls, site: server.Site, arrived: Arrived
+        self, front: WebFront, tls: BrowserTls, inside: IProtocolFactory, arrived: Arrived
     ) -> None:
-        super().__init__(tls, False, site)
+        super().__init__(tls, False, inside)
         self._front = front
         self._arrived = arrived
 

@@ -9,7 +9,7 @@ Two connections that belong together become one by a relay of
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -106,6 +106,8 @@ class SecureProxyServer:
         self.core = CommunicationServer(name, policy, first_generation, limits)
         self.arrivals = Arrivals(self.shared, self._arrived, proxies)
         self.browse = browse
+        self.further: Mapping[bytes, Browse] = {}
+        """Who serves connections of further protocols, by ALPN; for the server's own name only."""
         self._record = record
         self._check_login = check_login
         self._now: Callable[[], float] = self.shared.reactor.seconds
@@ -141,10 +143,21 @@ class SecureProxyServer:
             refuse(arrived.carrier, UNRECOGNIZED_NAME)
         elif ALPN in arrived.hello.alpn and kind != WEB:
             self._take_in(arrived)
+        elif kind != WEB and (further := self._further(arrived.hello.alpn)) is not None:
+            further(arrived, host)
         elif self.browse is not None and (not arrived.hello.alpn or HTTP in arrived.hello.alpn):
             self.browse(arrived, host)
         else:
             refuse(arrived.carrier, NO_APPLICATION_PROTOCOL)
+
+    def _further(self, offered: Sequence[bytes]) -> Browse | None:
+        """Who serves what the client would like best, unless that is HTTP (S14)."""
+        for alpn in offered:
+            if alpn == HTTP:
+                return None
+            if alpn in self.further:
+                return self.further[alpn]
+        return None
 
     def _take_in(self, arrived: Arrived) -> None:
         stream = ClientStream(
