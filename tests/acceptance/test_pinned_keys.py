@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,11 +81,33 @@ def test_ends_that_pin_each_other_need_no_ca(ends: Ends, web: WebServer) -> None
     digest = web.add("file", 100 * KIB)
     target = f"tcp:127.0.0.1:{web.port}"
     laptop, office = ends.identity("laptop"), ends.identity("office")
-    far = ends.far(*trusting(office, laptop.pin), "--allow", f"laptop={target}")
+    far = ends.far(*trusting(office, f"laptop={laptop.pin}"), "--allow", f"laptop={target}")
     near = ends.near(*trusting(laptop, office.pin), "--forward", f"0={target}")
     assert curl(f"http://{near.address('forward')}/file").sha256 == digest
-    # The name is what the certificate says.
     far.wait_for("peer=laptop")
+
+
+def test_a_key_is_judged_by_its_own_name_whatever_its_certificate_says(
+    ends: Ends, server: Application, tmp_path: Path
+) -> None:
+    """Bob's key in a certificate with Alice's name: he gets what Bob may have, and no more."""
+    alice, office = ends.identity("alice"), ends.identity("office")
+    file = tmp_path / "bob.pem"
+    secret = ("--secret", tmp_path / "secret.pem")
+    tunnelkit("keys", "self", "alice", "--out", file, *secret)
+    bob = re.findall(r"sha256:[0-9a-f]{64}", tunnelkit("keys", "show", file))[0]
+    far = ends.far(
+        *trusting(office, f"alice={alice.pin}", f"bob={bob}"),
+        *("--allow", f"alice={server.destination}", "--allow", "bob=tcp:127.0.0.1:9"),
+    )
+    near = ends.near(*trusting(file, office.pin), "--forward", f"0={server.destination}")
+    far.wait_for("with bob is up")
+    with socket.create_connection(("127.0.0.1", near.port("forward")), timeout=20) as sock:
+        try:
+            assert sock.recv(1) == b""
+        except ConnectionError:
+            pass
+    far.wait_for("Not allowed: .*bob")
 
 
 def test_a_key_that_is_not_pinned_is_told_in_one_line(ends: Ends, server: Application) -> None:
@@ -114,4 +137,4 @@ def test_an_identity_of_a_ca_can_be_pinned_by_name_of_its_key(
     pins = [re.findall(r"sha256:[0-9a-f]{64}", text)[0] for text in shown]
     ends.far(*trusting(office, pins[0], ends.identity("third").pin), "--allow", server.destination)
     near = ends.near(*trusting(laptop, pins[1]), "--socks", "0")
-    near.wait_for("with office is up")
+    near.wait_for(f"with {pins[1][:23]} is up")

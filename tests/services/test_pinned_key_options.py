@@ -39,7 +39,14 @@ def test_keys_are_trusted_instead_of_names(needed: list[str]) -> None:
     words = [*needed, "--peer-pin", OTHER, "--peer-pin", "sha256:" + THIRD[7:].upper()]
     options.parseOptions([*words, "--allow", "tcp:10.0.0.1:1"])
     assert options.config.peers == frozenset()
-    assert options.config.pins == {bytes.fromhex(pin[7:]) for pin in (OTHER, THIRD)}
+    assert options.config.pins == {bytes.fromhex(pin[7:]): pin[:23] for pin in (OTHER, THIRD)}
+
+
+def test_a_key_goes_by_the_name_it_is_given(needed: list[str]) -> None:
+    options = options_class("usher-portal")()
+    words = ["--peer-pin", f"office={OTHER}", "--peer-pin", f"office={THIRD}"]
+    options.parseOptions([*needed, *words, "--allow", "office=tcp:10.0.0.1:1"])
+    assert set(options.config.pins.values()) == {"office"}
 
 
 def test_an_identity_of_a_ca_may_trust_keys_too(tmp_path: Path) -> None:
@@ -72,10 +79,16 @@ def test_what_does_not_go_together(
     assert "expected" in line
 
 
-def test_no_rule_is_for_one_of_several_pinned_keys_by_name(
-    refusal: Refusal, needed: list[str]
+@pytest.mark.parametrize("pin", [OTHER, f"site={OTHER}"])
+def test_no_rule_is_for_a_name_that_no_pin_has(
+    refusal: Refusal, needed: list[str], pin: str
 ) -> None:
-    gate = ["--listen", "0", *needed[2:], "--peer-pin", OTHER, "--allow", "office=tcp:10.0.0.1:1"]
-    options_class("usher-gate")().parseOptions(gate)
-    line = refusal("usher-gate", *gate, "--peer-pin", THIRD)
-    assert line.startswith("--allow office=tcp:10.0.0.1:1: several keys are pinned")
+    gate = ["--listen", "0", *needed[2:], "--allow", "office=tcp:10.0.0.1:1"]
+    options_class("usher-gate")().parseOptions([*gate, "--peer-pin", f"office={OTHER}"])
+    line = refusal("usher-gate", *gate, "--peer-pin", pin)
+    assert line.startswith("--allow office=tcp:10.0.0.1:1: no pinned key is called that")
+
+
+def test_one_key_has_one_name(refusal: Refusal, needed: list[str]) -> None:
+    words = ["--peer-pin", f"a={OTHER}", "--peer-pin", f"b={OTHER}", "--socks", "0"]
+    assert "this key is called a already" in refusal("usher-portal", *needed, *words)

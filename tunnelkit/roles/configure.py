@@ -20,7 +20,7 @@ from tunnelkit.net.dial.via import Hop, parse_hop, parse_via, read_password_file
 from tunnelkit.net.tls.context import KeyUse, judge_use, spki_pin
 from tunnelkit.policy.destination import to_host
 from tunnelkit.policy.files import demand_private, is_credential, read_private_file
-from tunnelkit.policy.identity import Identity, Terms, load_identity, parse_pin
+from tunnelkit.policy.identity import PIN_PREFIX, Identity, Terms, load_identity, parse_pin
 from tunnelkit.policy.mapping import parse_map
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import known_authorities, load_revocations
@@ -95,25 +95,36 @@ def system_resolver(settings: Settings) -> bool:
     return True
 
 
-def pinned_keys(settings: Settings, identity: Identity) -> frozenset[bytes]:
-    """The keys that are trusted instead of a CA (K3)."""
+def pinned_keys(settings: Settings, identity: Identity) -> dict[bytes, str]:
+    """The keys that are trusted instead of a CA, and what they are called (K3, X28)."""
     given = settings.all("peer-pin")
     if not given:
-        return frozenset()
+        return {}
     for name in ("peer", "crl"):
         if other := settings.all(name):
             other[0].wrong("there are pinned keys, which need no CA", f"--{name} or --peer-pin")
-    pins = {}
+    pins: dict[bytes, str] = {}
     for value in given:
-        pin = value.parsed(parse_pin)
+        name, pin = value.parsed(_named_pin)
         if pin == spki_pin(identity.credentials.certificate):
             value.wrong("that is this end's own key", "the other end's")
-        pins[pin] = value
+        if pins.get(pin, name) != name:
+            value.wrong(f"this key is called {pins[pin]} already", "one name for each key")
+        pins[pin] = name
     for rule in settings.all("allow"):
-        # Whoever signs a certificate himself writes the name of another one into it, too.
-        if len(pins) > 1 and parse_rule(rule.text).peers:
-            rule.wrong("several keys are pinned, and no CA says whose is whose", "no name in front")
-    return frozenset(pins)
+        # What a certificate claims counts for nothing where its key is what is trusted.
+        for peer in rule.parsed(parse_rule).peers:
+            if not any(map(peer.match, pins.values())):
+                wanted = f"--peer-pin {peer.text}=sha256:HEX too"
+                rule.wrong("no pinned key is called that", wanted)
+    return pins
+
+
+def _named_pin(text: str) -> tuple[str, bytes]:
+    """``NAME=sha256:HEX``, or a fingerprint alone, whose key goes by its first 16 digits."""
+    name, equals, digits = text.rpartition("=")
+    pin = parse_pin(digits)
+    return (to_name(name) if equals else f"{PIN_PREFIX}{pin.hex()[:16]}"), pin
 
 
 def require_rule(config: EndConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -40,7 +40,7 @@ class CredentialWatch:
         identity_file: str,
         crl_file: str | None,
         make_context: Callable[[Credentials], TlsContext],
-        pins: frozenset[bytes] = frozenset(),
+        pins: Mapping[bytes, str] | None = None,
         terms: Terms = STRICT,
     ) -> None:
         """With ``pins`` only these keys are trusted, and no CA (K3)."""
@@ -48,7 +48,7 @@ class CredentialWatch:
         self._shared = shared
         self._make_context = make_context
         self._identity_file = identity_file
-        self._pins = pins
+        self._pins = dict(pins or {})
         self._crl_file = crl_file
         self._seen = self._stamps()
         self.identity = self._load()

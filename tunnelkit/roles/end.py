@@ -60,8 +60,9 @@ class EndConfig:
     """What is let pass with it."""
     peers: frozenset[str]
     """Names, one of which the other end's certificate must have; none where ``pins`` say who."""
-    pins: frozenset[bytes] = frozenset()
-    """Keys (SHA-256 of the SubjectPublicKeyInfo), one of which is the other end's (row K3)."""
+    pins: Mapping[bytes, str] = attrs.field(factory=dict)
+    """Keys (SHA-256 of the SubjectPublicKeyInfo), one of which is the other end's, and the names
+    they go by (rows K3, X28)."""
     crl_file: str | None = None
     """The revocation list; None: nobody is revoked."""
     protocols: tuple[IProtocolMaker, ...] = ()

@@ -34,8 +34,9 @@ END = (
     ),
     Option(
         "peer-pin",
-        "sha256:HEX",
-        ", the fingerprint of the other end's key, instead of --peer and a CA",
+        "[NAME=]sha256:HEX",
+        ", the fingerprint of the other end's key, instead of --peer and a CA, and what it is "
+        "called in rules and logs",
         repeatable=True,
         commas=True,
     ),

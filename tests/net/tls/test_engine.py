@@ -98,7 +98,7 @@ def with_crl(credentials: Credentials, *revoked: Credentials, age: float = 0) ->
 
 
 def pinned(credentials: Credentials, *trusted: Credentials) -> Credentials:
-    pins = frozenset(spki_pin(entry.certificate) for entry in trusted)
+    pins = {spki_pin(entry.certificate): "pinned" for entry in trusted}
     return attrs.evolve(credentials, authorities=(), pins=pins)
 
 

@@ -43,7 +43,8 @@ def secure(
     """Authenticate the other end of ``meeting``, which must be one of ``peers``.
 
     No ``peers``, where ``context`` trusts pinned keys: whoever has one of the
-    keys, under the name in its certificate (K3).
+    keys. Then the name that the configuration gives to the key counts, and not
+    the one in the certificate (K3, X28).
 
     The connection is started when the Deferred fires; ``owner.connection_up`` is
     told once channels can be opened. Fails with `AuthError`, `ProtocolError`
@@ -67,7 +68,7 @@ class _Securing:
         self._shared = shared
         self._meeting = meeting
         self._peers = peers
-        self._by_key = not peers and bool(context.credentials.pins)
+        self._by_key = bool(context.credentials.pins)
         self._make_mux = make_mux
         self._owner = owner
         self._prologue: Prologue | None = None
@@ -80,13 +81,17 @@ class _Securing:
     def tls_ready(self) -> None:
         engine = self._stream.engine
         now = self._shared.reactor.seconds()
-        if self._by_key:
-            self._peers = frozenset({engine.peer_name})
+        name = engine.identity
+        if self._by_key and self._peers:
+            engine.require_peer(self._peers)
+        # What was announced in clear is compared with the certificate, whatever its key is called.
+        peers = frozenset({engine.peer_name}) if self._by_key else self._peers
         self._prologue = self._meeting.prologue(
-            engine.peer_name, self._peers, engine.peer_has_own_key, engine.export, now
+            engine.peer_name, peers, engine.peer_has_own_key, engine.export, now
         )
         if self._prologue is None:
-            name = engine.require_peer(self._peers)
+            if not self._by_key:
+                engine.require_peer(self._peers)
             if engine.peer_has_own_key:
                 raise PeerNotTrusted("the other end has this end's own key")
             self._begin(name, b"")
@@ -126,7 +131,8 @@ class _Securing:
             if isinstance(event, Refused):
                 self._fail(_refusal(event.code, event.reason))
             elif isinstance(event, Verified):
-                self._begin(event.peer, event.leftover)
+                named = self._stream.engine.identity if self._by_key else event.peer
+                self._begin(named, event.leftover)
 
     def _begin(self, peer: str, leftover: bytes) -> None:
         """The other end is ``peer``, beyond doubt."""

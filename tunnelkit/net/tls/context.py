@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -86,8 +86,9 @@ class Credentials:
     """The CA certificates, one of which is at the end of the peer's chain."""
     chain: tuple[x509.Certificate, ...] = ()
     """CAs between ``certificate`` and its root, the issuer first; sent to the peer."""
-    pins: frozenset[bytes] = frozenset()
-    """SHA-256 of the SubjectPublicKeyInfo (32 bytes) of each peer trusted without a CA (K3)."""
+    pins: Mapping[bytes, str] = attrs.field(factory=dict)
+    """SHA-256 of the SubjectPublicKeyInfo (32 bytes) of each peer trusted without a CA (K3), and
+    the name it goes by: that is its identity, not what its certificate claims (X28)."""
     check_revocation: bool = False
     crls: tuple[x509.CertificateRevocationList, ...] = ()
     """One of every CA in a peer's chain."""

@@ -150,8 +150,17 @@ class TlsEngine:
 
     @property
     def peer_name(self) -> str:
-        """The verified peer's name (K4); raises `PeerNotTrusted` if its certificate has none."""
+        """The name in the verified peer's certificate (K4); raises `PeerNotTrusted` if it has none.
+
+        Who holds a pinned key may have written any name into it: see `identity`.
+        """
         return certificate_name(self._peer())
+
+    @property
+    def identity(self) -> str:
+        """Who the verified peer is here: the name given to its pin, else its `peer_name` (X28)."""
+        pins = self._context.credentials.pins
+        return pins[spki_pin(self._peer())] if pins else self.peer_name
 
     @property
     def peer_has_own_key(self) -> bool:
@@ -159,8 +168,8 @@ class TlsEngine:
         return spki_pin(self._peer()) == self._context.own_pin
 
     def require_peer(self, allowed: Collection[str]) -> str:
-        """The peer's name if it is one of ``allowed``; otherwise raises `PeerNotTrusted`."""
-        name = self.peer_name
+        """The peer's `identity` if it is one of ``allowed``; otherwise raises `PeerNotTrusted`."""
+        name = self.identity
         if name not in allowed:
             expected = " or ".join(sorted(allowed)) or "nobody"
             raise PeerNotTrusted(f"the other end is {name}, expected is {expected}")
