@@ -20,6 +20,7 @@ from tests.acceptance.x11 import (
     Display,
     Show,
     XServer,
+    free_display,
     program,
     show_display,
 )
@@ -324,6 +325,29 @@ def test_a_display_that_is_given_up_leaves_nothing_behind(show: Show, x_server: 
     assert not path.exists()
     assert shown.display.authority.read_bytes() == b""
     shown.display.run("xdpyinfo", status=1)
+
+
+def test_the_cookie_of_an_end_that_was_killed_is_taken_out_by_the_next_one(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    authority = AuthorityFile(str(tmp_path / "authority"))
+    end = (
+        "lstp-client-end", "--middle", "127.0.0.1:1", "--tunnel", "test", "--peer", "server",
+        "--identity", identities("client"),
+    )  # fmt: skip
+    env = {"XAUTHORITY": authority.path}
+    killed = free_display()
+    for path in (f"/tmp/.X{killed}-lock", f"/tmp/.X11-unix/X{killed}"):
+        processes.on_end(functools.partial(os.unlink, path))
+    first = processes.role(*end, "--x11", killed, wait=False, env=env)
+    first.wait_for("trying again")
+    assert authority.cookie(local_places(), killed) is not None
+    first.process.kill()
+    following = free_display()
+    assert following != killed
+    processes.role(*end, "--x11", following, wait=False, env=env).wait_for("trying again")
+    assert authority.cookie(local_places(), following) is not None
+    assert authority.cookie(local_places(), killed) is None
 
 
 def test_a_display_in_use_is_told_in_one_line(

@@ -59,7 +59,8 @@ def test_xauth_reads_what_is_put_and_the_file_is_private(file: AuthorityFile, pa
     assert lines[0].split() == [
         f"{socket.gethostname()}/unix:10", "MIT-MAGIC-COOKIE-1", COOKIE.hex(),
     ]  # fmt: skip
-    assert len(lines) == 2
+    assert len(lines) == 3
+    assert lines[2].split()[1] == "TUNNELKIT"  # last: programs take the first that fits
 
 
 def test_what_xauth_adds_is_found(file: AuthorityFile, path: Path) -> None:
@@ -92,6 +93,21 @@ def test_other_entries_stay_and_the_same_displays_are_replaced(
     assert entries[0].data == COOKIE  # in front of what is for every display
     file.remove(COOKIE)
     assert list(file.entries()) == others
+
+
+def test_cookies_of_ends_that_were_killed_are_taken_out(file: AuthorityFile, path: Path) -> None:
+    others = AuthorityEntry(FAMILY_LOCAL, HOST, b"3", MIT_MAGIC_COOKIE, b"o" * 16)
+    path.write_bytes(encode_authority([others]))
+    for number in (11, 12, 13):
+        file.put(local_places(), number, b"%d" % number * 8)
+    file.put(local_places(), 14, COOKIE, {3: True, 11: True, 12: False, 13: True}.__getitem__)
+    assert file.cookie(local_places(), 11) is None
+    assert file.cookie(local_places(), 13) is None
+    assert file.cookie(local_places(), 12) == b"12" * 8
+    assert file.cookie(local_places(), 14) == COOKIE
+    assert others in file.entries()  # no end has put it there
+    listed = xauth(path, "list", f"{socket.gethostname()}/unix:14").splitlines()
+    assert listed[0].split()[1:] == ["MIT-MAGIC-COOKIE-1", COOKIE.hex()]
 
 
 def test_removing_what_is_not_there_changes_nothing(file: AuthorityFile, path: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, ip_address
 
 from tunnelkit.errors import ConfigError, RemoteProtocolError
@@ -33,6 +33,8 @@ from tunnelkit.wire.x11 import (
 
 LARGEST_FILE = 1 << 20
 COOKIE_BYTES = 16
+OWNED = b"TUNNELKIT"
+"""Kind of an entry that no X client asks for: it says which cookies were put here by an end."""
 PATIENCE = 5.0
 """Seconds to wait for somebody else's lock."""
 STALE_LOCK = 600.0
@@ -118,21 +120,41 @@ class AuthorityFile:
         except RemoteProtocolError as error:
             raise ConfigError(f"{self._where}: it is damaged ({error})") from None
 
-    def put(self, places: Iterable[Place], number: int, cookie: bytes) -> None:
-        """Make ``cookie`` the one of display ``number`` at each of ``places``."""
-        new = [
-            AuthorityEntry(family, address, b"%d" % number, MIT_MAGIC_COOKIE, cookie)
-            for family, address in places
-        ]
+    def put(
+        self,
+        places: Sequence[Place],
+        number: int,
+        cookie: bytes,
+        given_up: Callable[[int], bool] = lambda number: False,
+    ) -> None:
+        """Make ``cookie`` the one of display ``number`` at each of ``places``.
+
+        Cookies that were put there before are taken out if their display is ``given_up``: whoever
+        put them was killed.
+        """
+        own = b"%d" % number
+        new = [AuthorityEntry(*place, own, MIT_MAGIC_COOKIE, cookie) for place in places]
+        # Behind them: programs that know only one kind of entry take the first one.
+        new.append(AuthorityEntry(*places[0], own, OWNED, cookie))
         taken = {(entry.family, entry.address, entry.number) for entry in new}
         with self._locked(PATIENCE):
+            entries = self.entries()
+            useless = {
+                entry.data
+                for entry in entries
+                if entry.name == OWNED
+                and (entry.family, entry.address) == places[0]
+                and entry.number.isdigit()
+                and given_up(int(entry.number))
+            }
             # In front: clients take the first entry that fits, and some fit every display.
             self._write(
                 new
                 + [
                     entry
-                    for entry in self.entries()
+                    for entry in entries
                     if (entry.family, entry.address, entry.number) not in taken
+                    and entry.data not in useless
                 ]
             )
 

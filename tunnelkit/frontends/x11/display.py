@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
 import tempfile
+from pathlib import Path
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.files import reason
@@ -137,6 +139,21 @@ class DisplayClaim:
             f"display :{self.number} cannot be taken: {self._lock}: {reason(error)}: expected to "
             "be able to make that file"
         )
+
+
+def is_given_up(number: int) -> bool:
+    """Whether nobody is display ``number`` of this machine any more, by its lock and its socket."""
+    try:
+        text = Path(f"{DIRECTORY}/.X{number}-lock").read_text("ascii").strip()
+        if not text.isdigit() or is_running(int(text)):
+            return False
+    except FileNotFoundError:
+        pass
+    except (OSError, UnicodeDecodeError):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(socket_path(number)) in (errno.ECONNREFUSED, errno.ENOENT)
 
 
 def is_running(pid: int) -> bool:

@@ -21,7 +21,7 @@ from tunnelkit.core.x11_gate import (
     refusal,
 )
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
-from tunnelkit.frontends.x11.display import DisplayClaim, socket_path
+from tunnelkit.frontends.x11.display import DisplayClaim, is_given_up, socket_path
 from tunnelkit.local.listening import ChannelOpener, ListeningService, reset_socket
 from tunnelkit.local.waiting import Waiting
 from tunnelkit.net.channels.socket_side import SocketSide
@@ -89,7 +89,7 @@ class X11Display(MultiService):
                     reactor, policy, protocol, address, number, self._enter
                 )
                 listening.setServiceParent(self)
-            self._authority.put(local_places(), config.number, self.cookie)
+            self._authority.put(local_places(), config.number, self.cookie, is_given_up)
         except ConfigError:
             MultiService.stopService(self)
             self._claim.release()
