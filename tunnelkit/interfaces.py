@@ -93,6 +93,16 @@ class IRoleService(IService):
         """
 
 
+class IKeepsFiles(Interface):
+    """A role's service that writes files of its own, beside its log."""
+
+    def reopen() -> None:
+        """Go on in the files of these names: those from before may have been moved away.
+
+        Raises `ConfigError`; it goes on in the old ones then.
+        """
+
+
 class IEndService(IRoleService):
     """An end of a tunnel that runs."""
 

@@ -141,7 +141,7 @@ class Processes:
         self, role: str, *options: object, wait: bool = True, env: dict[str, str] | None = None
     ) -> Role:
         """Start a twistd role in the foreground; by default until it says that it is ready."""
-        command = (*TWISTD, "-n", "--pidfile=", role, *options)
+        command = (*TWISTD, "-n", role, *options)
         process = self.start(role, *command, env=env)
         return Role(process) if wait else Role(process, waits=False)
 

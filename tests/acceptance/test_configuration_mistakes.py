@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line_and_status_2(place: Place, mistake: str) -> None:
     words = make(place)
     began = processor_time()
     done = subprocess.run(
-        [*TWISTD, "-n", "--pidfile=", *map(str, words)],
+        [*TWISTD, "-n", *map(str, words)],
         cwd=place.directory,
         stdin=subprocess.DEVNULL,
         capture_output=True,

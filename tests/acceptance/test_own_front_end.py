@@ -29,7 +29,7 @@ def mine(tmp_path: Path) -> dict[str, str]:
 def twistd(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
     return subprocess.run(
-        [*TWISTD, "-n", "--pidfile=", *map(str, words)],
+        [*TWISTD, "-n", *map(str, words)],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,

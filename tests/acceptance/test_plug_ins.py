@@ -185,7 +185,7 @@ def test_the_protocol_is_chosen_by_name_at_ends_of_any_kind(
 def test_what_is_missing_at_an_end_of_any_kind_is_named(
     elsewhere: Environment, words: list[str], said: str
 ) -> None:
-    done = run(elsewhere, *TWISTD, "-n", "--pidfile=", "tunnel-end", *words)
+    done = run(elsewhere, *TWISTD, "-n", "tunnel-end", *words)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith(f"twistd tunnel-end: {said}")
 
@@ -203,7 +203,7 @@ def test_a_role_is_a_subcommand_with_everything_that_one_has(
     port, control, file = free_port(), tmp_path / "control", tmp_path / "word.toml"
     file.write_text('word = "one"\n')
     process = processes.start(
-        "elsewhere-word", *TWISTD, "-n", "--pidfile=", "elsewhere-word", "--at", port,
+        "elsewhere-word", *TWISTD, "-n", "elsewhere-word", "--at", port,
         "--config", file, "--control", control, "--log-json", env=elsewhere,
     )  # fmt: skip
     process.wait_for('^{"time": .*reactor class')
@@ -227,7 +227,7 @@ def test_a_role_is_a_subcommand_with_everything_that_one_has(
 def test_a_mistake_is_one_line_for_other_roles_too(
     elsewhere: Environment, words: list[str], said: str
 ) -> None:
-    done = run(elsewhere, *TWISTD, "-n", "--pidfile=", "elsewhere-word", *words)
+    done = run(elsewhere, *TWISTD, "-n", "elsewhere-word", *words)
     assert done.returncode == 2
     assert done.stderr.startswith(f"twistd elsewhere-word: {said}")
     assert done.stderr.count("\n") == 1

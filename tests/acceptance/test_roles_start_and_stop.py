@@ -22,7 +22,7 @@ def refused_start(directory: Path, *words: object, daemon: bool = False) -> str:
     """What a role that does not start says on stderr, without its prefix."""
     mode = [] if daemon else ["-n"]
     done = subprocess.run(
-        [*TWISTD, *mode, "--pidfile=", *map(str, words)],
+        [*TWISTD, *mode, *map(str, words)],
         cwd=directory,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -145,7 +145,7 @@ def test_a_second_signal_ends_a_role_at_once(processes: Processes, identities: I
                 assert tunnel.client.process.wait(5) == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("which", ["client", "server", "middle"])
+@pytest.mark.parametrize("which", ["client", "middle"])
 def test_what_is_open_has_as_long_as_grace_says(
     processes: Processes, identities: Identities, which: str
 ) -> None:
@@ -153,9 +153,9 @@ def test_what_is_open_has_as_long_as_grace_says(
         target = f"tcp:127.0.0.1:{application.getsockname()[1]}"
         grace = ("--grace", "1")
         middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0", *grace)
-        server = start_server_end(processes, identities, middle, [target], *grace)
+        start_server_end(processes, identities, middle, [target], *grace)
         client = start_client_end(processes, identities, middle, "--forward", f"0={target}", *grace)
-        role = {"client": client, "server": server, "middle": middle}[which]
+        role = {"client": client, "middle": middle}[which]
         near = socket.create_connection(("127.0.0.1", client.port("forward")), timeout=10)
         with near, application.accept()[0]:
             # Far below the 30 s that it would be otherwise.

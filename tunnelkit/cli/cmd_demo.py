@@ -166,7 +166,7 @@ class _Demo:
             "Serving HTTP",
         )
         title("The middle, outside both firewalls: no key, no trust")
-        twistd = ["twistd", "-n", "--pidfile="]
+        twistd = ["twistd", "-n"]
         middle = self._begin(
             "middle", [*twistd, "lstp-middle", "--listen", places.middle, "--name", "middle"]
         )
@@ -191,7 +191,7 @@ class _Demo:
     def _client_command(self) -> list[str]:
         places = self._places
         return [
-            *("twistd", "-n", "--pidfile=", "lstp-client-end", "--middle", places.middle),
+            *("twistd", "-n", "lstp-client-end", "--middle", places.middle),
             *("--tunnel", TUNNEL, "--identity", str(self._keys / "laptop.pem")),
             *("--peer", "office", "--socks", places.socks),
             *("--forward", f"{places.forward}=tcp:{places.web}"),

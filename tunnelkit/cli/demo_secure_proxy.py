@@ -103,7 +103,7 @@ class SecureProxyDemo:
         self._begin("site", ["python3", "-m", "tunnelkit.cli.demo_site", places.inside,
             str(directory / "site-keys" / f"{SITE}.pem"), str(directory / "site")],
             "Serving HTTPS")  # fmt: skip
-        twistd = ["twistd", "-n", "--pidfile="]
+        twistd = ["twistd", "-n"]
         title("The Communication Server")
         server = self._begin("server", [*twistd, "secure-proxy-server", "--listen", places.server,
             "--identity", str(self._keys / f"{SERVER}.pem"),

@@ -104,7 +104,7 @@ class WtlsDemo:
             host, _, port = place.partition(":")
             command = ["python3", "-m", "http.server", port, "--bind", host]
             self._begin(name, [*command, "--directory", str(www)], "Serving HTTP")
-        twistd = ["twistd", "-n", "--pidfile="]
+        twistd = ["twistd", "-n"]
         title("The domain proxy, at the bank's door")
         self._begin("domain proxy", [
             *twistd, "wtls-domain-proxy", "--listen", places.domain,

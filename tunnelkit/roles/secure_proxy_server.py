@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IPortProtocol, IRoleService
+from tunnelkit.interfaces import IKeepsFiles, IPortProtocol, IRoleService
 from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
 from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer
 from tunnelkit.net.secureproxy.vhost import VhostPages
@@ -69,7 +69,7 @@ class SecureProxyServerConfig:
     """Passwords and tokens by name; None: nobody logs in so."""
 
 
-@implementer(IRoleService)
+@implementer(IRoleService, IKeepsFiles)
 class SecureProxyServerService(Service):
     """One running server; its ports are bound when it is made (`ConfigError` if one is taken)."""
 
@@ -168,8 +168,12 @@ class SecureProxyServerService(Service):
         self._config = config
         self._front.replace(self._certificates())
         self.server.arrivals.proxies = config.proxies
-        self._records.reopen()
+        self.reopen()
         return changes
+
+    def reopen(self) -> None:
+        """See `IKeepsFiles`."""
+        self._records.reopen()
 
     def _use_policy(self, policy: ServerPolicy) -> bool:
         changed = policy != self.server.core.policy

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent
-from twisted.python.logfile import LogFile
+from twisted.logger import ILogObserver, LogEvent, formatEvent, textFileLogObserver
 from zope.interface import implementer
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.printable import SHOWN_BYTES, printable
+from tunnelkit.services.log_file import LogFile
 
 MAX_MESSAGE = 2048
 """Characters of one event's text."""
 _HIDDEN = ("log_", "isError", "message", "time", "format", "system", "failure", "why")
+
+_TWIST = "fileLogObserverFactory"
+"""An option that only twist has."""
 
 Format = Callable[[LogEvent], str]
 
@@ -72,29 +75,53 @@ class LineObserver:
         except OSError:
             pass
 
+    def reopen(self, rotate: bool) -> None:
+        """Go on in a new file if this one was moved away; ``rotate``: otherwise move it away."""
+        if isinstance(self._out, LogFile):
+            if rotate:
+                self._out.rotate()
+            else:
+                self._out.reopen()
 
-def observer_for(options: Mapping[str, Any], as_json: bool) -> LineObserver | None:
-    """The observer that twistd's own options ask for; None where they name another one.
 
-    ``options`` are those of twistd itself: ``logfile``, ``syslog``, ``logger``, ``nodaemon``.
-    Raises `ConfigError`.
+def observer_for(options: MutableMapping[str, Any], as_json: bool) -> LineObserver | None:
+    """The observer that the options of twistd or twist ask for; None where they name another one.
+
+    ``options`` are those of twistd itself (``logfile``, ``syslog``, ``logger``, ``nodaemon``), or
+    of twist, which is told here to use it. Raises `ConfigError`.
     """
+    if _TWIST in options:
+        return _observer_for_twist(options, as_json)
     if options.get("syslog") or options.get("logger"):
         if as_json:
             raise ConfigError("--log-json: expected without twistd's --syslog and --logger")
         return None
     name = options.get("logfile") or ("-" if options.get("nodaemon") else "twistd.log")
-    out: TextIO | LogFile
     if name == "-":
         if not options.get("nodaemon"):
             return None  # twistd explains this one
-        out = sys.stdout
-    else:
-        try:
-            out = LogFile.fromFullPath(name)
-        except OSError as error:
-            raise ConfigError(f"--logfile {name}: {error.strerror}: expected a file") from None
-    return LineObserver(out, format_json if as_json else format_text)
+        return LineObserver(sys.stdout, format_json if as_json else format_text)
+    return LineObserver(_file(name, "--logfile"), format_json if as_json else format_text)
+
+
+def _observer_for_twist(options: MutableMapping[str, Any], as_json: bool) -> LineObserver | None:
+    if not as_json and options[_TWIST] is not textFileLogObserver:
+        return None  # its own JSON
+    out = options["logFile"]
+    if out not in (sys.stdout, sys.stderr):
+        out = _file(out.name, "--log-file")
+    observer = LineObserver(out, format_json if as_json else format_text)
+    options[_TWIST] = lambda file: observer
+    return observer
+
+
+def _file(name: str, option: str) -> LogFile:
+    try:
+        return LogFile(name)
+    except OSError as error:
+        raise ConfigError(
+            f"{option} {printable(name)}: {error.strerror}: expected a file"
+        ) from None
 
 
 def _time(event: LogEvent) -> str:

@@ -20,6 +20,7 @@ from tunnelkit.interfaces import IProxyRole
 from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 from tunnelkit.roles.configure import count
 from tunnelkit.services.config_file import read_config_file
+from tunnelkit.services.pid_file import settle_pid_file
 
 EXIT_CONFIG = 2
 
@@ -175,6 +176,8 @@ class RoleOptions(usage.Options):
 
     def postOptions(self) -> None:
         """Merge the configuration file, then make the config."""
+        if self.parent is not None:
+            settle_pid_file(self.parent, sys.argv[1:])
         self.settings = self.read_settings()
         self.log_as_json = self.settings.flag("log-json")
         control = self.settings.one("control")

@@ -13,6 +13,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.interfaces import IKeepsFiles
 from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.control import ControlService
@@ -38,7 +39,9 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
         service = role.make_service(reactor, options.config)
         if options.grace is not None:
             service.grace = options.grace
-        observer = observer_for(options.parent or {}, options.log_as_json)
+        observer = observer_for(
+            {} if options.parent is None else options.parent, options.log_as_json
+        )
         control = None
         if options.control_path:
             control = ControlService(reactor, options.control_path, service.commands())
@@ -64,7 +67,8 @@ def check_libraries_or_exit(program: str) -> None:
 class RoleService(MultiService):
     """Holds the role's service; SIGTERM and SIGINT drain it, a second one ends at once.
 
-    SIGHUP reads the settings again.
+    SIGHUP reads the settings again. It and SIGUSR1 open log files anew that were moved away;
+    SIGUSR1 moves the log away where nobody has, as it does with twistd's own services.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class RoleService(MultiService):
         self._observer = observer
         self._signals = 0
         self._reloader = reloader
+        self._role = service
         for part in (service, reloader):
             IService(part).setServiceParent(self)
 
@@ -105,9 +110,23 @@ class RoleService(MultiService):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         signal.signal(signal.SIGHUP, self._hung_up)
+        signal.signal(signal.SIGUSR1, self._rotate)
 
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._reopen, False)
         self._reactor.callFromThread(self._reloader.reload)
+
+    def _rotate(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._reopen, True)
+
+    def _reopen(self, rotate: bool) -> None:
+        if self._observer is not None:
+            self._observer.reopen(rotate)
+        if IKeepsFiles.providedBy(self._role):
+            try:
+                self._role.reopen()
+            except ConfigError as error:
+                _log.error("{why}", why=str(error))
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
