@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import START_LIMIT, Processes, free_port
+from tests.acceptance.processes import START_LIMIT, Identities, Processes, free_port
 
 SECRET = "correct horse"
 IN_URL = "correct%20horse"
@@ -129,8 +129,12 @@ class Proxies:
         self._start(port, "danted", "-f", str(config), "-p", str(pid))
         return port
 
-    def squid(self, password: str | None, *rules: str) -> int:
+    def squid(self, password: str | None, *rules: str, identity: Path | None = None) -> int:
+        """``identity``: a file with key and certificate, to be reached by TLS."""
         port = free_port()
+        listen = f"http_port 127.0.0.1:{port}"
+        if identity is not None:
+            listen = f"https_port 127.0.0.1:{port} tls-cert={identity}"
         rules = (*rules, "http_access allow all")
         if password is not None:
             hashed = subprocess.run(
@@ -154,7 +158,7 @@ class Proxies:
         config.write_text(
             "\n".join(
                 [
-                    f"http_port 127.0.0.1:{port}",
+                    listen,
                     f"pid_filename {self.directory}/squid-{port}.pid",
                     "access_log none",
                     "cache_log /dev/null",
@@ -305,6 +309,64 @@ def test_an_http_proxy_that_forbids_it_is_one_clear_line(
         f"FAILED ProxyRefused proxy http://127.0.0.1:{port} refused to connect to"
         f" 127.0.0.1:{echo.port}: HTTP/1.1 403 Forbidden"
     )
+
+
+@pytest.fixture(scope="session")
+def authority(identities: Identities) -> dict[str, str]:
+    """The environment of a program that trusts the CA of the test."""
+    file = identities.directory / "authority.pem"
+    blocks = identities("localhost").read_text().split("-----BEGIN CERTIFICATE-----")
+    # Key, certificate, CA.
+    file.write_text("-----BEGIN CERTIFICATE-----" + blocks[2].partition("-----BEGIN")[0])
+    return {"SSL_CERT_FILE": str(file)}
+
+
+def test_a_proxy_is_reached_by_tls(
+    proxies: Proxies, dial: Dial, echo: Echo, identities: Identities, authority: dict[str, str]
+) -> None:
+    port = proxies.squid(SECRET, identity=identities("localhost"))
+    line = dial(echo.port, f"https://me:{IN_URL}@localhost:{port}", **authority)
+    assert line == f"GOT ping via https://localhost:{port}"
+    assert dial(echo.port, f"https://me:wrong@localhost:{port}", **authority).startswith(
+        f"FAILED ProxyAuthRequired proxy https://localhost:{port} refused to connect to"
+    )
+    # Behind another one, and in front of one.
+    first, third = proxies.microsocks(), proxies.microsocks()
+    via = [
+        f"socks5://127.0.0.1:{first}",
+        f"https://me:{IN_URL}@localhost:{port}",
+        f"socks5://127.0.0.1:{third}",
+    ]
+    assert dial(echo.port, *via, **authority).startswith("GOT ping")
+
+
+def test_a_proxy_that_cannot_be_trusted_gets_no_password(
+    proxies: Proxies, dial: Dial, echo: Echo, identities: Identities, authority: dict[str, str]
+) -> None:
+    port = proxies.squid(SECRET, identity=identities("localhost"))
+    via = f"https://me:{IN_URL}@localhost:{port}"
+    assert dial(echo.port, via) == (
+        f"FAILED DialError proxy https://localhost:{port} cannot be used: the certificate of"
+        " localhost is not of an authority that this machine trusts"
+    )
+    via = f"https://me:{IN_URL}@127.0.0.1:{port}"
+    assert dial(echo.port, via, **authority) == (
+        f"FAILED DialError proxy https://127.0.0.1:{port} cannot be used: the server's certificate"
+        " is for another name"
+    )
+    assert echo.accepted == 0
+
+
+def test_tls_in_the_wrong_place_is_recognized(
+    proxies: Proxies, dial: Dial, echo: Echo, identities: Identities
+) -> None:
+    plain, tls = proxies.squid(None), proxies.squid(None, identity=identities("localhost"))
+    assert dial(echo.port, f"https://127.0.0.1:{plain}") == (
+        f"FAILED DialError proxy https://127.0.0.1:{plain} cannot be used: the server does not"
+        " speak TLS"
+    )
+    line = dial(echo.port, f"http://127.0.0.1:{tls}")
+    assert line.startswith(f"FAILED DialError proxy http://127.0.0.1:{tls} ")
 
 
 def test_the_environment_names_the_proxy(proxies: Proxies, dial: Dial, echo: Echo) -> None:

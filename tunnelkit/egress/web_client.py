@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
 import attrs
-from OpenSSL import SSL
-from service_identity import VerificationError
-from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -25,6 +19,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from tunnelkit.errors import ChannelClosed, Code, DialError, TunnelkitError
+from tunnelkit.net.tls.server_trust import ServerTrust
 from tunnelkit.policy.destination import TCP, destination_to
 
 _log = Logger()
@@ -113,51 +108,8 @@ class _Endpoints:
         endpoint = self._endpoint_for(str(destination_to(TCP, host, uri.port)))
         if uri.scheme != b"https":
             return endpoint
-        wrapped: IStreamClientEndpoint = wrapClientTLS(_Trust(host), endpoint)
+        wrapped: IStreamClientEndpoint = wrapClientTLS(ServerTrust(host), endpoint)
         return wrapped
-
-
-@lru_cache(maxsize=1)
-def _context() -> SSL.Context:
-    context = SSL.Context(SSL.TLS_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_default_verify_paths()
-    context.set_verify(SSL.VERIFY_PEER, lambda connection, certificate, error, depth, ok: bool(ok))
-    return context
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Trust:
-    """TLS to ``host``, whose certificate is checked."""
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-        try:
-            ip_address(host)
-        except ValueError:
-            self._is_address = False
-        else:
-            self._is_address = True
-
-    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
-        connection = SSL.Connection(_context(), None)
-        if not self._is_address:
-            connection.set_tlsext_host_name(self._host.encode("ascii"))
-        connection.set_info_callback(self._shaken)
-        connection.set_app_data(tlsProtocol)
-        return connection
-
-    def _shaken(self, connection: SSL.Connection, where: int, result: int) -> None:
-        if not where & SSL.SSL_CB_HANDSHAKE_DONE:
-            return
-        try:
-            if self._is_address:
-                verify_ip_address(connection, self._host)
-            else:
-                verify_hostname(connection, self._host)
-        except VerificationError:
-            why = WebError(Code.NOT_ALLOWED, "the server's certificate is for another name")
-            connection.get_app_data().failVerification(Failure(why))
 
 
 @implementer(IBodyProducer)

@@ -105,8 +105,8 @@ DIALLING = (
     Option(
         "via",
         "URL",
-        "of a proxy on the way out, socks4://, socks4a://, socks5:// or http://, several for a "
-        "chain; or `none`, or `auto` for what the environment says (default: none)",
+        "of a proxy on the way out, socks4://, socks4a://, socks5://, http:// or https://, several "
+        "for a chain; or `none`, or `auto` for what the environment says (default: none)",
         repeatable=True,
     ),
     _VIA_PASSWORD_FILE,

@@ -44,6 +44,8 @@ SECRET = "hunter2"
         ("socks4://192.0.2.1:1/", Hop("socks4", "192.0.2.1", 1)),
         ("socks4a://me@proxy", Hop("socks4a", "proxy", 1080, "me")),
         ("http://proxy", Hop("http", "proxy", 1080)),
+        ("https://proxy", Hop("https", "proxy", 443)),
+        ("https://me:pw@proxy:8443", Hop("https", "proxy", 8443, "me", "pw")),
         ("HTTP://proxy:3128/", Hop("http", "proxy", 3128)),
         ("socks5h://proxy", Hop("socks5", "proxy", 1080)),
         ("socks://proxy", Hop("socks5", "proxy", 1080)),
@@ -68,7 +70,8 @@ def test_proxy_urls(url: str, hop: Hop) -> None:
         "me:hunter2@proxy:1080",
         "ftp://me:hunter2@proxy",
         "me:hunter2://proxy",
-        "https://me:hunter2@proxy",
+        "quic://me:hunter2@proxy",
+        "https://m%3Ae:hunter2@proxy",
         "socks5://",
         "socks5://me:hunter2@",
         "socks5://me:hunter2@:1080",
@@ -218,8 +221,8 @@ def test_a_password_without_a_proxy_is_a_mistake(via: list[str]) -> None:
 
 
 def test_a_mistake_in_the_environment_is_told_at_once_and_names_the_variable() -> None:
-    environ = {"HTTPS_PROXY": "https://me:hunter2@proxy:443"}
-    with pytest.raises(ConfigError, match=r"\$HTTPS_PROXY: https is not a kind") as caught:
+    environ = {"HTTPS_PROXY": "quic://me:hunter2@proxy:443"}
+    with pytest.raises(ConfigError, match=r"\$HTTPS_PROXY: quic is not a kind") as caught:
         make_dialer(None, ["auto"], environ=environ)
     assert SECRET not in str(caught.value)
 

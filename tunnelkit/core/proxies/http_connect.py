@@ -112,7 +112,9 @@ class HttpConnectClient:
     def _answered(self) -> Sequence[ProxyEvent]:
         if not b"HTTP/1.".startswith(self._inbound[:7]):
             # Found at the first byte, so that nobody waits for the end of a head that never comes.
-            raise RemoteProtocolError("its answer is not HTTP/1.x")
+            is_tls = self._inbound[0] in (0x15, 0x16)
+            hint = ": it speaks TLS, https:// would suit it" if is_tls else ""
+            raise RemoteProtocolError(f"its answer is not HTTP/1.x{hint}")
         while (size := head_size(self._inbound, self._searched)) is not None:
             self._searched = 0
             head = parse_response_head(bytes(self._inbound[:size]))

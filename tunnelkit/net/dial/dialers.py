@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
@@ -37,6 +38,7 @@ from tunnelkit.net.dial.proxy_endpoints import (
 )
 from tunnelkit.net.dial.via import Hop, ascii_host, parse_via
 from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.tls.server_trust import ServerTrust
 
 
 @attrs.frozen
@@ -114,7 +116,9 @@ class ProxyDialer:
             return SOCKS5ClientEndpoint(
                 host, port, proxy, methods, name=name, timeout=timeout, clock=clock
             )
-        if hop.scheme == "http":
+        if hop.scheme in ("http", "https"):
+            if hop.scheme == "https":
+                proxy = wrapClientTLS(ServerTrust(hop.host), proxy)
             login = None if hop.user is None else (hop.user, hop.password or "")
             return HTTPConnectEndpoint(
                 host, port, proxy, login, name=name, timeout=timeout, clock=clock

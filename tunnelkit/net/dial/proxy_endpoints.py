@@ -49,6 +49,7 @@ from tunnelkit.core.proxies.proxy_client import (
 )
 from tunnelkit.core.proxies.socks_client import SocksClient
 from tunnelkit.errors import (
+    AuthError,
     Code,
     DialError,
     DialTimeout,
@@ -59,6 +60,7 @@ from tunnelkit.errors import (
 )
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.tls.server_trust import explain_loss
 
 
 def _target_address(host: str, port: int) -> IAddress:
@@ -112,7 +114,11 @@ class _ProxyHandshake(Protocol):
         if self._inner is not None:
             self._inner.connectionLost(reason)
         elif not self._over:
-            self._fail(error.ConnectionLost("closed the connection before it answered"))
+            in_tls = explain_loss(reason.value)
+            if in_tls:
+                self._fail(AuthError(in_tls))
+            else:
+                self._fail(error.ConnectionLost("closed the connection before it answered"))
 
     def readConnectionLost(self) -> None:
         """Called only once the inner protocol is known to want it, see `hand_over`."""
@@ -297,6 +303,10 @@ class _ProxyEndpoint:
                 f"proxy {self.name} refused to connect to {self.target}: {why.said}",
                 hop=self.name,
                 code=why.code,
+            )
+        if isinstance(why, AuthError):
+            return DialError(
+                f"proxy {self.name} cannot be used: {why}", hop=self.name, code=Code.NOT_ALLOWED
             )
         if isinstance(why, RemoteProtocolError):
             return DialError(

@@ -19,7 +19,8 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.net.sockets.tcp import format_address
 
 DEFAULT_PORT = 1080
-"""For every scheme, as with curl."""
+"""For every scheme but one, as with curl."""
+_HTTPS_PORT = 443
 
 # socks5h is curl's word for 'the proxy resolves names', which is always so here; socks is GNOME's.
 _SCHEMES = {
@@ -29,9 +30,11 @@ _SCHEMES = {
     "socks5h": "socks5",
     "socks": "socks5",
     "http": "http",
+    "https": "https",
 }
 _EXPECTED = (
-    "expected socks4://, socks4a://, socks5:// or http://[USER:PASSWORD@]HOST[:PORT], none or auto"
+    "expected socks4://, socks4a://, socks5://, http:// or https://[USER:PASSWORD@]HOST[:PORT], "
+    "none or auto"
 )
 _MAX_PASSWORD = 1024
 
@@ -41,7 +44,7 @@ class Hop:
     """One proxy on the way. Its text never has the user name or password in it (X13)."""
 
     scheme: str
-    """``socks4``, ``socks4a``, ``socks5`` or ``http``."""
+    """``socks4``, ``socks4a``, ``socks5``, ``http``, or ``https``, which is HTTP inside TLS."""
     host: str
     port: int
     user: str | None = attrs.field(default=None, repr=False)
@@ -82,7 +85,9 @@ def parse_hop(url: str, option: str = "--via") -> Hop:
     scheme = _SCHEMES[scheme.lower()]
     login, _, place = rest.removesuffix("/").rpartition("@")
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^][:/?#%\s]+)(?::([0-9]{1,5}))?", place)
-    port = int(match[2]) if match is not None and match[2] else DEFAULT_PORT
+    port = _HTTPS_PORT if scheme == "https" else DEFAULT_PORT
+    if match is not None and match[2]:
+        port = int(match[2])
     if match is None or not 0 < port <= 0xFFFF:
         raise ConfigError(
             f"{option}: behind {scheme}:// or its @ there is no HOST or HOST:PORT"
@@ -146,7 +151,7 @@ def parse_via(
 
 def _check_login(hop: Hop, option: str) -> None:
     user, password = hop.user or "", hop.password or ""
-    if hop.scheme == "http":
+    if hop.scheme in ("http", "https"):
         if ":" in user:
             raise ConfigError(f"{option}: {hop}: HTTP user names cannot have a colon")
     elif len(user.encode()) > 255 or len(password.encode()) > 255:
