@@ -138,7 +138,7 @@ def _log_opening(opening: ChannelOpening) -> None:
     direction = "in" if opening.inbound else "out"
     number = f"{_RUN}.{opening.serial}"
     text = (
-        f"opened {direction} id={number} peer={_quoted(peer)} destination={_quoted(destination)}"
+        f"opened {direction} peer={_quoted(peer)} destination={_quoted(destination)} id={number}"
         + (f" rule={_quoted(opening.rule)}" if opening.rule else "")
         + (f" origin={_quoted(origin)}" if origin else "")
     )
@@ -166,9 +166,9 @@ def _log_record(record: ChannelRecord) -> None:
     seconds = round(record.seconds, 3)
     outcome = outcome_of(record)
     text = (
-        f"channel {direction} id={number} peer={_quoted(peer)} destination={_quoted(destination)}"
+        f"channel {direction} peer={_quoted(peer)} destination={_quoted(destination)}"
         f" sent={record.bytes_sent} received={record.bytes_received} seconds={seconds}"
-        f" outcome={outcome}"
+        f" outcome={outcome} id={number}"
         + (f" rule={_quoted(record.rule)}" if record.rule else "")
         + (f" origin={_quoted(origin)}" if origin else "")
         + (f" reason={_quoted(reason)}" if reason else "")
