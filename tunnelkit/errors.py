@@ -28,6 +28,10 @@ class Code(str, Enum):
     """Secure Proxy: somebody else has registered under this name."""
     NOT_PRESENT = "not-present"
     """Secure Proxy: nobody who publishes it is registered."""
+    WRONG_CODE = "wrong-code"
+    """Pairing: the two ends do not have the same one-time code."""
+    CROWDED = "crowded"
+    """Pairing: somebody else is using the code, or its number."""
     INTERNAL = "internal"
 
     @classmethod
@@ -122,6 +126,14 @@ class RemoteProtocolError(ProtocolError):
         super().__init__(message)
         self.code = code
         self.state = state
+
+
+class PairingFailed(AuthError):
+    """The two ends were not paired; the code is used up."""
+
+    def __init__(self, message: str = "", code: Code = Code.WRONG_CODE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ChannelClosed(TunnelkitError):

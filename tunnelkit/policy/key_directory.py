@@ -230,8 +230,7 @@ class KeyDirectory:
             os.close(descriptor)
 
     def _replace(self, path: Path, content: bytes) -> None:
-        with _temporary(path, content) as temporary:
-            os.replace(temporary, path)
+        write_over(path, content)
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -241,6 +240,13 @@ def write_new(path: Path, content: bytes) -> None:
             os.link(temporary, path)
         except FileExistsError:
             raise ConfigError(f"{printable(os.fspath(path))}: exists already") from None
+
+
+def write_over(path: Path, content: bytes) -> None:
+    """A file (0600) in place of one that may be there, whole or not at all; raises
+    `ConfigError`."""
+    with _temporary(path, content) as temporary:
+        os.replace(temporary, path)
 
 
 @contextlib.contextmanager

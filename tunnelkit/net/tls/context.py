@@ -179,14 +179,17 @@ class TlsContext:
         alpn_optional: bool = False,
         server_name: str = "",
         peer_optional: bool = False,
+        unproved: bool = False,
     ) -> None:
         """``alpn``: what this end speaks, best first; ``alpn_optional``: or nothing agreed on.
 
         ``server_name`` is said in clear (SNI) as TLS client, for a relay on the
         way; whom this end trusts does not depend on it. ``peer_optional``: a TLS client may come
         without a certificate, and says later who it is; one that it shows must be good.
+        ``unproved``: any certificate will do; what is said inside TLS, and bound to it, must prove
+        who it is (pairing).
         """
-        if bool(credentials.authorities) == bool(credentials.pins):
+        if not unproved and bool(credentials.authorities) == bool(credentials.pins):
             raise ConfigError("trust is either a CA or a list of pinned keys: exactly one of them")
         if credentials.pins and credentials.check_revocation:
             raise ConfigError("a revocation list works with a CA, not with pinned keys")
@@ -194,6 +197,7 @@ class TlsContext:
         self.alpn = tuple(alpn)
         self.alpn_optional = alpn_optional
         self.peer_optional = peer_optional
+        self._unproved = unproved
         self._server_name = server_name.encode("ascii")
         self.own_pin = spki_pin(credentials.certificate)
         try:
@@ -280,6 +284,8 @@ class TlsContext:
     def _judge(
         self, certificate: x509.Certificate, error: int, depth: int, ok: bool
     ) -> AuthError | None:
+        if self._unproved:
+            return None
         if not self.credentials.pins:
             other_use = error == _Codes.ERR_INVALID_PURPOSE and self.credentials.use is KeyUse.ANY
             if not ok and not (other_use and depth == 0):

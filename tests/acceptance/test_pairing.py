@@ -1,0 +1,199 @@
+"""Two machines connected by a one-time code: ``tunnelkit pair`` as people run it (row Q2)."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.ended_tls import EndsTls
+from tests.acceptance.processes import (
+    START_LIMIT,
+    TUNNELKIT,
+    Identities,
+    Process,
+    Processes,
+    Role,
+    WebServer,
+    curl,
+    fetches,
+    free_port,
+)
+from tunnelkit.core.pairing.words import WORDS
+
+CODE = r"The code is +(\S+)"
+
+
+def pair(processes: Processes, name: str, *words: object) -> Process:
+    return processes.start(
+        name, *TUNNELKIT, "pair", "--name", name, "--dir", f"{name}-keys", *words
+    )
+
+
+def connected(address: tuple[str, int]) -> socket.socket:
+    """A connection there, as soon as somebody listens."""
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        try:
+            return socket.create_connection(address, 20)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+
+
+def inside(processes: Processes, *words: object, name: str = "office") -> tuple[Process, str]:
+    """The inside, and the code that it shows."""
+    process = pair(processes, name, *words)
+    return process, process.wait_for(CODE)[1]
+
+
+@pytest.fixture(params=["middle", "gate"])
+def places(
+    request: pytest.FixtureRequest, processes: Processes
+) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """Where the inside and the joiner meet."""
+    if request.param == "middle":
+        middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
+        there = ("--middle", middle.address("listening on"))
+        return there, there
+    address = f"127.0.0.1:{free_port()}"
+    return ("--listen", address), ("--gate", address)
+
+
+def test_two_commands_and_one_code_make_a_tunnel_that_needs_no_code_any_more(
+    processes: Processes, web: WebServer, places: tuple[tuple[object, ...], tuple[object, ...]]
+) -> None:
+    digest = web.add("file", 100_000)
+    target = f"tcp:127.0.0.1:{web.port}"
+    office, code = inside(processes, *places[0], "--allow", target)
+    laptop = pair(processes, "laptop", *places[1], "--forward", f"0={target}", code)
+    laptop.wait_for(r"Paired with office, whose key is sha256:[0-9a-f]{64}\.")
+    laptop.wait_for(f"It allows {target}.")
+    office.wait_for(r"Paired with laptop, whose key is sha256:[0-9a-f]{64}\.")
+    assert fetches(Role(laptop), digest)
+    # The secrets are their owner's, and the code is nowhere.
+    for name in ("office", "laptop"):
+        keys = processes.directory / f"{name}-keys"
+        assert stat.S_IMODE(keys.stat().st_mode) == 0o700
+        for file in keys.iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert not any(word in file.read_text().split() for word in code.split("-")[1:])
+    assert code not in laptop.log.partition("\n")[2]
+    # Both are started again, as they said that they run.
+    laptop.stop()
+    office.stop()
+    for process in (office, laptop):
+        command = process.wait_for(r"Running: tunnelkit (.*)")[1].split()
+        again = Role(processes.start(process.name, *TUNNELKIT, *command))
+    assert fetches(again, digest)
+
+
+def test_a_wrong_code_is_told_to_both_and_used_up(processes: Processes, middle: Role) -> None:
+    there = ("--middle", middle.address("listening on"))
+    office, code = inside(processes, *there, "--allow", "tcp:127.0.0.1:1")
+    number, *words = code.split("-")
+    guess = next(word for word in WORDS if word not in words)
+    laptop = pair(processes, "laptop", *there, "-".join([number, *words[:2], guess]))
+    for process in (laptop, office):
+        assert process.wait() == 2
+        process.wait_for("the code did not match: a typing error, or somebody tried; 1 attempt")
+    assert not Path(processes.directory, "office-keys").exists()
+    assert not Path(processes.directory, "laptop-keys").exists()
+
+
+def test_a_middle_with_a_connection_to_each_pairs_nobody(
+    processes: Processes, identities: Identities
+) -> None:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    office, code = inside(processes, "--listen", address, "--allow", "tcp:127.0.0.1:1")
+    with EndsTls(("127.0.0.1", port), identities("mallory"), "tunnelkit-pair/1") as between:
+        laptop = pair(processes, "laptop", "--gate", between.address, code)
+        assert office.wait() == laptop.wait() == 2
+    assert between.passed > 500
+    for process in (laptop, office):
+        process.wait_for("the code did not match")
+    assert not list(processes.directory.glob("*-keys"))
+
+
+@pytest.mark.parametrize("others", [2, 3])
+def test_who_does_not_pair_takes_no_try_and_a_third_one_ends_it(
+    processes: Processes, others: int
+) -> None:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    words = ("--listen", address, "--allow", "tcp:127.0.0.1:1", "--once")
+    office, code = inside(processes, *words)
+    for _ in range(others):
+        with connected(("127.0.0.1", port)) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(1000):
+                    pass
+    if others == 3:
+        assert office.wait() == 2
+        office.wait_for("3 others came, none with a code")
+        return
+    laptop = pair(processes, "laptop", "--gate", address, "--once", code)
+    assert office.wait() == laptop.wait() == 0
+
+
+def test_a_second_machine_is_added_and_the_first_stays(
+    processes: Processes, web: WebServer, middle: Role
+) -> None:
+    digest = web.add("file", 1000)
+    target = f"tcp:127.0.0.1:{web.port}"
+    there = ("--middle", middle.address("listening on"))
+    for name in ("laptop", "phone"):
+        office, code = inside(processes, *there, "--allow", target, "--once")
+        joiner = pair(processes, name, *there, "--forward", f"0={target}", "--once", code)
+        assert office.wait() == joiner.wait() == 0
+    config = processes.directory / "office-keys" / "office.toml"
+    assert config.read_text().count("sha256:") == 2
+    server = Role(processes.start("office", *TUNNELKIT, "server", "--config", config))
+    for name in ("laptop", "phone"):
+        settings = f"{name}-keys/{name}.toml"
+        assert fetches(
+            Role(processes.start(name, *TUNNELKIT, "client", "--config", settings)), digest
+        )
+    server.wait_for("Tunnel office with laptop is up")
+    server.wait_for("Tunnel office with phone is up")
+
+
+def test_what_is_allowed_decides_what_is_opened(processes: Processes, middle: Role) -> None:
+    there = ("--middle", middle.address("listening on"))
+    office, code = inside(
+        processes, *there, "--once", "--allow", "tcp:10.1.2.3:22", "--allow", "tcp:10.0.0.0/8:80"
+    )
+    laptop = pair(processes, "laptop", *there, "--once", code)
+    assert office.wait() == laptop.wait() == 0
+    laptop.wait_for(r"Open here: forward 127\.0\.0\.1:\d+=tcp:10\.1\.2\.3:22")
+    laptop.wait_for(r"Open here: socks 127\.0\.0\.1:\d+")
+
+
+def test_who_is_asked_and_says_no_keeps_nothing(processes: Processes, middle: Role) -> None:
+    there = ("--middle", middle.address("listening on"))
+    # Its standard input is at its end: that is no yes.
+    office, code = inside(processes, *there, "--allow", "tcp:10.1.2.3:22", "--ask")
+    laptop = pair(processes, "laptop", *there, code)
+    assert office.wait() == laptop.wait() == 2
+    laptop.wait_for("it was refused by hand")
+    assert not list(processes.directory.glob("*-keys"))
+
+
+def test_the_web_server_of_the_inside_by_a_proxy_on_the_way(
+    processes: Processes, web: WebServer, middle: Role
+) -> None:
+    digest = web.add("file", 1000)
+    target = f"tcp:127.0.0.1:{web.port}"
+    port = free_port()
+    processes.start("microsocks", "microsocks", "-i", "127.0.0.1", "-p", port)
+    way = ("--middle", middle.address("listening on"), "--via", f"socks5://127.0.0.1:{port}")
+    _, code = inside(processes, *way, "--allow", target)
+    laptop = pair(processes, "laptop", *way, "--socks", "0", code)
+    socks = Role(laptop).address("socks")
+    fetched = curl("--socks5", socks, f"http://127.0.0.1:{web.port}/file")
+    assert (fetched.status, fetched.sha256) == (0, digest)

@@ -1,0 +1,82 @@
+"""Mistakes in ``tunnelkit pair`` (row Q2): one line, and nothing is written."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from tunnelkit.cli.main import main
+from tunnelkit.policy.identity import identity_pem
+from tunnelkit.policy.keys import Authority
+from tunnelkit.services.paired_files import PairedFiles, entrances
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--middle", "127.0.0.1:1", "7-gravel-tulip"), "the code is not complete"),
+        (("--middle", "127.0.0.1:1", "7-gravel-tulip-xyz"), "'xyz' is not a word of a code"),
+        (("--middle", "127.0.0.1:1"), "no code was given"),
+        (("--middle", "127.0.0.1", "7-gravel-tulip-otter"), "--middle: "),
+        (("--middle", "127.0.0.1:1", "--allow", "ssh"), "allow rule 'ssh'"),
+        (("--middle", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22", "7-a-b-c"), "a code is given"),
+        (("--gate", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22"), "expected --listen"),
+        (("--listen", "127.0.0.1:0"), "expected --allow PATTERN too"),
+        (("--middle", "127.0.0.1:1", "--tunnel", "work"), "the inside says what"),
+        (("--middle", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22", "--socks", "1080"), "--socks"),
+        (("--middle", "127.0.0.1:1", "--name", "a b"), "cannot be a name"),
+        ((), "one of the arguments --middle --gate --listen is required"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    keys = tmp_path / "keys"
+    assert main(["pair", "--name", "laptop", "--dir", str(keys), *words]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert not keys.exists()
+
+
+def test_an_end_that_has_a_ca_or_is_paired_already_is_not_paired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told() -> str:
+        words = ("--middle", "127.0.0.1:1", "7-gravel-tulip-otter")
+        assert main(["pair", "--name", "laptop", "--dir", str(tmp_path), *words]) == 2
+        return capsys.readouterr().err
+
+    config, identity = tmp_path / "laptop.toml", tmp_path / "laptop.pem"
+    config.touch()
+    assert "laptop.toml is there without laptop.pem: expected both" in told()
+    identity.write_bytes(identity_pem(Authority.create().issue("laptop")))
+    identity.chmod(0o600)
+    assert "was issued by a CA: whoever has one needs no pairing" in told()
+    identity.unlink()
+    files = PairedFiles(tmp_path, "laptop")
+    config.unlink()
+    files.keep(files.identity(), {"allow": ["tcp:10.1.2.3:22"]}, "sha256:" + "0" * 64)
+    assert "laptop is paired already: run it" in told()
+    # An inside may have several; its settings must be as they were written.
+    config.write_text(config.read_text().replace("peer-pin = [", "peer-pin=["))
+    words = ("--middle", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22")
+    assert main(["pair", "--name", "laptop", "--dir", str(tmp_path), *words]) == 2
+    assert "has no line 'peer-pin = ['" in capsys.readouterr().err
+
+
+def test_the_other_ends_words_open_nothing_but_local_ports() -> None:
+    hostile = ["tcp:a:1\nallow=*", "tcp:x:99999", "listen:0.0.0.0:1", "tcp:[::1]:70000", '"]']
+    (socks,) = entrances(hostile)["socks"]
+    assert "forward" not in entrances(hostile)
+    assert socks.startswith("127.0.0.1:")
+    many = entrances([f"tcp:10.0.0.{number}:22" for number in range(50)])
+    assert len(many["forward"]) == 8
+    assert all(one.startswith("127.0.0.1:") for one in many["forward"])

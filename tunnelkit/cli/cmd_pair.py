@@ -1,0 +1,262 @@
+"""``tunnelkit pair``: two ends get to know each other by a code that is read aloud (row Q2)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunnelkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tunnelkit.core.pairing.code import PairingCode
+    from tunnelkit.services.paired_files import PairedFiles
+    from tunnelkit.services.pairing import Own, PairingWay
+    from tunnelkit.wire.pairing import Offer
+
+# What needs cryptography or a reactor is imported by the functions that do the work.
+
+MIDDLE, GATE = "middle", "gate"
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    pair = subparsers.add_parser(
+        "pair",
+        help="connect two machines by a one-time code, without any files",
+        description="On the inside, say what may be reached (--allow): a code is shown. On the "
+        "other machine, the same command without --allow asks for the code. Then both go on as a "
+        "tunnel, and need no code any more.",
+    )
+    pair.add_argument(
+        "code",
+        nargs="?",
+        metavar="CODE",
+        help="shown by the other machine; better "
+        "typed when asked for: others can read command lines",
+    )
+    where = pair.add_mutually_exclusive_group(required=True)
+    where.add_argument("--middle", metavar="HOST:PORT", help="of the LSTP middle where both meet")
+    where.add_argument(
+        "--gate", metavar="HOST:PORT", help="of the inside, which listens there itself (Usher)"
+    )
+    where.add_argument(
+        "--listen", metavar="[HOST:]PORT", help="be that inside: where the other end comes to"
+    )
+    pair.add_argument("--name", required=True, help="of this machine in the tunnel")
+    pair.add_argument(
+        "--via",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="of a proxy on the way out, as for every end; repeatable",
+    )
+    pair.add_argument(
+        "--via-password-file", metavar="FILE", help="with the proxies' passwords, one a line"
+    )
+    inside = pair.add_argument_group("on the inside")
+    inside.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="what the other end may reach from here, such as tcp:10.1.2.3:22; repeatable",
+    )
+    inside.add_argument("--tunnel", metavar="NAME", help="of the tunnel (default: --name)")
+    other = pair.add_argument_group("on the other machine")
+    for option, metavar, what in (
+        ("forward", "[HOST:]PORT=DESTINATION", "a port here that leads to there"),
+        ("socks", "[HOST:]PORT", "a SOCKS proxy here"),
+        ("http-proxy", "[HOST:]PORT", "an HTTP proxy here"),
+    ):
+        other.add_argument(
+            f"--{option}",
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=f"{what} (default: what fits what is allowed)",
+        )
+    pair.add_argument(
+        "--dir",
+        default=os.environ.get("TUNNELKIT_KEYS", "keys"),
+        metavar="KEYS",
+        help="where the files go (default: ./keys, or $TUNNELKIT_KEYS)",
+    )
+    pair.add_argument("--ask", action="store_true", help="ask here before the other end is taken")
+    pair.add_argument("--once", action="store_true", help="stop once paired; do not run the tunnel")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pair, keep what came of it, and be the end from now on."""
+    from tunnelkit.core.pairing.code import new_code, parse_code
+    from tunnelkit.policy.rules import parse_rule
+    from tunnelkit.services.paired_files import PairedFiles
+    from tunnelkit.services.pairing import Own
+
+    inside = bool(args.allow or args.listen)
+    _check_side(args, inside)
+    for rule in args.allow:
+        parse_rule(rule)
+    files = PairedFiles(Path(args.dir), args.name)
+    identity = files.identity()
+    files.check(inside)
+    way = _way(args)
+    tunnel = args.tunnel or args.name
+    if inside:
+        code = new_code()
+        own = Own(identity=identity, inside=True, tunnel=tunnel, rules=tuple(args.allow))
+        _show(args, code)
+    else:
+        own = Own(identity=identity, inside=False)
+        code = parse_code(args.code or _ask_for_code())
+    offer = _pair(way, code, own, args.ask)
+    _keep(args, files, own, offer)
+    role = _role(args, inside)
+    print(f"Running: tunnelkit {role} --config {files.config_file}", flush=True)
+    if not args.once:
+        os.execv(  # the same process from now on, so that whoever started it can end it
+            sys.executable,
+            [sys.executable, "-m", "tunnelkit", role, "--config", str(files.config_file)],
+        )
+    return 0
+
+
+def _check_side(args: argparse.Namespace, inside: bool) -> None:
+    wrong = ""
+    if inside and not args.allow:
+        wrong = "--listen: the other end could reach nothing: expected --allow PATTERN too"
+    elif inside and args.gate:
+        wrong = "--gate: the inside listens itself: expected --listen, or no --allow"
+    elif inside and args.code:
+        wrong = "a code is given beside --allow: the inside shows one, the other machine has it"
+    elif inside and (args.forward or args.socks or args.http_proxy):
+        wrong = "--forward, --socks and --http-proxy are for the other machine: expected --allow"
+    elif not inside and args.tunnel:
+        wrong = "--tunnel: the inside says what the tunnel is called: expected it there"
+    elif args.listen and args.via:
+        wrong = "--via: nothing is dialled: expected it on the other machine"
+    if wrong:
+        raise ConfigError(wrong)
+
+
+def _way(args: argparse.Namespace) -> PairingWay:
+    from tunnelkit.policy.destination import parse_host_port, parse_listen
+    from tunnelkit.policy.settings import Given, Settings
+    from tunnelkit.roles.configure import proxies
+    from tunnelkit.services.pairing import GatePairing, LstpPairing
+
+    given = {"via": [Given(url, "--via") for url in args.via]}
+    if args.via_password_file:
+        given["via-password-file"] = [Given(args.via_password_file, "--via-password-file")]
+    via = proxies(Settings(given))
+    if args.middle:
+        return LstpPairing(Given(args.middle, "--middle").parsed(parse_host_port), via)
+    if args.listen:
+        return GatePairing(Given(args.listen, "--listen").parsed(parse_listen))
+    return GatePairing(Given(args.gate, "--gate").parsed(parse_host_port), via)
+
+
+def _role(args: argparse.Namespace, inside: bool) -> str:
+    if args.middle:
+        return "server" if inside else "client"
+    return "gate" if inside else "portal"
+
+
+def _show(args: argparse.Namespace, code: PairingCode) -> None:
+    place = (
+        f"--middle {args.middle}" if args.middle else f"--gate HOST:{args.listen.split(':')[-1]}"
+    )
+    print(f"The code is  {code.text}\n")
+    print("It is good for one try within 10 minutes. On the other machine:\n")
+    print(f"    tunnelkit pair {place} --name NAME\n")
+    print("Waiting for it; what may be reached from here:", ", ".join(args.allow), flush=True)
+
+
+def _ask_for_code() -> str:
+    try:
+        # Shown while it is typed: it is used up at once, and a typing error costs the code.
+        return input("The code that the other machine shows: ")
+    except EOFError:
+        raise ConfigError("no code was given: expected it on standard input") from None
+
+
+def _pair(way: PairingWay, code: PairingCode, own: Own, ask: bool) -> Offer:
+    """What the other end offers; the reactor runs for as long as it takes."""
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import react
+    from twisted.internet.threads import deferToThread
+    from twisted.python.failure import Failure
+
+    from tunnelkit.net.sockets.timer import use_monotonic_clock
+    from tunnelkit.services.pairing import pair
+
+    outcome: list[Any] = []
+
+    async def agree(offer: Offer) -> bool:
+        if not ask:
+            return True
+        return bool(await deferToThread(_asked, offer))
+
+    def main(reactor: Any) -> Deferred[Any]:
+        use_monotonic_clock(reactor)
+        paired = Deferred.fromCoroutine(pair(reactor, way, code, own, agree=agree))
+        return paired.addBoth(outcome.append)
+
+    try:
+        react(main)
+    except SystemExit:
+        pass
+    if not outcome:
+        raise KeyboardInterrupt
+    if isinstance(outcome[0], Failure):
+        outcome[0].raiseException()
+    offer: Offer = outcome[0]
+    return offer
+
+
+def _asked(offer: Offer) -> bool:
+    from tunnelkit.policy.printable import printable
+
+    try:
+        answer = input(f"Take {printable(offer.name)}? [y/N] ")
+    except EOFError:
+        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _keep(args: argparse.Namespace, files: PairedFiles, own: Own, offer: Offer) -> None:
+    import attrs
+
+    from tunnelkit.policy.printable import printable
+    from tunnelkit.services.paired_files import entrances
+    from tunnelkit.services.pairing import offered_pin
+
+    pin = offered_pin(offer)
+    identity = own.identity
+    settings: dict[str, Any] = {}
+    if args.listen:
+        settings["listen"] = [args.listen]
+    else:
+        settings[MIDDLE if args.middle else GATE] = args.middle or args.gate
+    if args.middle:
+        settings["tunnel"] = own.tunnel or offer.tunnel
+    settings["via"] = args.via
+    if args.via_password_file:
+        settings["via-password-file"] = os.path.abspath(args.via_password_file)
+    settings["identity"] = os.path.abspath(files.identity_file)
+    settings["allow"] = args.allow
+    if not own.inside:
+        assert offer.rendezvous is not None
+        identity = attrs.evolve(identity, rendezvous_secret=offer.rendezvous)
+        given = {"forward": args.forward, "socks": args.socks, "http-proxy": args.http_proxy}
+        settings |= given if any(given.values()) else entrances(offer.rules)
+    files.keep(identity, settings, f"{offer.name}={pin}")
+    print(f"Paired with {printable(offer.name)}, whose key is {pin}.")
+    for rule in offer.rules:
+        print(f"It allows {printable(rule)}.")
+    for name in ("forward", "socks", "http-proxy"):
+        for entrance in settings.get(name, ()):
+            print(f"Open here: {name} {entrance}")
+    print(f"Kept in {files.identity_file} and {files.config_file}.")

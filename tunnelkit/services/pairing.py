@@ -1,0 +1,211 @@
+"""Pairing two ends by a one-time code, as a program does it (row Q2).
+
+`pair` meets the other end by a `PairingWay` and gives what it offers, proved and agreed on;
+`tunnelkit.services.paired_files` keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tunnelkit.core.pairing.code import LIFETIME, PairingCode, rendezvous_id
+from tunnelkit.core.pairing.exchange import Party
+from tunnelkit.errors import Code, ConfigError, PairingFailed, PeerNotTrusted, TunnelkitError
+from tunnelkit.interfaces import IRendezvous
+from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.lstp.meeting import LstpParty, LstpRendezvous
+from tunnelkit.net.pairing.session import PairingSession
+from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.tls.context import TlsContext, certificate_name
+from tunnelkit.net.usher.meeting import GateRendezvous, UsherGateFactory, UsherRendezvous
+from tunnelkit.policy.identity import Identity, fingerprint
+from tunnelkit.policy.keys import self_signed
+from tunnelkit.roles.end import WayOut
+from tunnelkit.wire.lstp import CLIENT_END, SERVER_END
+from tunnelkit.wire.pairing import ALPN, INSIDE, JOINER, Offer
+
+_log = Logger()
+
+MOST_MEETINGS = 3
+"""Others than the one with the code that an inside meets before it gives up."""
+JOINER_PATIENCE = 30.0
+"""Seconds in which a joiner has to meet the inside."""
+_NO_NAME = "pairing"
+"""What both are called before they know each other."""
+
+
+@attrs.frozen
+class LstpPairing:
+    """Meeting at an LSTP middle, through proxies if need be."""
+
+    middle: tuple[str, int]
+    via: tuple[Hop, ...] | None = ()
+
+    async def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
+        """See `PairingWay`."""
+        way = WayOut(reactor, self.via, "middle", self.middle)
+        role = SERVER_END if inside else CLIENT_END
+        party = LstpParty(rendezvous_id(nameplate), _NO_NAME, role)
+        return LstpRendezvous(Shared.of(reactor), way, party)
+
+
+@attrs.frozen
+class GatePairing:
+    """Meeting at a gate: the inside listens at ``address``, the joiner dials it."""
+
+    address: tuple[str, int]
+    via: tuple[Hop, ...] | None = ()
+
+    async def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
+        """See `PairingWay`."""
+        if not inside:
+            return UsherRendezvous(WayOut(reactor, self.via, "gate", self.address))
+        gate = GateRendezvous(Shared.of(reactor))
+        host, port = self.address
+        quoted = host.replace(":", r"\:")
+        endpoint = serverFromString(reactor, f"tcp:{port}:interface={quoted}")
+        try:
+            listening = await endpoint.listen(UsherGateFactory(gate))
+        except Exception as error:
+            raise ConfigError(f"cannot listen on {host}:{port}: {error}") from None
+        return _UntilMet(gate, listening)
+
+
+PairingWay = LstpPairing | GatePairing
+"""How the two ends meet: ``rendezvous(reactor, nameplate, inside)``."""
+
+
+@implementer(IRendezvous)
+class _UntilMet:
+    """A gate whose port is given back by `close`."""
+
+    serves = True
+
+    def __init__(self, gate: GateRendezvous, listening: Any) -> None:
+        self._gate = gate
+        self._listening = listening
+
+    def meet(self, on_waiting: Callable[[str], object] | None = None) -> Any:
+        """See `IRendezvous`."""
+        return self._gate.meet(on_waiting)
+
+    async def close(self) -> None:
+        """Listen no more."""
+        await maybeDeferred(self._listening.stopListening)
+
+
+@attrs.frozen(kw_only=True)
+class Own:
+    """What one end brings to be paired."""
+
+    identity: Identity
+    """Self-signed (row K3)."""
+    inside: bool
+    tunnel: str = ""
+    """The inside's: what the tunnel is called."""
+    rules: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+
+    def party(self) -> Party:
+        """The same for the exchange."""
+        certificate = self.identity.credentials.certificate.public_bytes(Encoding.DER)
+        offer = Offer(self.identity.name, certificate)
+        if self.inside:
+            offer = attrs.evolve(
+                offer,
+                rendezvous=self.identity.rendezvous_secret,
+                tunnel=self.tunnel,
+                rules=self.rules,
+                services=self.services,
+            )
+        return Party(INSIDE if self.inside else JOINER, offer, self.identity.fingerprint)
+
+
+async def pair(
+    reactor: Any,
+    way: PairingWay,
+    code: PairingCode,
+    own: Own,
+    *,
+    agree: Callable[[Offer], Awaitable[bool]],
+    on_waiting: Callable[[], object] = lambda: None,
+) -> Offer:
+    """Meet who has the same ``code``; what it offers, once both have agreed.
+
+    ``agree`` is asked about the other end's offer, whose certificate is the one that it proved to
+    have. Raises `PairingFailed`, after which the code is used up, or `DialError`.
+    """
+    shared = Shared.of(reactor)
+    throwaway = self_signed(_NO_NAME, days=1)
+    context = TlsContext(throwaway.credentials, (ALPN,), unproved=True)
+
+    async def judge(offer: Offer, pin: str) -> None:
+        check_offer(offer, pin)
+        if not await agree(offer):
+            raise PairingFailed("it was refused by hand", Code.REFUSED)
+
+    rendezvous = await way.rendezvous(reactor, code.nameplate, own.inside)
+    until = reactor.seconds() + (LIFETIME if own.inside else JOINER_PATIENCE)
+    try:
+        for _ in range(MOST_MEETINGS if own.inside else 1):
+            meeting = await _in_time(reactor, until, rendezvous.meet(lambda _: on_waiting()), own)
+            session = PairingSession(shared, meeting, context, own.party(), code.secret, judge)
+            try:
+                return await session.done
+            except TunnelkitError as error:
+                if session.tried or not own.inside:
+                    raise
+                _log.warn("Somebody came who did not get as far as a try: {error}", error=error)
+    finally:
+        if isinstance(rendezvous, _UntilMet):
+            await rendezvous.close()
+    raise PairingFailed(f"{MOST_MEETINGS} others came, none with a code: begin again", Code.CROWDED)
+
+
+async def _in_time(reactor: Any, until: float, meeting: Any, own: Own) -> Any:
+    waiting: Deferred[Any] = maybeDeferred(lambda: Deferred.fromCoroutine(_awaited(meeting)))
+    waiting.addTimeout(max(0.0, until - reactor.seconds()), reactor)
+    try:
+        return await waiting
+    except defer.TimeoutError:
+        if own.inside:
+            reason = "nobody came with the code within 10 minutes; it is not good any more"
+        else:
+            reason = (
+                "nobody waits with this code: is it still shown on the other machine, and "
+                "does it meet at the same place?"
+            )
+        raise PairingFailed(reason, Code.TIMED_OUT) from None
+
+
+async def _awaited(meeting: Any) -> Any:
+    return await meeting
+
+
+def check_offer(offer: Offer, pin: str) -> None:
+    """The certificate of an offer has the key that was proved and the name that was said.
+
+    Raises `PairingFailed`.
+    """
+    try:
+        name = certificate_name(x509.load_der_x509_certificate(offer.certificate))
+        known = offered_pin(offer)
+    except (ValueError, PeerNotTrusted) as error:
+        raise PairingFailed(f"its certificate cannot be used: {error}", Code.PROTOCOL) from None
+    if name != offer.name or known != pin:
+        raise PairingFailed("its certificate is not the one that it spoke of", Code.PROTOCOL)
+
+
+def offered_pin(offer: Offer) -> str:
+    """The key of an offer's certificate, as people compare it."""
+    return fingerprint(x509.load_der_x509_certificate(offer.certificate))
