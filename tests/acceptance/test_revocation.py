@@ -148,3 +148,16 @@ def test_an_unreadable_list_lets_nobody_in_until_it_is_readable(world: World) ->
         world.list.write_bytes(good)
         other.wait_for("with server is up")
         assert echoes(stays)
+
+
+def test_an_older_list_put_back_lets_nobody_in(world: World) -> None:
+    far = world.tunnel.server
+    older = world.list.read_bytes()
+    since = len(far.process.lines)
+    world.revoke("client")
+    far.wait_for("client has been revoked: cut", since=since)
+    since = len(far.process.lines)
+    world.list.write_bytes(older)
+    far.wait_for("is number 1, and number 2 was seen before.*: nobody gets in", since=since)
+    far.wait_for("the revocation list here is not usable", since=since)
+    assert not any("with client is up" in line for line in far.process.lines[since:])

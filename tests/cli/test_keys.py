@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 import tunnelkit
 import tunnelkit.cli
@@ -190,3 +191,22 @@ def test_the_installed_command_ends_quietly_when_nobody_reads_on(tmp_path: Path)
         )
     assert done.stderr == b""
     assert done.returncode == 141
+
+
+def test_a_list_can_be_short_lived_and_made_again(tmp_path: Path, capsys: Capture) -> None:
+    keys = str(tmp_path / "KEYS")
+    path = Path(keys) / "revoked.crl"
+    ok(capsys, "keys", "init", "--dir", keys)
+    ok(capsys, "keys", "issue", "alice", "--dir", keys)
+
+    def days() -> float:
+        crl = x509.load_pem_x509_crl(path.read_bytes())
+        assert crl.next_update_utc is not None
+        return (crl.next_update_utc - crl.last_update_utc).total_seconds() / 86400
+
+    ok(capsys, "keys", "revoke", "alice", "--dir", keys, "--days", "7")
+    assert 7 <= days() < 7.1
+    assert "made" in ok(capsys, "keys", "revoke", "--dir", keys, "--days", "30")
+    assert 30 <= days() < 30.1
+    ok(capsys, "keys", "revoke", "--dir", keys)
+    assert days() > 3000

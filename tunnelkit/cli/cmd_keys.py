@@ -58,8 +58,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
 
     revoke = actions.add_parser("revoke", help="put all certificates of a name on KEYS/revoked.crl")
-    revoke.add_argument("name", metavar="NAME")
+    revoke.add_argument(
+        "name", metavar="NAME", nargs="?", help="the end; without: only make the list again"
+    )
     _directory(revoke)
+    revoke.add_argument(
+        "--days", type=_days, metavar="DAYS", help="how long the list is valid (as the CA)"
+    )
 
     show = actions.add_parser("show", help="what an identity file or a directory of keys holds")
     show.add_argument("path", metavar="FILE-OR-DIR")
@@ -91,7 +96,10 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
         write_new(keys.path / "policy.toml", EXAMPLE.encode("utf-8"))
         return [f"made a CA in {keys.path}: {fingerprint(authority.certificate)}"]
     if action == "revoke":
-        revoked = keys.revoke(args.name)
+        if args.name is None:
+            keys.list_again(args.days)
+            return [f"made {keys.revocation_file} again"]
+        revoked = keys.revoke(args.name, args.days)
         count = f"{len(revoked)} certificate{'s' * (len(revoked) != 1)}"
         return [f"revoked {count} of {args.name} in {keys.revocation_file}"]
     if action == "issue":

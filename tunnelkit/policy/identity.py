@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 
 from tunnelkit.errors import ConfigError, PeerNotTrusted
 from tunnelkit.net.tls.context import (
@@ -50,6 +51,8 @@ from tunnelkit.policy.printable import printable
 
 PIN_PREFIX = "sha256:"
 SECRET_BYTES = 32
+AUTHORITY_NAME = "tunnelkit CA"
+"""What `tunnelkit keys init` calls a CA."""
 SECRET_LABEL = "TUNNELKIT RENDEZVOUS SECRET"
 
 _BLOCK = re.compile(
@@ -212,12 +215,23 @@ def parse_authority(text: bytes, where: str) -> tuple[PrivateKey, x509.Certifica
 def check_dates(identity: Identity, where: str, now: datetime) -> None:
     """Raises `ConfigError` unless the certificate and its CA are valid at ``now``."""
     credentials = identity.credentials
-    action = "renew" if credentials.authorities else "self"
-    remedy = f"'tunnelkit keys {action} {identity.name}' makes a new one"
+    remedy = renewal(identity)
     _check_dates(credentials.certificate, f"{where}: the certificate", remedy, now)
     chain, root = _chain(credentials.certificate, (*credentials.chain, *credentials.authorities))
     for authority in (*chain, *([root] if root is not None else [])):
         _check_dates(authority, f"{where}: the CA certificate", "make new keys", now)
+
+
+def renewal(identity: Identity) -> str:
+    """How its certificate is replaced."""
+    credentials = identity.credentials
+    issuer = credentials.certificate.issuer
+    if not credentials.authorities:
+        return f"'tunnelkit keys self {identity.name}' makes a new one"
+    names = [str(part.value) for part in issuer.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if names == [AUTHORITY_NAME]:
+        return f"'tunnelkit keys renew {identity.name}' makes a new one"
+    return f"ask its CA for a new one ({printable(issuer.rfc4514_string())})"
 
 
 def _check_dates(certificate: x509.Certificate, what: str, remedy: str, now: datetime) -> None:

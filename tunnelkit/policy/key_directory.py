@@ -149,8 +149,11 @@ class KeyDirectory:
             self._replace(path, identity_pem(identity))
         return identity, path
 
-    def revoke(self, name: str) -> list[Issued]:
-        """Put every certificate of ``name`` on the revocation list; returns those newly on it."""
+    def revoke(self, name: str, days: float | None = None) -> list[Issued]:
+        """Put every certificate of ``name`` on the revocation list; returns those newly on it.
+
+        The list is valid for ``days`` from now; None: as long as the CA.
+        """
         check_name(name)
         with self._locked():
             authority, issued = self.load(), self.issued()
@@ -164,8 +167,13 @@ class KeyDirectory:
             ]
             fresh = {entry.serial: entry for entry in changed}
             # Also when nothing is new: the list is made again, in case the file was lost.
-            self._save(authority, [fresh.get(entry.serial, entry) for entry in issued])
+            self._save(authority, [fresh.get(entry.serial, entry) for entry in issued], days)
         return changed
+
+    def list_again(self, days: float | None = None) -> None:
+        """Make the revocation list anew, valid for ``days`` from now (None: as long as the CA)."""
+        with self._locked():
+            self._save(self.load(), self.issued(), days)
 
     def issued(self) -> list[Issued]:
         """Every certificate that was ever issued, oldest first."""
@@ -199,10 +207,10 @@ class KeyDirectory:
         self._replace(self.path / RECORD_FILE, _document([*issued, entry]))
         return identity
 
-    def _save(self, authority: Authority, issued: list[Issued]) -> None:
+    def _save(self, authority: Authority, issued: list[Issued], days: float | None = None) -> None:
         self._replace(self.path / RECORD_FILE, _document(issued))
         revoked = {entry.serial: entry.revoked for entry in issued if entry.revoked is not None}
-        crl = authority.revocation_list(revoked, number=len(revoked) + 1)
+        crl = authority.revocation_list(revoked, number=len(revoked) + 1, days=days)
         self._replace(self.revocation_file, crl.public_bytes(Encoding.PEM))
 
     def _check_directory(self) -> None:

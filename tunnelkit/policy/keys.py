@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.tls.engine import NAME_SCHEME, Credentials, PrivateKey, moment
-from tunnelkit.policy.identity import SECRET_BYTES, Identity
+from tunnelkit.policy.identity import AUTHORITY_NAME, SECRET_BYTES, Identity
 
 AUTHORITY_DAYS = 3650
 END_DAYS = 365
@@ -61,7 +61,7 @@ class Authority:
     @classmethod
     def create(
         cls,
-        name: str = "tunnelkit CA",
+        name: str = AUTHORITY_NAME,
         *,
         days: float = AUTHORITY_DAYS,
         now: datetime | None = None,

@@ -21,6 +21,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.tls.context import Credentials, Listing, moment
 from tunnelkit.policy.files import read_file
+from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.printable import printable
 
 _BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
@@ -79,12 +80,14 @@ def load_revocations(
     path: str | os.PathLike[str],
     authorities: Sequence[x509.Certificate],
     now: datetime | None = None,
+    seen: ListNumbers | None = None,
 ) -> Revocations:
     """Read a revocation list, PEM or DER, signed by one of ``authorities`` (`known_authorities`).
 
     Beside it there may be lists of CAs that only a peer's chain will show: their signatures are
     checked with that chain.
 
+    With ``seen``, a list that is older than one seen before is not believed (X30).
     Never raises for what is in the file or about it: see `Revocations.problem`.
     """
     where = f"revocation list {printable(os.fspath(path))}"
@@ -92,6 +95,13 @@ def load_revocations(
         crls = parse_revocations(read_file(path, where, LARGEST_LIST), where, authorities)
     except ConfigError as error:
         return Revocations(where, (), str(error))
+    subjects = {authority.subject for authority in authorities}
+    older = seen and seen.older(crl for crl in crls if crl.issuer in subjects)
+    if older:
+        problem = (
+            f"is number {older[0]}, and number {older[1]} was seen before: expected the newest"
+        )
+        return Revocations(where, (), f"{where}: {problem}")
     revocations = Revocations(where, crls)
     return attrs.evolve(
         revocations, problem=revocations.problem_at(now or datetime.now(timezone.utc))

@@ -21,6 +21,7 @@ from tunnelkit.net.tls.context import KeyUse, judge_use, spki_pin
 from tunnelkit.policy.destination import to_host
 from tunnelkit.policy.files import demand_private, is_credential, read_private_file
 from tunnelkit.policy.identity import PIN_PREFIX, Identity, Terms, load_identity, parse_pin
+from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.mapping import parse_map
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import known_authorities, load_revocations
@@ -55,6 +56,7 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
     return {
         "identity": identity,
         "terms": terms,
+        "state_dir": state_dir(settings),
         "manual": settings.flag("manual"),
         "identity_file": os.path.abspath(identity_file.text),
         "pins": pins,
@@ -211,9 +213,24 @@ def revocation_list(settings: Settings, identity: Identity) -> str | None:
     given = settings.one("crl")
     if given is None:
         return None
-    found = load_revocations(given.text, known_authorities(identity.credentials))
+    where = state_dir(settings) or os.path.dirname(
+        os.path.abspath(settings.required("identity", "FILE.pem").text)
+    )
+    found = load_revocations(
+        given.text, known_authorities(identity.credentials), seen=ListNumbers(where)
+    )
     if found.problem:
         raise ConfigError(f"{given.where}: {found.problem}")
+    return os.path.abspath(given.text)
+
+
+def state_dir(settings: Settings) -> str | None:
+    """The directory of ``--state-dir``."""
+    given = settings.one("state-dir")
+    if given is None:
+        return None
+    if not os.path.isdir(given.text):
+        given.wrong("there is no such directory", "one that this end can write to")
     return os.path.abspath(given.text)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import attrs
 from twisted.internet.task import LoopingCall
@@ -14,11 +16,19 @@ from twisted.logger import Logger
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.tls.context import Credentials, Listing, TlsContext, listings
-from tunnelkit.policy.identity import STRICT, Terms, load_identity
+from tunnelkit.net.tls.context import (
+    Credentials,
+    Listing,
+    TlsContext,
+    describe_certificate,
+    listings,
+)
+from tunnelkit.policy.identity import STRICT, Terms, load_identity, renewal
+from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, known_authorities, load_revocations
 from tunnelkit.policy.stamp import stamp
+from tunnelkit.roles.expiry import ExpiryWarnings, Term
 
 _log = Logger()
 
@@ -42,8 +52,14 @@ class CredentialWatch:
         make_context: Callable[[Credentials], TlsContext],
         pins: Mapping[bytes, str] | None = None,
         terms: Terms = STRICT,
+        state_dir: str | None = None,
     ) -> None:
-        """With ``pins`` only these keys are trusted, and no CA (K3)."""
+        """With ``pins`` only these keys are trusted, and no CA (K3). ``state_dir``: where the
+        numbers of lists are remembered, by default beside the identity."""
+        self._numbers = ListNumbers(state_dir or os.path.dirname(os.path.abspath(identity_file)))
+        self._forgetful = ""
+        self._warnings = ExpiryWarnings()
+        self._ends: WeakKeyDictionary[TunnelConnection, datetime] = WeakKeyDictionary()
         self._load = partial(load_identity, identity_file, terms=terms)
         self._shared = shared
         self._make_context = make_context
@@ -61,7 +77,8 @@ class CredentialWatch:
         self._loop.clock = shared.reactor
 
     def start(self) -> None:
-        """Look at the files from now on."""
+        """Look at the files from now on, and say what is over soon."""
+        self._warnings.look(self._validity(), datetime.now(timezone.utc))
         self._loop.start(INTERVAL, now=False)
 
     def stop(self) -> None:
@@ -83,8 +100,9 @@ class CredentialWatch:
         """Whether one of these certificates is on the list, where it can be read."""
         return self._revocations is not None and self._revocations.names(chain)
 
-    def look(self) -> None:
-        """Look once: take in what has changed, then cut whoever is revoked."""
+    def look(self, now: datetime | None = None) -> None:
+        """Look once: take in what has changed, then cut whoever is revoked, or out of date at
+        ``now``."""
         stamps = self._stamps()
         if stamps != self._seen:
             self._seen = stamps
@@ -96,6 +114,9 @@ class CredentialWatch:
             else:
                 self.on_change()
         self._cut_revoked()
+        now = now or datetime.now(timezone.utc)
+        self._cut_expired(now)
+        self._warnings.look(self._validity(), now)
 
     def _take_identity(self) -> None:
         try:
@@ -121,7 +142,12 @@ class CredentialWatch:
         if self._pins:
             credentials = attrs.evolve(credentials, authorities=(), pins=self._pins)
         if self._crl_file is not None:
-            revocations = load_revocations(self._crl_file, known_authorities(credentials))
+            revocations = load_revocations(
+                self._crl_file, known_authorities(credentials), seen=self._numbers
+            )
+            if self._numbers.problem not in ("", self._forgetful):
+                _log.warn("{why}", why=self._numbers.problem)
+            self._forgetful = self._numbers.problem
             if revocations.problem:
                 _log.error("{why}: nobody gets in", why=revocations.problem)
             elif self._revocations is not None:
@@ -145,6 +171,40 @@ class CredentialWatch:
                 connection.end(Code.NOT_ALLOWED, "the certificate has been revoked")
             else:
                 self._cleared.add(connection)
+
+    def _cut_expired(self, now: datetime) -> None:
+        """A tunnel ends when a certificate of it does (X30); the peer looks at ours."""
+        for connection in list(self._shared.holders):
+            if not isinstance(connection, TunnelConnection):
+                continue
+            end = self._ends.get(connection)
+            if end is None:
+                engine = connection.stream.engine
+                chain = engine.peer_chain or (engine.peer_certificate,)
+                end = min(one.not_valid_after_utc for one in chain if one is not None)
+                self._ends[connection] = end
+            if now > end:
+                _log.warn(
+                    "The certificate of {peer} has expired: cut", peer=printable(connection.peer)
+                )
+                connection.end(Code.NOT_ALLOWED, "the certificate has expired")
+
+    def _validity(self) -> Iterator[Term]:
+        """What is valid for a time only."""
+        identity = self.identity
+        chain = (identity.credentials.certificate, *identity.credentials.chain)
+        for certificate in chain:
+            yield Term(
+                f"certificate of {describe_certificate(certificate)}",
+                certificate.not_valid_before_utc,
+                certificate.not_valid_after_utc,
+                renewal(identity) if certificate is chain[0] else "its CA needs a new one",
+            )
+        for crl in self._revocations.crls if self._revocations is not None else ():
+            if crl.next_update_utc is not None:
+                remedy = "put a new one there ('tunnelkit keys revoke --dir KEYS' makes one)"
+                where = self._revocations.where if self._revocations is not None else ""
+                yield Term(where, crl.last_update_utc, crl.next_update_utc, remedy)
 
     def _stamps(self) -> tuple[Any, ...]:
         return tuple(stamp(path) for path in (self._identity_file, self._crl_file) if path)

@@ -58,6 +58,8 @@ class EndConfig:
     """Where ``identity`` was read from, to read it again when it changes."""
     terms: Terms = STRICT
     """What is let pass with it."""
+    state_dir: str | None = None
+    """Where numbers of revocation lists are remembered; None: beside the identity."""
     peers: frozenset[str]
     """Names, one of which the other end's certificate must have; none where ``pins`` say who."""
     pins: Mapping[bytes, str] = attrs.field(factory=dict)
@@ -162,6 +164,7 @@ class EndService(MultiService):
             make_context,
             config.pins,
             config.terms,
+            config.state_dir,
         )
 
     @property
@@ -277,6 +280,9 @@ class EndService(MultiService):
             "bytes_sent": tunnel.bytes_sent,
             "bytes_received": tunnel.bytes_received,
             "last_error": tunnel.last_error,
+            "certificate_until": (
+                self._watch.identity.credentials.certificate.not_valid_after_utc.isoformat()
+            ),
         }
 
     def _state(self) -> str:

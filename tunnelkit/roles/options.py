@@ -9,6 +9,11 @@ from tunnelkit.policy.settings import Option
 
 _TERMS = (
     Option(
+        "state-dir",
+        "DIR",
+        "in which the numbers of revocation lists are remembered (default: the identity's)",
+    ),
+    Option(
         "identity-mode",
         "private|any",
         ", any: the identity may be a file of another user, which others can read (default: "

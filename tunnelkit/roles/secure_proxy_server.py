@@ -33,7 +33,7 @@ from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.policy.stamp import stamp
-from tunnelkit.roles.configure import identity_terms, revocation_list, secret_text
+from tunnelkit.roles.configure import identity_terms, revocation_list, secret_text, state_dir
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end import GRACE
 from tunnelkit.roles.registry import port_protocols
@@ -57,6 +57,7 @@ class SecureProxyServerConfig:
     identity: Identity
     identity_file: str
     terms: Terms = STRICT
+    state_dir: str | None = None
     policy: ServerPolicy
     policy_file: str
     certificates: tuple[ServerCertificate, ...] = ()
@@ -93,7 +94,12 @@ class SecureProxyServerService(Service):
         )
         shared = self.server.shared
         self._watch = CredentialWatch(
-            shared, config.identity_file, config.crl_file, make_context, terms=config.terms
+            shared,
+            config.identity_file,
+            config.crl_file,
+            make_context,
+            terms=config.terms,
+            state_dir=config.state_dir,
         )
         self._watch.on_change = self._credentials_changed
         self.server.context = self._watch.context
@@ -285,6 +291,7 @@ def configure(settings: Settings, starting: bool) -> SecureProxyServerConfig:
         listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
         identity=identity,
         terms=terms,
+        state_dir=state_dir(settings),
         identity_file=os.path.abspath(identity_file.text),
         policy=policy_file.parsed(load_policy),
         policy_file=os.path.abspath(policy_file.text),

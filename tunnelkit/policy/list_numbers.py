@@ -1,0 +1,124 @@
+"""The number of the newest revocation list of each CA, remembered over restarts (rule X30).
+
+Whoever can put an older list in the place of the newer one would let the revoked in again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from cryptography import x509
+
+from tunnelkit.policy.files import reason
+from tunnelkit.policy.printable import printable
+
+FILE = "crl-numbers.json"
+_LONGEST = 1 << 20
+
+
+class ListNumbers:
+    """What is known, in ``DIR/crl-numbers.json``; in memory alone where that cannot be written."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._path = Path(directory) / FILE
+        self._newest: dict[str, int] = {}
+        self.problem = ""
+        """One line that says why nothing is kept over a restart; empty while it is."""
+
+    def older(self, crls: Iterable[x509.CertificateRevocationList]) -> tuple[int, int] | None:
+        """Take note of ``crls``, whose signatures are good.
+
+        The number of one that is older than one seen before, and that one's number; None: all are
+        as new as known.
+        """
+        found = {
+            ca: number
+            for crl in crls
+            if (number := _number(crl)) is not None
+            for ca in (_authority(crl),)
+        }
+        try:
+            with self._locked():
+                self._merge(self._read())
+                older = self._compare(found)
+                before = dict(self._newest)
+                self._merge(found)
+                if self._newest != before:
+                    self._write()
+            self.problem = ""
+            return older
+        except OSError as error:
+            self.problem = (
+                f"{printable(os.fspath(self._path))}: cannot be kept ({reason(error)}): after a "
+                "restart an older revocation list is believed; expected --state-dir DIR"
+            )
+        older = self._compare(found)
+        self._merge(found)
+        return older
+
+    def _compare(self, found: Mapping[str, int]) -> tuple[int, int] | None:
+        for ca, number in found.items():
+            if number < self._newest.get(ca, number):
+                return number, self._newest[ca]
+        return None
+
+    def _merge(self, found: Mapping[str, int]) -> None:
+        for ca, number in found.items():
+            self._newest[ca] = max(number, self._newest.get(ca, number))
+
+    def _read(self) -> dict[str, int]:
+        try:
+            with self._path.open("rb") as file:
+                known = json.loads(file.read(_LONGEST))
+        except (FileNotFoundError, ValueError):
+            return {}
+        if not isinstance(known, dict):
+            return {}
+        return {str(ca): number for ca, number in known.items() if isinstance(number, int)}
+
+    def _write(self) -> None:
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".new", dir=self._path.parent)
+        try:
+            with open(descriptor, "w", encoding="ascii") as file:
+                json.dump(self._newest, file)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(name, self._path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Several ends may have one directory."""
+        descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _number(crl: x509.CertificateRevocationList) -> int | None:
+    try:
+        return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+
+
+def _authority(crl: x509.CertificateRevocationList) -> str:
+    """The CA: a new one of the same name counts its lists from the beginning."""
+    try:
+        key = crl.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+        identifier = key.value.key_identifier or b""
+    except (x509.ExtensionNotFound, ValueError):
+        identifier = b""
+    return hashlib.sha256(crl.issuer.public_bytes() + identifier).hexdigest()
