@@ -141,6 +141,33 @@ def test_who_does_not_pair_takes_no_try_and_a_third_one_ends_it(
     assert office.wait() == laptop.wait() == 0
 
 
+def test_an_inside_whose_number_is_taken_shows_another_code(
+    processes: Processes, middle: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--middle", middle.address("listening on"), "--allow", "tcp:127.0.0.1:1", "--once")
+    # Every process rolls the same dice: both take the same number first.
+    (processes.directory / "sitecustomize.py").write_text(
+        "import random, secrets\n"
+        "dice = random.Random(1)\n"
+        "secrets.randbelow, secrets.choice = dice.randrange, dice.choice\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(processes.directory))
+    first, code = inside(processes, *words)
+    first.wait_for("Waiting for it")
+    joiner = pair(processes, "early", *words[:2], code.replace("-", " ", 1))
+    assert joiner.wait_for("Paired with office")
+    assert first.wait() == 0
+    busy, taken = inside(processes, *words, name="busy")
+    late, shown = inside(processes, *words, name="late")
+    assert shown == taken
+    late.wait_for("Somebody else has that number; here is another one.")
+    another = late.wait_for(CODE, since=len(late.lines) - 8)[1]
+    assert another != taken
+    laptop = pair(processes, "laptop", *words[:2], "--once", another)
+    assert laptop.wait() == late.wait() == 0
+    busy.kill()
+
+
 def test_a_second_machine_is_added_and_the_first_stays(
     processes: Processes, web: WebServer, middle: Role
 ) -> None:

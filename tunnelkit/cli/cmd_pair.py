@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # What needs cryptography or a reactor is imported by the functions that do the work.
 
 MIDDLE, GATE = "middle", "gate"
+_NUMBERS = 5
+"""Nameplates that an inside tries."""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -111,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         own = Own(identity=identity, inside=False)
         code = parse_code(args.code or _ask_for_code())
-    offer = _pair(way, code, own, args.ask)
+    offer = _pair(way, code, own, args)
     _keep(args, files, own, offer)
     role = _role(args, inside)
     print(f"Running: tunnelkit {role} --config {files.config_file}", flush=True)
@@ -182,26 +184,41 @@ def _ask_for_code() -> str:
         raise ConfigError("no code was given: expected it on standard input") from None
 
 
-def _pair(way: PairingWay, code: PairingCode, own: Own, ask: bool) -> Offer:
+def _pair(way: PairingWay, code: PairingCode, own: Own, args: argparse.Namespace) -> Offer:
     """What the other end offers; the reactor runs for as long as it takes."""
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
     from twisted.internet.threads import deferToThread
     from twisted.python.failure import Failure
 
+    from tunnelkit.core.pairing.code import new_code
+    from tunnelkit.errors import Code, DialError
     from tunnelkit.net.sockets.timer import use_monotonic_clock
     from tunnelkit.services.pairing import pair
 
     outcome: list[Any] = []
 
     async def agree(offer: Offer) -> bool:
-        if not ask:
+        if not args.ask:
             return True
         return bool(await deferToThread(_asked, offer))
 
+    async def paired_with(reactor: Any) -> Offer:
+        shown = code
+        for _ in range(_NUMBERS):
+            try:
+                return await pair(reactor, way, shown, own, agree=agree)
+            except DialError as error:
+                if error.code is not Code.CROWDED or not own.inside:
+                    raise
+            print("Somebody else has that number; here is another one.\n")
+            shown = new_code()
+            _show(args, shown)
+        raise ConfigError(f"{_NUMBERS} numbers were taken at this middle: is it abused?")
+
     def main(reactor: Any) -> Deferred[Any]:
         use_monotonic_clock(reactor)
-        paired = Deferred.fromCoroutine(pair(reactor, way, code, own, agree=agree))
+        paired = Deferred.fromCoroutine(paired_with(reactor))
         return paired.addBoth(outcome.append)
 
     try:

@@ -25,6 +25,7 @@ from tunnelkit.core.lstp.middle_connection import (
     State,
 )
 from tunnelkit.core.lstp.middle_queues import DeadlineQueue, Suspects
+from tunnelkit.core.lstp.nameplates import Nameplates, nameplate_of
 from tunnelkit.core.lstp.setup import SILENCE_LIMIT, check_hops, complementary, new_nonce
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.lstp import (
@@ -123,6 +124,7 @@ class Lobby:
         self._meetings: dict[str, list[MiddleConnection]] = {}
         """The waiting ends by ``common``, in order of arrival."""
         self._suspects = Suspects()
+        self._nameplates = Nameplates()
 
     # -- for status -------------------------------------------------------
 
@@ -306,6 +308,11 @@ class Lobby:
         commands: list[Command] = []
         queue = self._meetings.get(info.common, [])
         same = [other for other in queue if other.setup_info().role == info.role]
+        plate = nameplate_of(info.common)
+        if plate is not None:
+            why = self._nameplates.refusal(plate, connection.address, bool(same), now)
+            if why:
+                return self._refuse(connection, Code.CROWDED, why)
         older = [other for other in same if other.setup_info().unique == info.unique]
         for other in older:
             commands += self._refuse(other, Code.RESET, "replaced by a newer connection")
@@ -336,6 +343,8 @@ class Lobby:
         self._in_setup.remove(connection)
         self._waiting.add(connection, now)
         self._meetings.setdefault(common, []).append(connection)
+        if nameplate_of(common) is not None:
+            self._nameplates.waits(connection.address)
         if self._cascades:
             commands.append(Dial(connection))
         return commands
@@ -357,6 +366,8 @@ class Lobby:
             queue.remove(connection)
             if not queue:
                 del self._meetings[common]
+            if nameplate_of(common) is not None:
+                self._nameplates.waits_no_more(connection.address)
         self._to_redial.remove(connection)
         if connection.upstream is not None:
             # Whoever owns its socket closes it with this one, or copies its bytes from now on.
@@ -380,6 +391,9 @@ class Lobby:
         return commands
 
     def _make_pair(self, first: MiddleConnection, second: MiddleConnection, now: float) -> None:
+        plate = nameplate_of(first.setup_info().common)
+        if plate is not None:
+            self._nameplates.met(plate, now)
         for connection in (first, second):
             self._forget(connection)
         for connection, partner in ((first, second), (second, first)):
