@@ -32,6 +32,7 @@ ALONGSIDE = {"testing": "policy", "registry": "net"}
 """Parts beside the order: they may import what the named layer may, and that layer itself."""
 
 CONTRACTS = {
+    "tunnelkit.core.lease",
     "tunnelkit.core.mux.contract",
     "tunnelkit.core.prologue",
     "tunnelkit.net.channels.contracts",

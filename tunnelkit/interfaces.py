@@ -21,6 +21,7 @@ from twisted.python.components import registerAdapter
 from twisted.python.reflect import namedAny
 from zope.interface import Attribute, Interface
 
+from tunnelkit.core.lease import Lease
 from tunnelkit.core.mux.contract import TunnelMux
 from tunnelkit.core.prologue import Export, Prologue
 from tunnelkit.net.channels.contracts import (
@@ -294,6 +295,27 @@ class IPortProtocol(Interface):
 
     def make_factory(reactor: Any) -> IProtocolFactory:
         """For the connections of one server; what they carry is inside TLS."""
+
+
+class IRegistry(Interface):
+    """At which of several Communication Servers a client is present (row S12).
+
+    Every lease ends by itself after `tunnelkit.core.lease.LEASE` seconds without being renewed.
+    A Deferred that fails, for whatever reason, means that nobody knows: the client is refused.
+    """
+
+    def claim(name: str, run: str, server: str, replace: bool) -> Deferred[Lease | None]:
+        """``name`` is at ``server`` from now on; a lease of a higher generation than all before.
+
+        One of another ``run`` that has not ended is over then, or, without ``replace``, stays:
+        None. One of the same run is always replaced.
+        """
+
+    def renew(lease: Lease) -> Deferred[bool]:
+        """Let it last on. False: it has ended, or another one has taken its place."""
+
+    def release(lease: Lease) -> Deferred[None]:
+        """It is not needed any more; one that has taken its place stays."""
 
 
 class IDialer(Interface):

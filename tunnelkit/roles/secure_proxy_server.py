@@ -33,6 +33,7 @@ from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.policy.stamp import stamp
+from tunnelkit.registry.memory import MemoryRegistry
 from tunnelkit.roles.configure import identity_terms, revocation_list, secret_text, state_dir
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end import GRACE
@@ -88,7 +89,7 @@ class SecureProxyServerService(Service):
             TlsContext(config.identity.credentials, (ALPN,), peer_optional=True),
             config.policy,
             record=self._records,
-            first_generation=int(time.time() * 1000),
+            registry=MemoryRegistry(reactor.seconds, int(time.time() * 1000)),
             check_login=Logins([self._checker]) if config.secrets is not None else None,
             proxies=config.proxies,
         )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from tunnelkit.core.secureproxy.commands import (
     Authenticate,
+    Claim,
     Close,
     Command,
     Cut,
@@ -115,13 +116,15 @@ class World:
         self.server = CommunicationServer(
             "relay.example",
             policy,
-            1_795_900_000_000,
             Limits(**limits),
             servers=("192.0.2.2:443",),
             make_id=lambda: next(ids),
             make_token=lambda: next(tokens),
             shuffle=lambda members: members.sort(key=lambda one: one.name),
         )
+        self._generations = itertools.count(1_795_900_000_001)
+        self.held_claims: list[Claim] | None = None
+        """Those that nobody has answered, where a test wants to do that."""
         self.commands: list[Command] = []
         """Everything that was not said to a client."""
         self._runs = (f"{number:032x}" for number in itertools.count(100))
@@ -137,6 +140,11 @@ class World:
                 client.told(command.data)
                 continue
             self.commands.append(command)
+            if isinstance(command, Claim):
+                if self.held_claims is None:
+                    self.claimed(command)
+                else:
+                    self.held_claims.append(command)
             if isinstance(command, Close | Switch | Authenticate):
                 client = command.connection.owner
                 assert isinstance(client, Client)
@@ -152,6 +160,11 @@ class World:
                 client = command.session.joined.owner
                 assert isinstance(client, Client)
                 client.lent = command
+
+    def claimed(self, claim: Claim) -> None:
+        """The name is this client's."""
+        generation = next(self._generations)
+        self.do(self.server.claimed(claim.connection, generation, self.now))
 
     def all(self, kind: type[_T]) -> list[_T]:
         """All commands of this kind so far."""

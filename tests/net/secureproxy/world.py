@@ -20,6 +20,7 @@ from tunnelkit.net.secureproxy.server import SecureProxyServer
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.policy.acl import Policy as OwnPolicy
+from tunnelkit.registry.memory import MemoryRegistry
 from tunnelkit.testing.authority import ThrowawayCA, throwaway_ca
 from tunnelkit.wire.secureproxy import ALPN, Incoming, Login, Resource
 
@@ -48,7 +49,7 @@ class SecureProxyCase(TestCase):
             context,
             policy,
             record=self.records.append,
-            first_generation=1000,
+            registry=options.pop("registry", None) or MemoryRegistry(reactor.seconds, 1000),
             limits=options.pop("limits", Limits()),
             **options,
         )

@@ -36,6 +36,20 @@ class Authenticate:
 
 
 @attrs.frozen
+class Claim:
+    """Claim the name of that connection for its client, then call ``claimed`` or ``not_claimed``.
+
+    Once it is claimed, `Left` says that it is not needed any more.
+    """
+
+    connection: ServerConnection
+    run: str
+    """Of the client's process."""
+    replace: bool
+    """Another one of the name has to go."""
+
+
+@attrs.frozen
 class Switch:
     """End the TLS of that connection, keep the TCP connection, then call ``through``."""
 
@@ -123,6 +137,7 @@ Command = (
     Send
     | Close
     | Authenticate
+    | Claim
     | Switch
     | Join
     | Lend

@@ -39,11 +39,11 @@ Key = tuple[Due, object]
 class Hall:
     """One of these belongs to one server."""
 
-    def __init__(self, name: str, policy: Policy, limits: Limits, first_generation: int) -> None:
+    def __init__(self, name: str, policy: Policy, limits: Limits) -> None:
         self.name = name
         self.policy = policy
         self.limits = limits
-        self.registry = Registry(first_generation)
+        self.registry = Registry()
         self.accounts = Accounts()
         self.deadlines: Deadlines[Key] = Deadlines()
         self.known: dict[ServerConnection, None] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 
 from tunnelkit.core.secureproxy.accounts import Failures
-from tunnelkit.core.secureproxy.commands import Authenticate, Present
-from tunnelkit.core.secureproxy.connection import Action, Input, ServerConnection
+from tunnelkit.core.secureproxy.commands import Authenticate, Claim, Present
+from tunnelkit.core.secureproxy.connection import Input, ServerConnection
 from tunnelkit.core.secureproxy.hall import Hall
 from tunnelkit.core.secureproxy.policy import REFUSE
 from tunnelkit.core.secureproxy.presence import Publishing
@@ -17,8 +17,6 @@ from tunnelkit.wire.secureproxy import PRESENT, SESSION, Hello, MessageType, Wel
 
 ASKING = "control connections that only ask"
 OPENING = "connections for sessions that wait"
-
-_WANTED = {PRESENT: Input.KNOWN_PRESENT, SESSION: Input.KNOWN_SESSION}
 
 
 class Reception:
@@ -57,15 +55,41 @@ class Reception:
             hello = connection.hello
             assert hello is not None  # the state: HELLO has come
             connection.trust(name)
-            action = connection.step(_WANTED.get(hello.purpose, Input.KNOWN_ASK))
-            if action is Action.WAIT:
+            if hello.purpose == PRESENT:
+                self._claim(connection, hello, now)
+            elif hello.purpose == SESSION:
+                connection.step(Input.KNOWN_SESSION)
                 self._hall.hold(connection, OPENING, self._hall.limits.opening)
             else:
-                self._welcome(connection, hello, action, now)
+                self._check_open()
+                self._check_room()
+                connection.step(Input.KNOWN_ASK)
+                self._hall.hold(connection, ASKING, self._hall.limits.asking)
+                self._welcome(connection, 0, now)
         except RemoteProtocolError as error:
             self._refuse(connection, error.code, str(error), now, MessageType.HELLO)
             return
         self._hall.known[connection] = None
+
+    def claimed(self, connection: ServerConnection, generation: int, now: float) -> None:
+        """The name is this client's: it is present."""
+        hello = connection.hello
+        assert hello is not None  # the state: HELLO has come
+        try:
+            self._check_open()
+            before = self._hall.registry.get(connection.name)
+            if before is None:
+                self._check_room()
+            elif before.generation > generation:
+                raise RemoteProtocolError("registered from elsewhere", code=Code.REPLACED)
+            else:
+                self._make_way(before, connection, hello.run, now)
+            connection.step(Input.KNOWN_PRESENT)
+            self._hall.do(Present(self._hall.registry.add(connection, hello.run, generation)))
+            self._publishing.tell_soon(now)
+            self._welcome(connection, generation, now)
+        except RemoteProtocolError as error:
+            self._refuse(connection, error.code, str(error), now, MessageType.HELLO)
 
     def rejected(self, connection: ServerConnection, now: float) -> None:
         """The login is nobody's."""
@@ -82,18 +106,33 @@ class Reception:
         if connection.certificate not in ("", name):
             raise RemoteProtocolError("the login is not the certificate's", code=Code.NOT_ALLOWED)
 
-    def _welcome(
-        self, connection: ServerConnection, hello: Hello, action: Action, now: float
-    ) -> None:
+    def _claim(self, connection: ServerConnection, hello: Hello, now: float) -> None:
+        """Ask for the name, unless it is clear that this client cannot have it."""
         hall = self._hall
-        if hall.draining:
+        self._check_open()
+        before = hall.registry.get(connection.name)
+        replace = hall.policy.duplicate != REFUSE
+        if before is None:
+            self._check_room()
+        elif before.run != hello.run and not replace:
+            raise RemoteProtocolError(f"{connection.name} is registered already", code=Code.REFUSED)
+        elif before.run != hello.run and self._stays_away(connection.name, hello.run, now):
+            raise RemoteProtocolError("replaced a moment ago", code=Code.REPLACED)
+        hall.do(Claim(connection, hello.run, replace))
+
+    def _stays_away(self, name: str, run: str, now: float) -> bool:
+        return self._replaced.get((name, run), now) > now
+
+    def _check_open(self) -> None:
+        if self._hall.draining:
             raise RemoteProtocolError("the server is stopping", code=Code.SHUTDOWN)
-        generation = 0
-        if action is Action.REGISTER:
-            generation = self._register(connection, hello, now).generation
-        else:
-            self._room()
-            hall.hold(connection, ASKING, hall.limits.asking)
+
+    def _check_room(self) -> None:
+        if len(self._hall.control) >= self._hall.limits.clients:
+            raise RemoteProtocolError("too many clients", code=Code.LIMIT)
+
+    def _welcome(self, connection: ServerConnection, generation: int, now: float) -> None:
+        hall = self._hall
         hall.control[connection] = None
         welcome = Welcome(
             hall.name,
@@ -106,35 +145,13 @@ class Reception:
         hall.send(connection, welcome, now)
         hall.watch_over(connection, now)
 
-    def _room(self) -> None:
-        if len(self._hall.control) >= self._hall.limits.clients:
-            raise RemoteProtocolError("too many clients", code=Code.LIMIT)
-
-    def _register(self, connection: ServerConnection, hello: Hello, now: float) -> Registration:
-        hall = self._hall
-        before = hall.registry.get(connection.name)
-        if before is None:
-            self._room()
-        elif before.run == hello.run:
-            self._refuse(
-                before.connection, Code.REPLACED, "this client has registered anew", now, 0
-            )
-        elif hall.policy.duplicate == REFUSE:
-            raise RemoteProtocolError(f"{connection.name} is registered already", code=Code.REFUSED)
-        else:
-            self._replace(before, connection, hello, now)
-        registration = hall.registry.add(connection, hello.run)
-        hall.do(Present(registration))
-        self._publishing.tell_soon(now)
-        return registration
-
-    def _replace(
-        self, before: Registration, connection: ServerConnection, hello: Hello, now: float
+    def _make_way(
+        self, before: Registration, connection: ServerConnection, run: str, now: float
     ) -> None:
-        """Somebody else of the same name takes its place."""
-        self._replaced = {key: until for key, until in self._replaced.items() if until > now}
-        if (connection.name, hello.run) in self._replaced:
-            raise RemoteProtocolError("replaced a moment ago", code=Code.REPLACED)
-        self._replaced[before.name, before.run] = now + self._hall.limits.replaced
-        reason = f"registered from {connection.observed}"
+        """Another one of the same name takes its place."""
+        reason = "this client has registered anew"
+        if before.run != run:
+            self._replaced = {key: until for key, until in self._replaced.items() if until > now}
+            self._replaced[before.name, before.run] = now + self._hall.limits.replaced
+            reason = f"registered from {connection.observed}"
         self._refuse(before.connection, Code.REPLACED, reason, now, 0)

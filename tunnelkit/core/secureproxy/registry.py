@@ -50,15 +50,14 @@ class Registration:
 
 
 class Registry:
-    """``first_generation``: the clock's milliseconds, so that a restarted server's are greater."""
+    """Of one server; where several share a name, `IRegistry` says whose counts."""
 
-    def __init__(self, first_generation: int) -> None:
+    def __init__(self) -> None:
         self._names: dict[str, Registration] = {}
         self._groups: dict[str, dict[str, Registration]] = {}
         self._hosts: HostTable[Registration] = HostTable()
         self._watchers: dict[str, dict[ServerConnection, None]] = {}
         self._changed: dict[str, None] = {}
-        self._generation = first_generation
 
     def __len__(self) -> int:
         return len(self._names)
@@ -70,10 +69,9 @@ class Registry:
         """Who is present under this name."""
         return self._names.get(name)
 
-    def add(self, connection: ServerConnection, run: str) -> Registration:
+    def add(self, connection: ServerConnection, run: str, generation: int) -> Registration:
         """``connection.name`` is present from now on. Whoever was before must be removed first."""
-        self._generation += 1
-        made = Registration(connection.name, run, self._generation, connection)
+        made = Registration(connection.name, run, generation, connection)
         self._names[connection.name] = made
         self._changed[connection.name] = None
         return made

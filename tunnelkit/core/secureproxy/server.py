@@ -38,17 +38,15 @@ _REQUESTS = frozenset({MessageType.PUBLISH, MessageType.LOOKUP})
 class CommunicationServer:
     """``name`` is the one in the server's certificate.
 
-    ``first_generation``: the wall clock's milliseconds. ``servers``: others of the same
-    configured name. Every verb returns the commands it caused, in the order in which they
-    are to be done; nothing that anybody sends makes one raise. Times are seconds of one clock that
-    never goes back.
+    ``servers``: others of the same configured name. Every verb returns the commands it caused,
+    in the order in which they are to be done; nothing that anybody sends makes one raise. Times
+    are seconds of one clock that never goes back.
     """
 
     def __init__(
         self,
         name: str,
         policy: Policy,
-        first_generation: int,
         limits: Limits | None = None,
         *,
         servers: tuple[str, ...] = (),
@@ -56,7 +54,7 @@ class CommunicationServer:
         make_token: Callable[[], str] | None = None,
         shuffle: Callable[[list[Registration]], None] | None = None,
     ) -> None:
-        self._hall = Hall(name, policy, limits or Limits(), first_generation)
+        self._hall = Hall(name, policy, limits or Limits())
         strangers = Strangers(self._hall.limits)
         self._sessions = Sessions(self._hall, strangers, self._refuse, make_id, make_token)
         self._introductions = Introductions(self._hall, self._sessions, strangers, shuffle)
@@ -123,6 +121,20 @@ class CommunicationServer:
         """The answer to `Authenticate`: nobody's."""
         if connection.state is State.CHECKING:
             self._reception.rejected(connection, now)
+        return self._hall.take()
+
+    def claimed(self, connection: ServerConnection, generation: int, now: float) -> list[Command]:
+        """The answer to `Claim`: the name is this client's, with this fencing number."""
+        if connection.state is State.CHECKING:
+            self._reception.claimed(connection, generation, now)
+            self._go_on(connection, now)
+        return self._hall.take()
+
+    def not_claimed(
+        self, connection: ServerConnection, code: Code, reason: str, now: float
+    ) -> list[Command]:
+        """The answer to `Claim`: it is somebody else's, or nobody knows. Later: not any more."""
+        self._refuse(connection, code, reason, now, MessageType.HELLO)
         return self._hall.take()
 
     def through(self, connection: ServerConnection, now: float) -> list[Command]:

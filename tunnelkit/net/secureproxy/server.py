@@ -19,10 +19,12 @@ from twisted.logger import Logger
 from tunnelkit.core.decision import Decision
 from tunnelkit.core.secureproxy.commands import (
     Authenticate,
+    Claim,
     Close,
     Command,
     Cut,
     Join,
+    Left,
     Lend,
     Send,
     Switch,
@@ -34,9 +36,11 @@ from tunnelkit.core.secureproxy.names import normal_host
 from tunnelkit.core.secureproxy.policy import Policy
 from tunnelkit.core.secureproxy.server import CommunicationServer
 from tunnelkit.core.secureproxy.session import Session, Visitor
-from tunnelkit.errors import DialError
+from tunnelkit.interfaces import IRegistry
 from tunnelkit.net.secureproxy.arrivals import Arrivals, Arrived, Network
+from tunnelkit.net.secureproxy.browsers import Browser, Errand, refuse
 from tunnelkit.net.secureproxy.client_stream import ClientStream
+from tunnelkit.net.secureproxy.leases import Leases
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
@@ -61,7 +65,7 @@ Browse = Callable[[Arrived, str], object]
 Record = Callable[[Command], object]
 """Is told of each `Decided`, `Present`, `Left`, `SessionBegan` and `SessionEnded`."""
 
-_FOR_SOCKETS = (Authenticate, Close, Cut, Join, Lend, Send, Switch, TurnAway)
+_FOR_SOCKETS = (Authenticate, Claim, Close, Cut, Join, Lend, Send, Switch, TurnAway)
 
 
 @attrs.frozen
@@ -93,7 +97,7 @@ class SecureProxyServer:
         policy: Policy,
         *,
         record: Record,
-        first_generation: int,
+        registry: IRegistry,
         limits: Limits | None = None,
         check_login: CheckLogin | None = None,
         browse: Browse | None = None,
@@ -103,7 +107,14 @@ class SecureProxyServer:
         self.name = name
         self.context = context
         """For the next handshake; may be replaced."""
-        self.core = CommunicationServer(name, policy, first_generation, limits)
+        self.core = CommunicationServer(name, policy, limits)
+        self._leases = Leases(
+            self.shared.reactor,
+            registry,
+            name,
+            lambda one, generation: self.do(self.core.claimed(one, generation, self._now())),
+            lambda one, code, why: self.do(self.core.not_claimed(one, code, why, self._now())),
+        )
         self.arrivals = Arrivals(self.shared, self._arrived, proxies)
         self.browse = browse
         self.further: Mapping[bytes, Browse] = {}
@@ -186,6 +197,7 @@ class SecureProxyServer:
     def client_received(self, client: ClientStream, view: memoryview) -> None:
         """See `ClientHost`."""
         assert client.connection is not None
+        self._leases.heard_from(client.connection)
         self.do(self.core.receive(client.connection, view, self._now()))
 
     def client_through(self, client: ClientStream) -> None:
@@ -214,6 +226,8 @@ class SecureProxyServer:
                 _stream_of(command.connection).send(command.data)
             elif not isinstance(command, _FOR_SOCKETS):
                 self._record(command)
+                if isinstance(command, Left):
+                    self._leases.release(command.registration.connection)
             elif isinstance(command, Switch):
                 _stream_of(command.connection).switch()
             elif isinstance(command, Close):
@@ -222,6 +236,8 @@ class SecureProxyServer:
                 stream.close()
             elif isinstance(command, Authenticate):
                 self._authenticate(command.connection)
+            elif isinstance(command, Claim):
+                self._leases.claim(command)
             elif isinstance(command, Join):
                 self._join(command.session)
             elif isinstance(command, TurnAway):
@@ -403,71 +419,6 @@ class SecureProxyServer:
             stream.abort()
         self._streams.clear()
         self._timer.stop()
-
-
-class Browser:
-    """A browser's connection that waits for its publisher (`CarrierSink`)."""
-
-    def __init__(
-        self, server: SecureProxyServer, visitor: Visitor, carrier: Carrier, seen: bytes
-    ) -> None:
-        self._server = server
-        self._visitor = visitor
-        self._carrier = carrier
-        self._seen = seen
-        carrier.hand_over(self)
-
-    def turn_away(self, reason: str) -> None:
-        """Nobody will come."""
-        refuse(self._carrier, UNRECOGNIZED_NAME)
-
-    def give_away(self) -> tuple[Carrier, bytes]:
-        """The connection, and what it has said so far."""
-        return self._carrier, self._seen
-
-    def carrier_received(self, view: memoryview) -> None:
-        """Not while it is paused."""
-        self._seen += view
-
-    def carrier_writable(self) -> None:
-        """Nothing is written here."""
-
-    def carrier_lost(self, reason: str, clean: bool) -> None:
-        """It has been reset."""
-        self._server.browser_lost(self._visitor)
-
-
-class Errand:
-    """Waits for a client that is asked by HTTP. ``carrier`` fires with the connection to it, and
-    fails with `DialError`; `over` must be called when the connection, or the waiting, is over."""
-
-    def __init__(self, server: SecureProxyServer, visitor: Visitor) -> None:
-        self._server = server
-        self._visitor = visitor
-        self._over = False
-        self.carrier: Deferred[TlsCarrier] = Deferred(lambda _: self.over())
-
-    def turn_away(self, reason: str) -> None:
-        """Nobody will come."""
-        self._over = True
-        if not self.carrier.called:
-            self.carrier.errback(DialError(reason))
-
-    def lent(self, carrier: TlsCarrier) -> None:
-        """The client is there."""
-        self.carrier.callback(carrier)
-
-    def over(self) -> None:
-        """Nothing more is to be sent."""
-        if not self._over:
-            self._over = True
-            self._server.errand_over(self._visitor)
-
-
-def refuse(carrier: Carrier, alert: bytes) -> None:
-    """Say why in TLS's words, without TLS, and close."""
-    carrier.write(alert)
-    carrier.close()
 
 
 def _stream_of(connection: ServerConnection) -> ClientStream:
