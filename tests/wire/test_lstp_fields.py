@@ -29,6 +29,7 @@ from tunnelkit.wire.lstp import (
 from tunnelkit.wire.lstp_messages import Hop
 
 COMMON = "A" * 43
+AUDIT = {"chain": "0a" * 16, "seq": 1, "hash": "0a" * 32}
 HOP = {"name": "a", "role": "both", "address": "", "nonce": "0" * 32}
 TOO_LONG = "x" * 1025
 
@@ -55,6 +56,7 @@ VALID: dict[MessageType, dict[str, Any]] = {
         "window": 1,
         "services": [{"name": "s", "ttl": 1.5, "listen": 80}],
         "keepalive": 0.5,
+        "audit": AUDIT,
     },
     MessageType.CONNECTION_REQUEST: {"resource": "channel", "destination": "tcp:a:1"},
     MessageType.CONNECTION_NACK: {"code": "limit", "reason": "full"},
@@ -80,6 +82,9 @@ BAD: dict[tuple[MessageType, str], list[Any]] = {
     (MessageType.PROPERTY_EXCHANGE, "services"): [None, "", {}, [1], [{}], [{"name": "s"}] * 2,
         [{"name": str(number)} for number in range(129)]],
     (MessageType.PROPERTY_EXCHANGE, "keepalive"): [*NOT_SECONDS, 0, 86401],
+    (MessageType.PROPERTY_EXCHANGE, "audit"): [None, "", 1, {}, [],
+        {**AUDIT, "chain": "A" * 32}, {**AUDIT, "chain": "a" * 31}, {**AUDIT, "seq": 0},
+        {**AUDIT, "seq": 2**53}, {**AUDIT, "hash": "a" * 65}, {"chain": "a" * 32, "seq": 1}],
     (MessageType.CONNECTION_REQUEST, "resource"): [*NOT_TEXT, "", "channels"],
     (MessageType.CONNECTION_REQUEST, "destination"): [*NOT_TEXT, "", TOO_LONG],
     (MessageType.CONNECTION_REQUEST, "from"): [*NOT_TEXT, TOO_LONG],

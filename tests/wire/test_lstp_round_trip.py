@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunnelkit.errors import Code
+from tunnelkit.wire.checkpoint import MOST_LINES, Checkpoint
 from tunnelkit.wire.lstp import (
     HEADER,
     HEADER_SIZE,
@@ -46,6 +47,12 @@ hops = st.builds(
 )
 services = st.builds(Service, names, st.none() | seconds, st.none() | st.integers(1, 65535))
 offsets = st.tuples(st.integers(0, 2**63), st.integers(0, MAX_WINDOW))
+checkpoints = st.builds(
+    Checkpoint,
+    st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
+    st.integers(1, MOST_LINES),
+    st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+)
 
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(
@@ -64,6 +71,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         st.none() | st.integers(0, MAX_WINDOW),
         st.none() | st.lists(services, max_size=8, unique_by=lambda one: one.name).map(tuple),
         st.none() | st.floats(0.1, 86400),
+        st.none() | checkpoints,
     ),
     st.builds(ConnectionRequest, destination=st.text(min_size=1, max_size=60)),
     st.builds(ConnectionRequest, service=names),

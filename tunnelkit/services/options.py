@@ -57,6 +57,24 @@ EVERY_ROLE = (
         "of a unix socket for `tunnelkit status`, `connect` and `disconnect`",
     ),
     GRACE,
+    Option(
+        "audit",
+        "FILE",
+        "to which the access log goes too, each line vouching for the one before",
+        files="*",
+    ),
+    Option(
+        "checkpoint-to",
+        "unix:PATH|FILE",
+        "for checkpoints of --audit, beside the other end",
+        files="*",
+    ),
+    Option(
+        "checkpoints",
+        "FILE",
+        "for the checkpoints that other ends send of their audit files",
+        files="*",
+    ),
 )
 """What every role has, whatever it declares."""
 
@@ -66,6 +84,19 @@ def grace_of(settings: Settings) -> float | None:
     if settings.one("grace") is None:
         return None
     return float(count(settings, "grace", 0, 0, 86_400))
+
+
+def audit_of(settings: Settings) -> tuple[str, str, str]:
+    """What ``--audit``, ``--checkpoint-to`` and ``--checkpoints`` say, as absolute paths."""
+    audit, place, kept = (settings.one(name) for name in ("audit", "checkpoint-to", "checkpoints"))
+    paths = [os.path.abspath(given.text) if given else "" for given in (audit, kept)]
+    where = ""
+    if place is not None:
+        if audit is None:
+            place.wrong("there is no audit file", "--audit FILE too")
+        unix = place.text.startswith("unix:")
+        where = ("unix:" if unix else "") + os.path.abspath(place.text.removeprefix("unix:"))
+    return paths[0], where, paths[1]
 
 
 def options_for(role: IProxyRole) -> type[RoleOptions]:
@@ -146,6 +177,12 @@ class RoleOptions(usage.Options):
         self.log_as_json = False
         self.control_path = ""
         """Where the control socket is to be; empty: nowhere."""
+        self.audit_path = ""
+        """The audit file; empty: none."""
+        self.checkpoint_place = ""
+        """Where its checkpoints go, see `tunnelkit.services.audit.Audit`."""
+        self.checkpoints_path = ""
+        """Where those of other ends are kept."""
         self.grace: float | None = None
         """Seconds in which what is open may finish; None: as the role has it."""
 
@@ -183,6 +220,7 @@ class RoleOptions(usage.Options):
         control = self.settings.one("control")
         if control is not None:
             self.control_path = os.path.abspath(control.text)
+        self.audit_path, self.checkpoint_place, self.checkpoints_path = audit_of(self.settings)
         self.grace = grace_of(self.settings)
         self.config = self.make_config(self.settings)
 

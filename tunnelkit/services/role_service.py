@@ -13,9 +13,10 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IKeepsFiles
+from tunnelkit.interfaces import IEndService, IKeepsFiles
 from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.timer import use_monotonic_clock
+from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
 from tunnelkit.services.control import ControlService
 from tunnelkit.services.logs import LineObserver, observer_for
 from tunnelkit.services.options import RoleOptions, exit_with
@@ -45,13 +46,29 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
         control = None
         if options.control_path:
             control = ControlService(reactor, options.control_path, service.commands())
+        audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
     _log.info("This process may have {most} descriptors", most=most)
-    running = RoleService(reactor, service, observer, Reloader(reactor, options, service))
+    reloader = Reloader(reactor, options, service)
+    running = RoleService(reactor, service, observer, reloader, audit)
     if control is not None:
         IService(control).setServiceParent(running)
     return running
+
+
+def make_audit(reactor: Any, options: RoleOptions, service: Any) -> Audit | None:
+    """What ``--audit`` and ``--checkpoints`` ask for; None: nothing. Raises `ConfigError`."""
+    if not (options.audit_path or options.checkpoints_path):
+        return None
+    tunnel = service.tunnel if IEndService.providedBy(service) else None
+    kept = None
+    if options.checkpoints_path:
+        if tunnel is None:
+            raise ConfigError("--checkpoints: this role has no other end: expected none here")
+        kept = CheckpointFile(reactor, options.checkpoints_path)
+    file = AuditFile(options.audit_path) if options.audit_path else None
+    return Audit(reactor, file, tunnel, options.checkpoint_place, kept)
 
 
 def check_libraries_or_exit(program: str) -> None:
@@ -72,7 +89,12 @@ class RoleService(MultiService):
     """
 
     def __init__(
-        self, reactor: Any, service: Any, observer: LineObserver | None, reloader: Reloader
+        self,
+        reactor: Any,
+        service: Any,
+        observer: LineObserver | None,
+        reloader: Reloader,
+        audit: Audit | None = None,
     ) -> None:
         MultiService.__init__(self)
         self._reactor = reactor
@@ -80,8 +102,10 @@ class RoleService(MultiService):
         self._signals = 0
         self._reloader = reloader
         self._role = service
-        for part in (service, reloader):
-            IService(part).setServiceParent(self)
+        self._audit = audit
+        for part in (service, reloader, audit):
+            if part is not None:
+                IService(part).setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
         """Also gives twistd's application the log observer, which it asks for next."""
@@ -102,7 +126,12 @@ class RoleService(MultiService):
         """Fires once the role has drained, or its grace period is over."""
         stopping: Deferred[None] = MultiService.stopService(self)
         _log.info("Ending: nothing new is taken, what is open may finish")
-        return stopping
+        return stopping.addBoth(self._over)
+
+    def _over(self, result: Any) -> Any:
+        if self._audit is not None:
+            self._audit.over()
+        return result
 
     def _take_signals(self) -> None:
         # The reactor's own handler would make twistd die of the signal after the drain; a role
@@ -122,6 +151,8 @@ class RoleService(MultiService):
     def _reopen(self, rotate: bool) -> None:
         if self._observer is not None:
             self._observer.reopen(rotate)
+        if self._audit is not None:
+            self._audit.reopen()
         if IKeepsFiles.providedBy(self._role):
             try:
                 self._role.reopen()

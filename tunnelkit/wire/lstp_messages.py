@@ -16,6 +16,7 @@ from typing import ClassVar
 import attrs
 
 from tunnelkit.errors import Code
+from tunnelkit.wire.checkpoint import Checkpoint
 from tunnelkit.wire.json_body import Fields, load
 from tunnelkit.wire.message_fields import (
     body_if_any,
@@ -193,6 +194,8 @@ class PropertyExchange:
     services: tuple[Service, ...] | None = None
     keepalive: float | None = None
     """Seconds, more than 0: the sender is never silent for longer."""
+    audit: Checkpoint | None = None
+    """How far the sender's audit file has come."""
 
     def body(self) -> bytes:
         services = self.services
@@ -203,6 +206,7 @@ class PropertyExchange:
             window=self.window,
             services=None if services is None else [attrs.asdict(entry) for entry in services],
             keepalive=self.keepalive,
+            audit=None if self.audit is None else attrs.asdict(self.audit),
         )
 
     @classmethod
@@ -228,6 +232,7 @@ class PropertyExchange:
             window=fields.get_integer("window", 0, MAX_WINDOW),
             services=services,
             keepalive=keepalive,
+            audit=Checkpoint.from_fields(fields.object("audit")) if "audit" in fields else None,
         )
 
 

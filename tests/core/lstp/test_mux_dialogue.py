@@ -12,6 +12,7 @@ from tunnelkit.core.mux.credit import Budget
 from tunnelkit.errors import Code, LocalProtocolError
 from tunnelkit.net.lstp.protocol import LstpProtocol
 from tunnelkit.wire import lstp
+from tunnelkit.wire.checkpoint import Checkpoint
 from tunnelkit.wire.lstp import MessageType as M
 
 COMMON = "A" * 43
@@ -641,6 +642,20 @@ def test_a_fatal_error_ends_the_tunnel_and_says_why() -> None:
             t.TunnelEnded(Code.INTERNAL, "a bug"),
         ]
     assert talk.far.says() == []
+
+
+# -- audit files ----------------------------------------------------------
+
+
+def test_a_checkpoint_reaches_the_far_side_and_changes_nothing_else() -> None:
+    talk = Talk()
+    checkpoint = Checkpoint("a" * 32, 7, "b" * 64)
+    talk.near.mux.say_checkpoint(checkpoint, talk.near.now)
+    talk.settle()
+    came = t.CheckpointCame(checkpoint)
+    assert talk.far.events == [came]
+    assert talk.far.mux.decline(came) == t.NO_EVENTS
+    talk.open()
 
 
 # -- keepalive ------------------------------------------------------------

@@ -45,6 +45,7 @@ from tunnelkit.core.mux.path import Path
 from tunnelkit.core.socket_table import SocketTable
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire import lstp
+from tunnelkit.wire.checkpoint import Checkpoint
 from tunnelkit.wire.lstp import FLAG_COMPRESSED, HEADER, HEADER_SIZE
 from tunnelkit.wire.lstp import MessageType as M
 
@@ -255,6 +256,12 @@ class LstpMux:
             return t.NO_EVENTS
         self.outbox.put(lstp.Error(code, reason, fatal=True))
         return self.live.all_over(code, reason)
+
+    def say_checkpoint(self, checkpoint: Checkpoint, now: float) -> None:
+        """See `VouchingMux`."""
+        self.life.now = now
+        if not self.life.over:
+            self.outbox.put(lstp.PropertyExchange(audit=checkpoint))
 
     # -- input ------------------------------------------------------------
 

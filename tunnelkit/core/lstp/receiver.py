@@ -258,7 +258,7 @@ class Receiver:
 
         {"software": TEXT, "compression": [NAME, ...], "max_channels": COUNT, "window": BYTES,
          "services": [{"name": NAME, "ttl": SECONDS, "listen": PORT}, ...],
-         "keepalive": SECONDS}
+         "keepalive": SECONDS, "audit": {"chain": HEX, "seq": LINE, "hash": HEX}}
         """
         self._properties.heard(message)
         events: list[t.Event] = []
@@ -267,6 +267,8 @@ class Receiver:
             events.append(t.TunnelUp(message.software or ""))
         if message.services is not None:
             events.extend(self._trusted.take(message.services, self._life.now))
+        if message.audit is not None:
+            events.append(t.CheckpointCame(message.audit))
         return events
 
 

@@ -7,12 +7,13 @@ drives them all with the same code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import attrs
 
 from tunnelkit.core.mux.path import Path
 from tunnelkit.errors import Code, LocalProtocolError
+from tunnelkit.wire.checkpoint import Checkpoint
 
 
 class LimitReached(LocalProtocolError):
@@ -136,6 +137,13 @@ class ExtensionEvent:
 
     Who does not know one gives it to `Mux.decline`.
     """
+
+
+@attrs.frozen
+class CheckpointCame(ExtensionEvent):
+    """The far side says how far its audit file has come; see `VouchingMux`."""
+
+    checkpoint: Checkpoint
 
 
 Event = (
@@ -315,6 +323,14 @@ class ListeningMux(Mux, Protocol):
 
         ``listener`` is the channel over which the far side asked to listen. Otherwise as `open`.
         """
+
+
+@runtime_checkable
+class VouchingMux(Protocol):
+    """A mux over which ends can tell each other how far their audit files have come (row O8)."""
+
+    def say_checkpoint(self, checkpoint: Checkpoint, now: float) -> None:
+        """Tell the far side, which has a `CheckpointCame` of it."""
 
 
 class TunnelMux(DatagramMux, ListeningMux, Protocol):

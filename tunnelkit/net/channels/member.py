@@ -122,6 +122,7 @@ class TunnelMember(_Owner):
         path = self._hops or (self._end.name, connection.peer)
         _log.info(
             "Tunnel {tunnel} with {peer} is up: {path}",
+            event="tunnel-up",
             tunnel=self._end.tunnel.name,
             peer=connection.peer,
             path=" - ".join(path),
@@ -144,6 +145,7 @@ class TunnelMember(_Owner):
         if self.connection is not None:
             _log.info(
                 "Tunnel {tunnel} with {peer} has ended: {how}",
+                event="tunnel-ended",
                 tunnel=tunnel.name,
                 peer=connection.peer,
                 how=how,
