@@ -145,6 +145,10 @@ class Processes:
         process = self.start(role, *command, env=env)
         return Role(process) if wait else Role(process, waits=False)
 
+    def named(self, name: str) -> Process:
+        """The first that was started under that name."""
+        return next(process for process in self._all if process.name == name)
+
     def on_end(self, close: Callable[[], object]) -> None:
         """Call ``close`` when the test is over."""
         self._closers.append(close)

@@ -1,0 +1,1 @@
+"""A hostile laboratory: real roles under attack, and honest users who must not notice."""

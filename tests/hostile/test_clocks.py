@@ -1,0 +1,72 @@
+"""The wall clock is set while tunnels are up: nobody notices (R14)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.applications import Application, echo
+from tests.acceptance.processes import Identities, Processes
+from tests.acceptance.tunnels import STARTERS
+from tests.hostile.honest import LEAST, ask, place_of, use
+
+LIBRARIES = (
+    "/usr/lib/{}/faketime/libfaketime.so.1",
+    "/usr/lib/faketime/libfaketime.so.1",
+)
+JUMPS = ("+1h", "-1h", "+1d", "-1d", "+0")
+"""How far the clock is from the right time, one after the other."""
+
+
+@pytest.fixture
+def server() -> Iterator[Application]:
+    with Application(echo) as running:
+        yield running
+
+
+def library() -> str:
+    """Debian's libfaketime."""
+    machine = f"{os.uname().machine}-linux-gnu"
+    paths = [path.format(machine) for path in LIBRARIES]
+    found = [path for path in paths if Path(path).exists()]
+    assert found, f"libfaketime is in none of {paths}"
+    return found[0]
+
+
+@pytest.mark.parametrize("kind", list(STARTERS))
+def test_nothing_that_is_up_notices_that_the_clock_is_set(
+    kind: str, processes: Processes, identities: Identities, server: Application
+) -> None:
+    clock = processes.directory / "clock"
+    clock.write_text("+0\n")
+    env = {
+        "LD_PRELOAD": library(),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    tunnel = STARTERS[kind](
+        processes, identities, [server.destination], "--forward", f"0={server.destination}",
+        client_env=env, server_env=env,
+    )  # fmt: skip
+    forward = place_of(tunnel.client.address("forward"))
+    direct = place_of(server.destination.removeprefix("tcp:"))
+    ask(forward)
+    ends = (tunnel.client.process, tunnel.server.process)
+    before = [len(end.lines) for end in ends]
+    with socket.create_connection(forward, 20) as stays:
+        for jump in JUMPS:
+            clock.write_text(f"{jump}\n")
+            use(lambda: ask(forward), lambda: ask(direct), lambda: False).was_good()
+            stays.sendall(jump.encode())
+            assert stays.recv(100) == jump.encode()
+    for end, since in zip(ends, before, strict=True):
+        said = [line for line in end.lines[since:] if "outcome=done" not in line]
+        assert not any("has ended" in line or "Traceback" in line for line in said), said
+        times = {line[:10] for line in end.lines[since:]}
+        # The clock really was another one: LEAST requests on three dates.
+        assert len(times) >= 3, f"{LEAST} requests at {times}"
