@@ -22,6 +22,7 @@ from tests.acceptance.communication import (
 from tests.acceptance.processes import Identities, Processes, WebServer, curl, tunnelkit
 from tests.acceptance.ssh import Sshd
 from tests.acceptance.x11 import program
+from tests.peers.secureproxy_peer import Client
 
 MIB = 1 << 20
 
@@ -126,19 +127,26 @@ def test_chromium_shows_the_certificate_of_the_site(
     assert any("this is site.example" in line for line in browser.lines), browser.log
 
 
-def test_a_site_that_is_not_there_is_an_alert(server: Communication, site: HttpsSite) -> None:
+@pytest.mark.parametrize("spares", [0, 2])
+def test_a_site_that_is_not_there_is_an_alert(
+    server: Communication, site: HttpsSite, spares: int
+) -> None:
     names = Names(server.port)
     for host in ("site.example", "unknown.example"):
         fetched = curl(*names(host), f"https://{host}:{server.port}/")
         assert fetched.status == 35
         assert "unrecognized name" in fetched.said
-    server.client(
-        "server", "--publish", "pass:site.example=tcp:127.0.0.1:1", "--allow", "tcp:127.0.0.1:1"
-    )
+    publisher = server.client(
+        "server", "--publish", "pass:site.example=tcp:127.0.0.1:1", "--allow", "tcp:127.0.0.1:1",
+        "--spares", spares,
+    )  # fmt: skip
     server.role.wait_for("action=publish what=pass:site.example allowed=True")
     fetched = curl(*names("site.example"), f"https://site.example:{server.port}/")
     assert fetched.status == 35
-    server.role.wait_for("the web server cannot be reached")
+    assert "unrecognized name" in fetched.said
+    publisher.wait_for("pass:site.example: 127.0.0.1:1: Connection refused")
+    if not spares:
+        server.role.wait_for("the web server cannot be reached")
 
 
 def test_a_changed_policy_counts_within_seconds_and_a_broken_one_does_not(
@@ -316,3 +324,18 @@ def test_keys_init_leaves_an_example_of_a_policy(tmp_path: Path) -> None:
         "policy", "explain", "--policy", tmp_path / "more.toml", "register", "office"
     )
     assert explained == "allowed: clients.office\n"
+
+
+def test_limits_are_options(processes: Processes, identities: Identities) -> None:
+    server = start_server(processes, identities, "--max-clients", 1, "--max-groups", 1)
+    control = Client(server.port, SERVER, identities("server")).present("tunnel")
+    second = Client(server.port, SERVER, identities("second")).connect("present")
+    refused = second.expect("ERROR")
+    assert (refused["code"], refused["reason"]) == ("limit", "too many clients")
+    control.tls.sock.close()
+    options = ("--listen", "127.0.0.1:0", "--identity", identities(SERVER))
+    mistake = processes.role(
+        "secure-proxy-server", *options, "--policy", server.policy, "--max-groups", 0, wait=False
+    )
+    assert mistake.process.wait(20) == 2
+    mistake.wait_for("--max-groups 0: not possible: expected a whole number from 1 to 4096")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tunnelkit.policy.settings import Option
 
-_TERMS = (
+TERMS = (
     Option(
         "state-dir",
         "DIR",
@@ -29,7 +29,7 @@ _TERMS = (
 
 END = (
     Option("identity", "FILE.pem", "that `tunnelkit keys issue` made for this end", files="*.pem"),
-    *_TERMS,
+    *TERMS,
     Option(
         "peer",
         "NAME",
@@ -305,81 +305,4 @@ WTLS_DOMAIN_PROXY = (
         live=True,
     ),
     Option("map-key-file", "FILE", "with the key that the operator's proxy has too", files="*"),
-)
-
-SECURE_PROXY_SERVER = (
-    Option("listen", "HOST:PORT", "on which everybody is awaited", repeatable=True),
-    Option("identity", "FILE.pem", "that `tunnelkit keys issue` made for it", files="*.pem"),
-    *_TERMS,
-    Option("policy", "FILE.toml", "that says who may do what", live=True, files="*.toml"),
-    Option(
-        "certificate",
-        "FILE.pem",
-        "with key and certificates for browsers (default: the identity's)",
-        repeatable=True,
-        live=True,
-        files="*.pem",
-    ),
-    Option(
-        "proxy-protocol",
-        "NETWORK",
-        "whose connections begin with a PROXY header that says where they come from",
-        repeatable=True,
-        live=True,
-    ),
-    Option("log", "FILE", "to which decisions and sessions are written, as JSON lines", files="*"),
-    Option(
-        "crl",
-        "FILE",
-        "with revoked certificates (`tunnelkit keys revoke`)",
-        live=True,
-        files="*.crl",
-    ),
-    Option(
-        "login-file",
-        "FILE",
-        "of NAME:SECRET lines, for clients that log in instead of showing a certificate",
-        live=True,
-        files="*",
-    ),
-)
-
-SECURE_PROXY_CLIENT = (
-    *(option for option in END if option.name != "peer-pin"),
-    *DIALLING,
-    Option("server", "HOST:PORT", "of the Communication Server"),
-    Option("server-name", "NAME", "that its certificate must have (default: HOST)"),
-    Option(
-        "server-ca",
-        "FILE|system",
-        "with the CAs that may have issued it (default: the identity's)",
-        files="*.pem",
-    ),
-    Option("login", "NAME", "to log in as, where the server does not know this certificate"),
-    Option("login-file", "FILE", "with the password or token for it", files="*"),
-    Option("target", "NAME|group:NAME", "of the client to which the ports here lead"),
-    Option("resource", "NAME", "of the target's to ask for (default: tunnel)"),
-    Option(
-        "session-binding",
-        "required|optional",
-        "whether another client must show that nobody ends the TLS between the two; "
-        "optional: it may leave that out (default: required)",
-    ),
-    Option(
-        "publish",
-        "NAME|pass:HOST=tcp:HOST:PORT|web:HOST=http://HOST:PORT",
-        ", what others may ask for; browsers that ask for HOST reach that web server, pass: "
-        "unopened, web: read by the server (default with --allow: tunnel)",
-        repeatable=True,
-    ),
-    Option(
-        "site-proxy-header",
-        "",
-        "begin what browsers send to web servers with a PROXY header",
-    ),
-    Option(
-        "max-channels",
-        "N",
-        "channels that another client may have open at once (default: 10000)",
-    ),
 )

@@ -50,6 +50,7 @@ from tunnelkit.wire.usher import Version
 TUNNEL = "secure-proxy"
 """What logs call the tunnels: a session has no name."""
 DEFAULT_RESOURCE = "tunnel"
+SPARES = 2
 _SYSTEM = "system"
 _RESOURCE = re.compile(r"[A-Za-z0-9@_](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9_])?")
 
@@ -82,6 +83,8 @@ class SecureProxyClientConfig(EndConfig):
     """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
     max_sessions: int = USHER_SESSIONS
     """Channels that another client may have open at once."""
+    spares: int = SPARES
+    """Connections ahead for browsers of each site that is passed on unopened."""
     binding_required: bool = True
     """Other clients must say which TLS they are in, as this one does."""
     proxy_header: bool = False
@@ -133,7 +136,9 @@ class SecureProxyClientService(EndService):
             asks = self.make_end(initiator, config.peers, self._first_ready)
         if config.published:
             resources = tuple(one.resource for one in config.published)
-            published = TargetRendezvous(self._link, name, resources, config.peers, sites)
+            published = TargetRendezvous(
+                self._link, name, resources, config.peers, sites, config.spares
+            )
             # What the server announces is compared with the certificate.
             target = self.make_end(published, frozenset(), self._first_ready)
         end = SecureProxyEnd(asks, target, published, sites)
@@ -221,6 +226,7 @@ def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
         published=_with_tunnel(published, bool(parts["rules"])),
         via=proxies(settings),
         max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
+        spares=count(settings, "spares", SPARES, 0, 4),
         binding_required=_binding_required(settings),
         proxy_header=settings.flag("site-proxy-header"),
         **parts,

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.web import resource
 from zope.interface import implementer
 
+from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IKeepsFiles, IPortProtocol, IRoleService
@@ -34,11 +35,12 @@ from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.policy.stamp import stamp
 from tunnelkit.registry.memory import MemoryRegistry
-from tunnelkit.roles.configure import identity_terms, revocation_list, secret_text, state_dir
+from tunnelkit.roles.configure import count, identity_terms, revocation_list, secret_text, state_dir
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end import GRACE
 from tunnelkit.roles.registry import port_protocols
 from tunnelkit.roles.secure_proxy_logins import Logins, SecretFileChecker, parse_secrets
+from tunnelkit.roles.secure_proxy_options import SECURE_PROXY_LIMITS
 from tunnelkit.roles.secure_proxy_policy import load_policy
 from tunnelkit.roles.secure_proxy_records import Records
 from tunnelkit.wire.secureproxy import ALPN, WEB
@@ -65,6 +67,7 @@ class SecureProxyServerConfig:
     """For browsers; the identity's is the last resort."""
     proxies: tuple[Network, ...] = ()
     """Networks whose connections begin with a PROXY header."""
+    limits: Limits = attrs.field(factory=Limits)
     log_file: str | None = None
     crl_file: str | None = None
     secrets: Mapping[str, str] | None = attrs.field(default=None, repr=False)
@@ -92,6 +95,7 @@ class SecureProxyServerService(Service):
             registry=MemoryRegistry(reactor.seconds, int(time.time() * 1000)),
             check_login=Logins([self._checker]) if config.secrets is not None else None,
             proxies=config.proxies,
+            limits=config.limits,
         )
         shared = self.server.shared
         self._watch = CredentialWatch(
@@ -301,6 +305,12 @@ def configure(settings: Settings, starting: bool) -> SecureProxyServerConfig:
             for given in settings.all("certificate")
         ),
         proxies=tuple(given.parsed(parse_network) for given in settings.all("proxy-protocol")),
+        limits=Limits(
+            **{
+                field: count(settings, name, int(getattr(Limits(), field)), 1, most)
+                for name, field, most, _ in SECURE_PROXY_LIMITS
+            }
+        ),
         log_file=None if log_file is None else os.path.abspath(log_file.text),
         crl_file=revocation_list(settings, identity),
         secrets=secrets,

@@ -1,6 +1,6 @@
 """The roles, each a twistd subcommand. Every twistd start imports this: keep it light."""
 
-from tunnelkit.roles import options
+from tunnelkit.roles import options, secure_proxy_options
 from tunnelkit.roles.registry import AnyEndMaker, EndMaker, RoleMaker
 
 lstp_middle = RoleMaker(
@@ -84,7 +84,7 @@ secure_proxy_server = RoleMaker(
     "name, as the policy allows; it brings two of them together and passes their bytes on, which "
     "it cannot read. Browsers reach published sites through the same port.",
     module="tunnelkit.roles.secure_proxy_server",
-    own_options=options.SECURE_PROXY_SERVER,
+    own_options=secure_proxy_options.SECURE_PROXY_SERVER,
 )
 
 secure_proxy_client = EndMaker(
@@ -95,7 +95,7 @@ secure_proxy_client = EndMaker(
     "--target allows; --allow names what others may reach from here; --publish lets browsers in "
     "to a web server inside, with its own certificate.",
     module="tunnelkit.roles.secure_proxy_client",
-    own_options=options.SECURE_PROXY_CLIENT,
+    own_options=secure_proxy_options.SECURE_PROXY_CLIENT,
 )
 
 tunnel_end = AnyEndMaker(

@@ -17,6 +17,8 @@ class Limits:
     """INCOMINGs of one client that are not answered."""
     connecting: int = 16
     """CONNECTs of one client that wait."""
+    groups: int = 64
+    """Groups of one client."""
     opening: int = 128
     """Connections for sessions of one client that have not said which, and SPAREs."""
     asking: int = 16

@@ -21,8 +21,6 @@ from tunnelkit.wire.secureproxy import (
     Resource,
 )
 
-MAX_GROUPS = 64
-"""Groups of one client."""
 SOON = 0.2
 """Seconds for which changes are collected before watchers are told."""
 _ROOM = MAX_BODY - 1024
@@ -53,8 +51,9 @@ class Publishing:
             resource.name: self._offer(registration, resource, now)
             for resource in message.resources
         }
-        if len(frozenset().union(*(offer.groups for offer in offers.values()))) > MAX_GROUPS:
-            raise RemoteProtocolError(f"more than {MAX_GROUPS} groups", code=Code.LIMIT)
+        most = hall.limits.groups
+        if len(frozenset().union(*(offer.groups for offer in offers.values()))) > most:
+            raise RemoteProtocolError(f"more than {most} groups", code=Code.LIMIT)
         self._put(registration, offers, now)
         hall.send(connection, Ok(), now)
 

@@ -14,6 +14,7 @@ from tunnelkit.core.secureproxy.client import (
     Draining,
     Ended,
     Event,
+    Published,
     RequestRefused,
     Seen,
     SessionOff,
@@ -169,7 +170,8 @@ class Registration:
     """Keeps a client present, from `start` to `stop`.
 
     ``on_asked(incoming, refuse)`` is told of each session that somebody wants,
-    ``on_off(session)`` of each that is off again, ``on_present()`` when the server lets it in.
+    ``on_off(session)`` of each that is off again, ``on_present()`` when the server lets it in,
+    ``on_published()`` when it has taken the table of resources.
     """
 
     def __init__(
@@ -179,12 +181,14 @@ class Registration:
         on_asked: Callable[[Incoming, Callable[[Code, str], None]], object],
         on_off: Callable[[str], object],
         on_present: Callable[[], object] = lambda: None,
+        on_published: Callable[[], object] = lambda: None,
     ) -> None:
         self._link = link
         self._resources = resources
         self._on_asked = on_asked
         self._on_off = on_off
         self._on_present = on_present
+        self._on_published = on_published
         self._backoff = Backoff()
         self._current: ControlConnection | None = None
         self._next: ControlConnection | None = None
@@ -239,6 +243,8 @@ class Registration:
             self._on_asked(event.incoming, lambda code, reason: by.refuse(session, code, reason))
         elif isinstance(event, SessionOff):
             self._on_off(event.session)
+        elif isinstance(event, Published):
+            self._on_published()
         elif isinstance(event, RequestRefused):
             _log.warn(
                 "The server does not publish this: {code}, {reason}",

@@ -19,9 +19,11 @@ from tunnelkit.net.secureproxy.control import Registration
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.opening import Opened, Opening
 from tunnelkit.net.secureproxy.sites import Sites
+from tunnelkit.net.secureproxy.spares import Spares
 from tunnelkit.wire.secureproxy import (
     ANY,
     GROUP,
+    PASS,
     Connect,
     Incoming,
     Resource,
@@ -119,7 +121,8 @@ class TargetRendezvous:
     """Others ask the server for this client: each session that comes of it is a meeting.
 
     ``resources`` is what it publishes. ``peers``: whom it takes in; none: all that the
-    server lets through. Who asks for one of the ``sites`` is a browser, and no meeting.
+    server lets through. Who asks for one of the ``sites`` is a browser, and no meeting; for each
+    that is passed on unopened ``spares`` connections wait ahead.
     Registered from `start` to `stop`.
     """
 
@@ -132,6 +135,7 @@ class TargetRendezvous:
         resources: tuple[Resource, ...],
         peers: frozenset[str],
         sites: Sites,
+        spares: int = 0,
     ) -> None:
         self._link = link
         self._name = name
@@ -144,7 +148,15 @@ class TargetRendezvous:
         self._met: deque[SessionMeeting] = deque()
         self._wanted: Deferred[SessionMeeting] | None = None
         self._on_waiting: Callable[[str], object] = _nobody
-        self.registration = Registration(link, resources, self._asked, self._off, self._present)
+        self._spares = Spares(
+            link,
+            [resource.name for resource in resources if resource.kind == PASS],
+            spares,
+            lambda resource, opened: Deferred.fromCoroutine(sites.serve_spare(resource, opened)),
+        )
+        self.registration = Registration(
+            link, resources, self._asked, self._off, self._present, self._spares.start
+        )
 
     def start(self) -> None:
         """Register, and go on."""
@@ -154,6 +166,7 @@ class TargetRendezvous:
     def stop(self, reason: str) -> None:
         """Leave the server; sessions that are not there yet come to nothing."""
         self._running = False
+        self._spares.stop()
         self.registration.stop(reason)
         for task in list(self._coming.values()):
             task.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -17,11 +18,16 @@ from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
 from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.tls_carrier import TlsCarrier
 from tunnelkit.wire.proxy_protocol import v2_header
 from tunnelkit.wire.secureproxy import Incoming, StartPass, StartWeb
+from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME
 
 _log = Logger()
+
+_LAST_WORDS = 5.0
+"""Seconds for a browser to leave that was told that there is nothing."""
 
 DialSite = Callable[[], Awaitable[socket.socket]]
 """A connection to the web server, permitted by this client's own rules; raises `DialError`."""
@@ -65,9 +71,20 @@ class Sites:
         except BaseException:
             sock.close()
             raise
-        self._join(incoming, opened, sock)
+        self._join(incoming.resource, opened, sock)
 
-    def _join(self, incoming: Incoming, opened: Opened | Lent, sock: socket.socket) -> None:
+    async def serve_spare(self, resource: str, opened: Opened) -> None:
+        """A browser that has taken a connection which waited for it: it is dialled for now."""
+        browser = opened.unwrapped.carrier
+        try:
+            sock = await self.sites[resource]()
+        except DialError as error:
+            _log.warn("{resource}: {reason}", resource=resource, reason=str(error))
+            _TurnedAway(self._link.shared.reactor, browser)
+            return
+        self._join(resource, opened, sock)
+
+    def _join(self, resource: str, opened: Opened | Lent, sock: socket.socket) -> None:
         start = opened.start
         assert isinstance(start, StartPass | StartWeb)
         poller = self._link.shared.poller
@@ -76,7 +93,7 @@ class Sites:
         _log.info(
             "Passing {browser} on to {resource} at {address}",
             browser=start.observed,
-            resource=incoming.resource,
+            resource=resource,
             address=format_address(sock.getpeername()),
         )
         if isinstance(opened, Lent):
@@ -142,3 +159,29 @@ class Sites:
         """End all of them now."""
         for one in [*self._watches, *self._relays]:
             one.abort("this client has stopped")
+
+
+class _TurnedAway:
+    """A browser that gets the alert that the server gives for an absent site (`CarrierSink`).
+
+    What it sends is read until it leaves: bytes that nobody has read would make the end a reset,
+    which can overtake the alert.
+    """
+
+    def __init__(self, reactor: Any, carrier: Carrier) -> None:
+        self._carrier = carrier
+        self._timer = Timer(reactor, carrier.abort)
+        self._timer.start(_LAST_WORDS)
+        carrier.start(self)
+        carrier.write(UNRECOGNIZED_NAME)
+        carrier.finish_writing()
+        carrier.resume_reading()
+
+    def carrier_received(self, view: memoryview) -> None:
+        """Of no use any more."""
+
+    def carrier_writable(self) -> None:
+        """The alert is all there is."""
+
+    def carrier_lost(self, reason: str, clean: bool) -> None:
+        self._timer.stop()
