@@ -1,77 +1,173 @@
-"""``tunnelkit doctor``: whether a published site's TLS is ended in between (row S15)."""
+"""``tunnelkit doctor``: what works of a role's configuration, and what to do about the rest (O9).
+
+With ``--site`` it looks whether a published site's TLS is ended in between (row S15).
+"""
 
 from __future__ import annotations
 
 import argparse
-import time
+import os
 from typing import Any
 
-from tunnelkit.cli.control_client import add_control_argument, ask
-from tunnelkit.errors import ConfigError
+from tunnelkit.errors import ConfigError, TunnelkitError
 
 
 def register(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
-        "doctor", help="whether anybody ends the TLS of a site that is published as pass:"
+        "doctor",
+        help="what works of a role's configuration, hop by hop, and what to do about the rest",
+        description="Goes the way that the role goes: settings, certificates, name, proxies, TCP, "
+        "setup, TLS, a channel. Status 1 if something is wrong. With --site: whether anybody ends "
+        "the TLS of a site that is published as pass:.",
     )
-    add_control_argument(parser)
+    parser.add_argument("--config", metavar="FILE.toml", help="the role's configuration file")
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        help="with --site: the control socket of the client that publishes it",
+    )
     parser.add_argument(
         "--site",
-        required=True,
         metavar="HOST",
         help="the site's name, as the client at --control publishes it with pass:HOST=...",
     )
     parser.add_argument(
         "--at",
         metavar="HOST:PORT",
-        help="where browsers find it (default: the site's own name, port 443)",
+        help="where browsers find the site (default: its own name, port 443)",
+    )
+    parser.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=float,
+        default=20.0,
+        help="that each step may take (default: 20)",
+    )
+    parser.add_argument("role", nargs="?", metavar="ROLE", help="e.g. lstp-client-end")
+    parser.add_argument(
+        "options", nargs=argparse.REMAINDER, metavar="...", help="the role's own options"
     )
 
 
-_LOOKS = 10
-_PAUSE = 0.2
-"""Seconds between two looks: who ends TLS in between may pass the hello on later."""
-
-
 def run(args: argparse.Namespace) -> int:
-    """Dial as a browser does and compare; status 1 if what was sent is not what arrived."""
-    # What needs TLS is imported here: `--help` stays quick.
-    from tunnelkit.cli.site_hellos import SiteHellos
-    from tunnelkit.policy.destination import parse_host_port
+    """Print what was found, one step a line; status 1 if something is wrong."""
+    if args.site is not None:
+        from tunnelkit.cli.site_doctor import look_at_site
 
+        if args.control is None:
+            raise ConfigError("--site: expected --control PATH of who publishes it too")
+        return look_at_site(args)
+    if args.control is not None or args.at is not None:
+        raise ConfigError("--control and --at: expected with --site, or behind ROLE")
+    words = [*(("--config", args.config) if args.config else ()), *args.options]
+    if not words:
+        raise ConfigError("expected ROLE and its options, --config FILE, or --site HOST")
+    return _examine(args.role, words, args.patience)
+
+
+def _examine(name: str | None, words: list[str], patience: float) -> int:
+    # What looks is imported here: `--help` stays quick.
+    from twisted.internet import reactor
+
+    from tunnelkit.net.sockets.timer import use_monotonic_clock
+    from tunnelkit.services.doctor.finding import State
+    from tunnelkit.services.doctor.here import look_here, read_options
+    from tunnelkit.services.doctor.there import look_there
+
+    use_monotonic_clock(reactor)
+    options = _options(name, words)
+    wrong = []
+
+    def show(finding: Any) -> None:
+        took = "" if finding.seconds is None else f" ({finding.seconds * 1000:.0f} ms)"
+        print(f"{finding.state.value:<8} {finding.step:<16} {finding.found}{took}", flush=True)
+        for what, text in (("means", finding.means), ("do", finding.do)):
+            if text:
+                print(f"{'':<8} {what:>16}: {text}", flush=True)
+        if finding.state is State.WRONG:
+            wrong.append(finding)
+
+    finding, config = read_options(options, words)
+    show(finding)
+    if config is not None:
+        for finding in look_here(config):
+            show(finding)
+        running = _ask_running(options.control_path)
+
+        async def look(reactor: Any) -> None:
+            async for each in look_there(reactor, options.role, config, patience, running):
+                show(each)
+
+        _react(reactor, look)
+    print(f"{len(wrong)} wrong" if wrong else "nothing is wrong")
+    return 1 if wrong else 0
+
+
+def _react(reactor: Any, look: Any) -> None:
+    from twisted.internet.defer import Deferred
+
+    failures: list[Any] = []
+
+    def begin() -> None:
+        looking = Deferred.fromCoroutine(look(reactor))
+        looking.addErrback(failures.append)
+        looking.addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    if failures:
+        failures[0].raiseException()
+
+
+def _options(name: str | None, words: list[str]) -> Any:
+    """The options of the role; raises `ConfigError` if it is not clear which one is meant."""
+    from tunnelkit.cli.role_command import SHORT, role_names
+    from tunnelkit.policy.settings import suggestion
+    from tunnelkit.roles.registry import roles
+    from tunnelkit.services.options import options_for
+
+    known = roles()
+    if name is not None:
+        full = SHORT.get(name, name)
+        if full not in known:
+            names = role_names()
+            hint = suggestion(name, names)
+            raise ConfigError(
+                f"there is no role {name!a}{hint}: expected one of {', '.join(names)}"
+            )
+        return options_for(known[full])()
+    fits, errors = [], set()
+    for full, role in known.items():
+        options = options_for(role)()
+        try:
+            options.parse(words)
+        except ConfigError as error:
+            errors.add(str(error))
+            continue
+        fits.append(full)
+    if not fits and len(errors) == 1:
+        raise ConfigError(errors.pop())
+    if len(fits) != 1:
+        which = f"it would do for {', '.join(fits)}" if fits else "it does for no role as it is"
+        raise ConfigError(
+            f"which role is it? {which}: expected tunnelkit doctor ROLE --config FILE"
+        )
+    return options_for(known[fits[0]])()
+
+
+def _ask_running(control: str) -> bool:
+    """What the role says of itself; whether it runs."""
+    from tunnelkit.cli.control_client import ask
+
+    if not control or not os.path.exists(control):
+        return False
     try:
-        place = parse_host_port(args.at) if args.at else (args.site, 443)
-    except ConfigError as error:
-        raise ConfigError(f"--at: {error}") from None
-    with SiteHellos(args.site, *place) as own:
-        same = _seen(args.control, own.client_hello)
-    if not same:
-        print(
-            f"{args.site}: SOMEBODY ENDS TLS IN BETWEEN: the hello that was sent to "
-            f"{place[0]} port {place[1]} has not come to the client that publishes the site. "
-            "Or it is published by another client: is --control the right one?"
-        )
-        return 1
-    if all(pair["server_hello"] != own.server_hello for pair in same):
-        print(
-            f"{args.site}: SOMEBODY ENDS TLS IN BETWEEN: the answer that came is not the one "
-            "that the web server gave"
-        )
-        return 1
-    print(f"{args.site}: what was said reached the web server inside, and its answer came back")
-    print(f"certificate  {own.certificate}")
-    print("Nobody ended TLS in between in this connection. It says nothing of others.")
-    return 0
-
-
-def _seen(control: str, client_hello: str) -> list[dict[str, str]]:
-    """What the publisher has of connections that began with this hello."""
-    for _ in range(_LOOKS):
-        answer = ask(control, "hellos").get("hellos")
-        pairs = answer if isinstance(answer, list) else []
-        same = [pair for pair in pairs if pair["client_hello"] == client_hello]
-        if same:
-            return same
-        time.sleep(_PAUSE)
-    return []
+        status = ask(control, "status")
+    except TunnelkitError as error:
+        print(f"{'warning':<8} {'running role':<16} {error}")
+        return False
+    why = status.get("last_error")
+    state = status.get("state", "it answers")
+    print(f"{'ok':<8} {'running role':<16} {state}{f': {why}' if why else ''}")
+    return True

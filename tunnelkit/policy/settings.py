@@ -97,6 +97,11 @@ class Settings:
             raise ConfigError(f"--{name} is missing: expected {meaning}")
         return given
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all that are given."""
+        return tuple(self._values)
+
     def differing(self, other: Settings) -> list[str]:
         """The names of those that do not say the same in ``other``."""
         names = sorted({*self._values, *other._values})

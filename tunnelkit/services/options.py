@@ -202,9 +202,16 @@ class RoleOptions(usage.Options):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse, read the configuration file, validate; one line and status 2 for a mistake."""
         try:
+            self.parse(options)
+        except ConfigError as error:
+            exit_with(self.tapname, error)
+
+    def parse(self, options: Sequence[str] | None = None) -> None:
+        """The same for who goes on after a mistake; raises `ConfigError`."""
+        try:
             usage.Options.parseOptions(self, options)
         except (usage.UsageError, ConfigError) as error:
-            exit_with(self.tapname, self._explained(error))
+            raise ConfigError(self._explained(error)) from None
 
     def parseArgs(self, *arguments: str) -> None:
         """Nothing but options is expected."""
