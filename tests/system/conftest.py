@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import Identities, tunnelkit
-from tests.system.crossings import CROSSINGS, Crossing, Running
+from tests.system.crossings import BY_NAME, Crossing, Running
 from tests.system.laboratory import Laboratory
 from tests.system.services import DNS, EVERYTHING, HTTP, SSH, TRAFFIC, Services, start_services
 
@@ -61,7 +61,7 @@ def running(lab: Laboratory, identities: Identities) -> Iterator[Running]:
     yield from _run(lab, identities)
 
 
-@pytest.fixture(scope="module", params=CROSSINGS)
+@pytest.fixture(scope="module", params=BY_NAME)
 def crossing(
     request: pytest.FixtureRequest, lab: Laboratory, identities: Identities, services: Services
 ) -> Iterator[Crossing]:
@@ -70,7 +70,7 @@ def crossing(
     Forwards: see `FORWARDS`, in this order.
     """
     for running in _run(lab, identities):
-        yield CROSSINGS[request.param](running, EVERYTHING, FORWARDS)
+        yield BY_NAME[request.param](running, EVERYTHING, FORWARDS)
 
 
 @pytest.fixture(scope="session")

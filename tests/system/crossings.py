@@ -226,10 +226,62 @@ def start_usher(
     return Crossing(near, far, (bastion, doorkeeper))
 
 
+SERVER = "relay.example"
+POLICY = """
+[clients.office]
+publish = ["tunnel", "pass:site.example", "web:app.example"]
+[clients.laptop]
+connect = ["office/tunnel"]
+"""
+
+
+def communication_server(running: Running, *more: object) -> Role:
+    """A Communication Server in the internet."""
+    policy = running.lab.internet.directory / "policy.toml"
+    policy.write_text(POLICY)
+    return running.at(running.lab.internet).role(
+        *("secure-proxy-server", "--listen", middle_at(0), "--policy", policy),
+        *("--identity", running.identities(SERVER), *more),
+    )
+
+
+def client_options(running: Running, place: Place, name: str) -> tuple[object, ...]:
+    """What a client at ``place`` needs to reach it; both companies go by CONNECT to port 443."""
+    via = firewalls.CONNECT_A if place is running.lab.company_a else firewalls.VIA_B
+    return (
+        *("--server", middle_at(0), "--server-name", SERVER),
+        *("--identity", running.identities(name)),
+        *("--via", via, "--via-password-file", password_file(place)),
+    )
+
+
+def start_secure_proxy(
+    running: Running,
+    allow: Sequence[str],
+    forwards: Sequence[str],
+    *,
+    near_options: Sequence[object] = (),
+) -> Crossing:
+    """Client - CONNECT - Communication Server - CONNECT - client (S1, S2)."""
+    lab = running.lab
+    server = communication_server(running)
+    far = running.at(lab.company_a).role(
+        "secure-proxy-client", *client_options(running, lab.company_a, "office"), *_rules(allow)
+    )
+    far.wait_for(f"Present at {SERVER}")
+    near = running.at(lab.company_b).role(
+        *("secure-proxy-client", *client_options(running, lab.company_b, "laptop")),
+        *("--target", "office", *_entrances(forwards), *near_options),
+    )
+    return Crossing(near, far, (server,))
+
+
 CROSSINGS: dict[str, Start] = {
     "lstp": start_lstp,
     "lstp-two-middles": functools.partial(start_lstp, middles=2),
     "usher": start_usher,
 }
+BY_NAME: dict[str, Start] = {**CROSSINGS, "secure-proxy": start_secure_proxy}
+"""And the one whose parties find each other by name: for the tests of programs."""
 PARALLEL: dict[str, Start] = {"lstp": functools.partial(start_lstp, connections=4)}
 """The same, spread over several connections where that kind of tunnel can do it."""

@@ -22,15 +22,18 @@ PROXY_USER = "proxy"
 
 VIA_A = f"socks5://{USER}@{INSIDE_A}:{SOCKS_PORT}"
 VIA_B = f"http://{USER}@{INSIDE_B}:{CONNECT_PORT}"
+CONNECT_A = f"http://{USER}@{INSIDE_A}:{CONNECT_PORT}"
+"""The other way out of company A, for those who have to get by with CONNECT on both sides (S2)."""
 
 
-def rules(proxy_port: int) -> str:
+def rules(*proxy_ports: int) -> str:
     """The nftables rules of a firewall.
 
-    From inside only the proxy can be reached, from outside nothing; nothing is forwarded, in
-    either direction; and of the firewall's own programs only the proxy gets out.
+    From inside only its proxies can be reached, from outside nothing; nothing is forwarded, in
+    either direction; and of the firewall's own programs only the proxies get out.
     Each kind of drop has its counter.
     """
+    ports = ", ".join(map(str, proxy_ports))
     return f"""
 table inet firewall {{
     counter from_internet {{ }}
@@ -42,7 +45,7 @@ table inet firewall {{
         type filter hook input priority 0; policy drop;
         iifname lo accept
         ct state established,related accept
-        iifname inside tcp dport {proxy_port} accept
+        iifname inside tcp dport {{ {ports} }} accept
         iifname inside counter name from_company drop
         counter name from_internet drop
     }}
@@ -102,14 +105,14 @@ socks pass {{ from: 10.1.0.0/24 to: 0.0.0.0/0 command: connect }}
     )
 
 
-def start_squid(processes: PlacedProcesses) -> None:
-    """CONNECT, to port 443 only, on firewall B."""
+def start_squid(processes: PlacedProcesses, inside: str) -> None:
+    """CONNECT, to port 443 only, on the firewall whose address inside this is."""
     users = processes.directory / "users"
     users.write_text(f"{USER}:{_hash('-apr1')}\n")
     users.chmod(0o644)
     config = processes.directory / "squid.conf"
     config.write_text(f"""
-http_port {INSIDE_B}:{CONNECT_PORT}
+http_port {inside}:{CONNECT_PORT}
 pid_filename {processes.directory}/squid.pid
 access_log none
 cache_log /dev/null
@@ -117,7 +120,7 @@ cache deny all
 pinger_enable off
 max_filedescriptors 4096
 shutdown_lifetime 0 seconds
-visible_hostname firewall-b
+visible_hostname {processes.place.name}
 auth_param basic program {_program("basic_ncsa_auth")} {users}
 auth_param basic children 1
 acl known proxy_auth REQUIRED

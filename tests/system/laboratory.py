@@ -92,11 +92,11 @@ class Laboratory:
         _route(self.firewall_b, "default", self.leg.near_address)
         _route(self.internet, "10.1.0.0/24", _OUTSIDE_A)
         _route(self.internet, "10.2.0.0/24", self.leg.far_address)
-        for firewall, port in (
-            (self.firewall_a, firewalls.SOCKS_PORT),
-            (self.firewall_b, firewalls.CONNECT_PORT),
+        for firewall, ports in (
+            (self.firewall_a, (firewalls.SOCKS_PORT, firewalls.CONNECT_PORT)),
+            (self.firewall_b, (firewalls.CONNECT_PORT,)),
         ):
-            firewall.run(["nft", "-f", "-"], given=firewalls.rules(port))
+            firewall.run(["nft", "-f", "-"], given=firewalls.rules(*ports))
 
     def _place(self, name: str, files: dict[str, str]) -> Place:
         place = Place(name, self.directory, files)
@@ -125,12 +125,11 @@ class Laboratory:
         assert self._keeper.stdout.readline() == "keeping\n"
 
     def start_proxies(self) -> None:
-        """The firewalls' proxies: dante on A, squid on B."""
-        for place, start in (
-            (self.firewall_a, firewalls.start_dante),
-            (self.firewall_b, firewalls.start_squid),
-        ):
-            start(self.processes(place))
+        """The firewalls' proxies: dante on A, squid on both."""
+        on_a = self.processes(self.firewall_a)
+        firewalls.start_dante(on_a)
+        firewalls.start_squid(on_a, firewalls.INSIDE_A)
+        firewalls.start_squid(self.processes(self.firewall_b), firewalls.INSIDE_B)
 
     def processes(self, place: Place) -> PlacedProcesses:
         """To start programs at ``place`` that run as long as the laboratory."""

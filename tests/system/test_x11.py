@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.processes import Identities
 from tests.acceptance.x11 import free_display
-from tests.system.crossings import CROSSINGS, Crossing, Running
+from tests.system.crossings import BY_NAME, Crossing, Running
 from tests.system.laboratory import WIKI, WORKPLACE_B, Laboratory
 from tests.system.places import Place, PlacedProcesses
 from tests.system.screens import DESK, HEIGHT, WIDTH, Picture, Screen, wait_until
@@ -82,7 +82,7 @@ class Shown:
     """What programs in company B call it."""
 
 
-@pytest.fixture(scope="module", params=CROSSINGS)
+@pytest.fixture(scope="module", params=BY_NAME)
 def shown(
     request: pytest.FixtureRequest, lab: Laboratory, identities: Identities, there: Screen
 ) -> Iterator[Shown]:
@@ -90,7 +90,7 @@ def shown(
     running = Running(lab, identities)
     number = free_display()
     try:
-        crossing = CROSSINGS[request.param](
+        crossing = BY_NAME[request.param](
             running, [f"x11::{there.number}"], [], near_options=("--x11", number)
         )
         yield Shown(request.param, crossing, f"127.0.0.1:{number}")
