@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.acceptance.communication import SERVER, start_server
 from tests.acceptance.processes import (
     Identities,
     Process,
@@ -161,3 +162,32 @@ def test_examples_are_small() -> None:
     long = {"custom_protocol.py", "own_front_end.py", "usherfied.py"}
     sizes = {file.name: file.read_text().count("\n") for file in EXAMPLES.glob("*.py")}
     assert {name for name, size in sizes.items() if size >= 60} <= long
+
+
+def test_every_member_of_a_group_and_those_that_are_not_there(
+    processes: Processes, identities: Identities, web: WebServer
+) -> None:
+    (web.directory / "page.txt").write_text("from the wiki")
+    target = f"tcp:127.0.0.1:{web.port}"
+    server = start_server(processes, identities)
+    for name in ("server", "second"):
+        server.client(name, "--allow", target).wait_for("Present at relay.example")
+    server.role.wait_for("who=server action=publish what=tunnel allowed=True")
+    server.role.wait_for("who=second action=publish what=tunnel allowed=True")
+
+    def ask(members: str) -> list[str]:
+        place = (f"127.0.0.1:{server.port}", SERVER, identities("client"))
+        asked = run("group_members.py", *place, "servers", members, target, "/page.txt")
+        assert asked.returncode == 0, asked.stderr
+        return asked.stdout.splitlines()
+
+    assert ask("server,second,third") == [
+        "second: from the wiki",
+        "server: from the wiki",
+        "third: no tunnel: not present in the group",
+    ]
+    # Nobody is called whom the program does not name, whatever the server says.
+    assert ask("second") == [
+        "second: from the wiki",
+        "server: no tunnel: not named as peer",
+    ]

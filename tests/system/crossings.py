@@ -270,7 +270,8 @@ def start_secure_proxy(
     )
     far.wait_for(f"Present at {SERVER}")
     near = running.at(lab.company_b).role(
-        *("secure-proxy-client", *client_options(running, lab.company_b, "laptop")),
+        "secure-proxy-client",
+        *client_options(running, lab.company_b, "laptop"),
         *("--target", "office", *_entrances(forwards), *near_options),
     )
     return Crossing(near, far, (server,))

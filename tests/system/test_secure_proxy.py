@@ -68,7 +68,8 @@ def published(
     server = communication_server(running, "--certificate", app)
     site = lab.company_a.call(lambda: HttpsSite(tmp_path, SITE))
     publisher = running.at(lab.company_a).role(
-        *("secure-proxy-client", *client_options(running, lab.company_a, "office")),
+        "secure-proxy-client",
+        *client_options(running, lab.company_a, "office"),
         *("--publish", f"pass:{SITE}=tcp:127.0.0.1:{site.port}"),
         *("--allow", f"tcp:127.0.0.1:{site.port}"),
         *("--publish", f"web:{APP}=http://{WIKI}:80", "--allow", HTTP),
@@ -97,10 +98,10 @@ def firefox(place: Place, home: Path, host: str, authority: str, path: str, pict
     """Take a picture of a page; only the CA that is given can have issued the certificate."""
     home.mkdir()
     (home / "ca.pem").write_text(authority)
-    new = ["certutil", "-N", "-d", f"sql:{home}", "--empty-password"]
-    add = ["certutil", "-A", "-n", "site", "-t", "C,,", "-d", f"sql:{home}", "-i", home / "ca.pem"]
-    for command in (new, add):
-        subprocess.run(command, check=True, timeout=20)
+    keys = ["certutil", "-d", f"sql:{home}"]
+    add = ["-A", "-n", "site", "-t", "C,,", "-i", str(home / "ca.pem")]
+    for command in (["-N", "--empty-password"], add):
+        subprocess.run([*keys, *command], check=True, timeout=20)
     settings = {
         "network.dns.forceResolve": f'"{ADDRESS}"',
         "network.proxy.type": "0",

@@ -21,6 +21,7 @@ from tunnelkit.egress.site import SiteDialler
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.protocol import LstpProtocol
+from tunnelkit.net.secureproxy.control import look_up
 from tunnelkit.net.secureproxy.end import SecureProxyEnd
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.rendezvous import InitiatorRendezvous, TargetRendezvous
@@ -44,7 +45,7 @@ from tunnelkit.roles.configure import (
 )
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
 from tunnelkit.version import __version__
-from tunnelkit.wire.secureproxy import ALPN, GROUP, PASS, WEB, Login, Resource
+from tunnelkit.wire.secureproxy import ALPN, GROUP, PASS, WEB, Login, Presence, Resource
 from tunnelkit.wire.usher import Version
 
 TUNNEL = "secure-proxy"
@@ -169,6 +170,10 @@ class SecureProxyClientService(EndService):
         credentials = attrs.evolve(credentials, use=KeyUse.ROLE)
         name = config.server_name if _is_name(config.server_name) else ""
         return TlsContext(credentials, (ALPN,), server_name=name)
+
+    def look_up(self, target: str) -> Deferred[Presence]:
+        """Who is there: a name, or ``group:`` and a group's; fails with `RemoteProtocolError`."""
+        return look_up(self._link, target)
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """See `EndService`; and what browsers that were passed on unopened began with."""

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+import attrs
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 
 from tunnelkit.errors import Code, ConfigError, DialTimeout
 from tunnelkit.frontends.registry import configured, front_end_options
@@ -26,7 +27,9 @@ from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 from tunnelkit.roles.ports import FrontEnds, descriptions
 from tunnelkit.roles.registry import end_roles, named
+from tunnelkit.roles.secure_proxy_client import DEFAULT_RESOURCE
 from tunnelkit.services.options import GRACE, grace_of
+from tunnelkit.wire.secureproxy import GROUP
 
 PATIENCE = 30.0
 """Seconds that a program waits for its tunnel to come up, unless it says otherwise."""
@@ -168,6 +171,16 @@ class UsherGate(End):
         super().__init__(reactor, "usher-gate", **options)
 
 
+@attrs.frozen
+class GroupTunnels:
+    """What became of a tunnel to each member of a group."""
+
+    tunnels: Mapping[str, ITunnel]
+    """Those that are up, by the member's name."""
+    failed: Mapping[str, str]
+    """Why there is none, by name."""
+
+
 class SecureProxyClient(End):
     """An end that finds the other one through the Communication Server at ``server``.
 
@@ -178,7 +191,48 @@ class SecureProxyClient(End):
         self, reactor: Any, *, server: str, identity: str, peer: Value = None, **options: Value
     ) -> None:
         options |= {"server": server, "identity": identity, "peer": peer}
+        # What a client with several tunnels has only once is left out.
+        once = {"target", "publish", "allow", "control", "manual"}
+        once |= {option.attribute for option in front_end_options()}
+        self._way = {name: value for name, value in options.items() if name not in once}
         super().__init__(reactor, "secure-proxy-client", **options)
+
+    async def tunnels_to(self, group: str, timeout: float = PATIENCE) -> GroupTunnels:
+        """A tunnel to each member of ``group:NAME`` that is up within ``timeout`` seconds (S7).
+
+        ``peer`` must name those that may be in the group: nobody else is called, whatever the
+        server says. The tunnels end with this client, which has to have been started. Raises
+        `ConfigError`, and `RemoteProtocolError` if the server does not tell who is there.
+        """
+        expected = _texts(self._way["peer"])
+        if not group.startswith(GROUP) or not expected:
+            raise ConfigError(
+                f"{type(self).__name__}: tunnels_to({printable(group)}): expected group:NAME, and "
+                "as peer each name that may be in it"
+            )
+        service: Any = self._end
+        presence = await service.look_up(group)
+        resource = str(self._way.get("resource") or DEFAULT_RESOURCE)
+        there = {entry.name for entry in presence.entries if resource in entry.resources}
+        failed = {name: "not present in the group" for name in expected if name not in there}
+        failed |= {name: "not named as peer" for name in there if name not in expected}
+        ends = {
+            name: SecureProxyClient(self._reactor, **{**self._way, "target": name, "peer": name})
+            for name in sorted(there.intersection(expected))
+        }
+        for end in ends.values():
+            IService(end).setServiceParent(self)
+        results: Any = await DeferredList(
+            [Deferred.fromCoroutine(end.up(timeout)) for end in ends.values()], consumeErrors=True
+        )
+        tunnels: dict[str, ITunnel] = {}
+        for (name, end), (worked, result) in zip(ends.items(), results, strict=True):
+            if worked:
+                tunnels[name] = end.tunnel
+            else:
+                failed[name] = result.getErrorMessage()
+                await maybeDeferred(IService(end).disownServiceParent)
+        return GroupTunnels(tunnels, failed)
 
 
 def front_ends(
@@ -194,6 +248,13 @@ def front_ends(
     ports = FrontEnds(reactor, tunnel, PolicyHolder(Policy()) if policy is None else policy)
     ports.replace(configured(settings))
     return ports
+
+
+def _texts(value: Value) -> list[str]:
+    """One option's value, as texts."""
+    if value is None or isinstance(value, bool):
+        return []
+    return [str(value)] if isinstance(value, (str, int)) else [str(one) for one in value]
 
 
 def _settings(who: str, declared: Iterable[Option], options: Mapping[str, Value]) -> Settings:
