@@ -46,6 +46,9 @@ def test_an_end_connects_and_disconnects_when_it_is_told_to(
     tunnelkit("connect", "--control", control)
     client.wait_for(r"Tunnel test with server is up")
     assert curl(url).sha256 == digest
+    held = ask(str(control), "resources")
+    assert all(isinstance(held[what], int) and held[what] for what in held)
+    assert set(held) == {"memory", "descriptors", "timers"}
     now = status(control)
     assert now["state"] == "connected"
     assert now["peers"] == ["server"]
@@ -107,7 +110,7 @@ def test_a_gate_cannot_be_told_to_connect(transport: Transport, tmp_path: Path) 
     assert status(control)["peers"] == ["client"]
     if "usher-gate" in tunnel.server.process.name:
         said = tunnelkit_error("connect", "--control", control)
-        assert said.endswith("this role has no command 'connect': expected status")
+        assert said.endswith("this role has no command 'connect': expected resources, status")
 
 
 def test_a_control_socket_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 A unix socket that only its owner can enter. One request a connection, one
 line each way: the request is a command's name, the answer a JSON object, with
-``error`` in it if there is no such command.
+``error`` in it if there is no such command. Every role also answers ``resources``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -36,7 +38,8 @@ class ControlService(Service):
         self._reactor = reactor
         self._path = path
         self._socket = bind_unix(Policy().own(path, 0, "unix"))
-        self._factory = _ControlFactory(reactor, commands)
+        known: Commands = {**commands, "resources": partial(resources, reactor)}
+        self._factory = _ControlFactory(reactor, known)
         self._listener: Listener | None = None
 
     def startService(self) -> None:
@@ -56,6 +59,24 @@ class ControlService(Service):
         # The reactor works on a duplicate of the descriptor.
         self._reactor.adoptStreamConnection(sock.fileno(), socket.AF_UNIX, self._factory)
         sock.close()
+
+
+def resources(reactor: Any) -> dict[str, object]:
+    """What the process holds: memory in bytes (resident), descriptors, timers that are due.
+
+    0 where the operating system does not tell.
+    """
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        descriptors = len(os.listdir("/proc/self/fd"))
+    except OSError:
+        memory = descriptors = 0
+    return {
+        "memory": memory,
+        "descriptors": descriptors,
+        "timers": len(reactor.getDelayedCalls()),
+    }
 
 
 class _ControlFactory(Factory):
