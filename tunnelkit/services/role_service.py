@@ -19,6 +19,7 @@ from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
 from tunnelkit.services.control import ControlService
 from tunnelkit.services.logs import LineObserver, observer_for
+from tunnelkit.services.notify import Notifier
 from tunnelkit.services.options import RoleOptions, exit_with
 from tunnelkit.services.reload import Reloader
 
@@ -101,6 +102,7 @@ class RoleService(MultiService):
         self._observer = observer
         self._signals = 0
         self._reloader = reloader
+        self._notifier = Notifier(reactor)
         self._role = service
         self._audit = audit
         for part in (service, reloader, audit):
@@ -121,14 +123,17 @@ class RoleService(MultiService):
     def _begin(self) -> None:
         self._take_signals()
         MultiService.startService(self)
+        self._notifier.ready()
 
     def stopService(self) -> Deferred[None]:
         """Fires once the role has drained, or its grace period is over."""
+        self._notifier.stopping()
         stopping: Deferred[None] = MultiService.stopService(self)
         _log.info("Ending: nothing new is taken, what is open may finish")
         return stopping.addBoth(self._over)
 
     def _over(self, result: Any) -> Any:
+        self._notifier.over()
         if self._audit is not None:
             self._audit.over()
         return result
@@ -143,7 +148,12 @@ class RoleService(MultiService):
 
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._reopen, False)
-        self._reactor.callFromThread(self._reloader.reload)
+        self._reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        self._reloader.reload()
+        self._notifier.reloaded()
 
     def _rotate(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._reopen, True)
