@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import tunnelkit
 import tunnelkit.cli
@@ -210,3 +211,51 @@ def test_a_list_can_be_short_lived_and_made_again(tmp_path: Path, capsys: Captur
     assert 30 <= days() < 30.1
     ok(capsys, "keys", "revoke", "--dir", keys)
     assert days() > 3000
+
+
+def test_a_key_that_never_leaves_its_machine_gets_a_certificate(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ok(capsys, "keys", "init", "--dir", "KEYS")
+    assert "it stays here" in ok(capsys, "keys", "sign-request", "alice")
+    key = Path("alice.pem").read_bytes()
+    assert b"PRIVATE KEY" in key
+    assert b"PRIVATE" not in Path("alice.csr").read_bytes()
+    said = ok(capsys, "keys", "sign", "alice.csr", "--dir", "KEYS")
+    answer = Path("alice.crt").read_bytes()
+    assert b"PRIVATE" not in answer
+    assert Path("alice.pem").stat().st_mode & 0o777 == 0o600
+    assert Path("alice.crt").stat().st_mode & 0o777 == 0o600
+    Path("alice.pem").write_bytes(key + answer)
+    identity = load_identity("alice.pem")
+    assert identity.name == "alice"
+    assert identity.fingerprint in said
+    ok(capsys, "keys", "issue", "bob", "--dir", "KEYS")
+    assert identity.rendezvous_secret == load_identity("KEYS/bob.pem").rendezvous_secret
+    assert "alice  valid until" in ok(capsys, "keys", "show", "KEYS")
+    assert "revoked 1 certificate of alice" in ok(
+        capsys, "keys", "revoke", "alice", "--dir", "KEYS"
+    )
+
+
+def test_what_cannot_be_signed_is_said_in_one_line(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ok(capsys, "keys", "init", "--dir", "KEYS")
+    ok(capsys, "keys", "sign-request", "alice")
+    assert "exists already" in mistake(capsys, "keys", "sign-request", "alice")
+    assert "cannot be a name" in mistake(capsys, "keys", "sign-request", "a b")
+    sign = ("keys", "sign", "alice.csr", "--dir", "KEYS")
+    ok(capsys, *sign)
+    assert "alice has an identity already: --again" in mistake(capsys, *sign, "--out", "b.crt")
+    assert "exists already" in mistake(capsys, *sign, "--again")
+    ok(capsys, *sign, "--again", "--out", "b.crt")
+    assert "is no request" in mistake(capsys, "keys", "sign", "alice.pem", "--dir", "KEYS")
+    request = x509.load_pem_x509_csr(Path("alice.csr").read_bytes())
+    der = bytearray(request.public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    forged = x509.load_der_x509_csr(bytes(der)).public_bytes(Encoding.PEM)
+    Path("forged.csr").write_bytes(forged)
+    assert "has not signed it" in mistake(capsys, "keys", "sign", "forged.csr", "--dir", "KEYS")

@@ -57,6 +57,23 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--days", type=_days, default=_MOST_DAYS, metavar="DAYS", help="how long it is valid (3650)"
     )
 
+    ask = actions.add_parser(
+        "sign-request", help="make a key that stays here, and a request for its certificate"
+    )
+    ask.add_argument("name", metavar="NAME", help="name of the end, in its certificate")
+    ask.add_argument("--out", metavar="FILE", help="where to write the key (NAME.pem)")
+
+    sign = actions.add_parser("sign", help="make the certificate that a request asks for")
+    sign.add_argument("request", metavar="FILE", help="what sign-request has written")
+    _directory(sign)
+    sign.add_argument("--out", metavar="FILE", help="where to write the answer (FILE with .crt)")
+    sign.add_argument(
+        "--days", type=_days, default=365, metavar="DAYS", help="how long it is valid (365)"
+    )
+    sign.add_argument(
+        "--again", action="store_true", help="also for a name that has an identity already"
+    )
+
     revoke = actions.add_parser("revoke", help="put all certificates of a name on KEYS/revoked.crl")
     revoke.add_argument(
         "name", metavar="NAME", nargs="?", help="the end; without: only make the list again"
@@ -75,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     action: str = args.action
     if action == "show":
         lines = show(args.path)
+    elif action == "sign-request":
+        lines = _ask(args.name, Path(args.out or f"{args.name}.pem"))
     elif action == "self":
         lines = _make_alone(args.name, Path(args.out), args.secret, args.days)
     else:
@@ -102,6 +121,8 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
         revoked = keys.revoke(args.name, args.days)
         count = f"{len(revoked)} certificate{'s' * (len(revoked) != 1)}"
         return [f"revoked {count} of {args.name} in {keys.revocation_file}"]
+    if action == "sign":
+        return _sign(keys, args)
     if action == "issue":
         identity, path = keys.issue(args.name, out=args.out, days=args.days)
         return [f"issued {identity.name} in {path}: {identity.fingerprint}"]
@@ -112,6 +133,40 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
     if args.rendezvous_secret:
         lines.append("the rendezvous secret is new: renew every other end before it can be met")
     return lines
+
+
+def _ask(name: str, out: Path) -> list[str]:
+    from tunnelkit.policy.key_directory import write_new
+    from tunnelkit.policy.key_requests import make_request
+
+    key, request = make_request(name)
+    asked = out.with_suffix(".csr")
+    if os.path.lexists(asked):
+        raise ConfigError(f"{asked}: exists already")
+    write_new(out, key)
+    write_new(asked, request)
+    answer = asked.with_suffix(".crt").name
+    return [
+        f"made the key of {name} in {out}: it stays here",
+        f"made {asked}: bring it to the CA, which answers it by: tunnelkit keys sign {asked.name}",
+        f"then put the answer behind the key: cat {answer} >> {out.name}",
+    ]
+
+
+def _sign(keys: KeyDirectory, args: argparse.Namespace) -> list[str]:
+    from tunnelkit.policy.files import read_file
+    from tunnelkit.policy.identity import fingerprint
+    from tunnelkit.policy.key_requests import LARGEST_REQUEST, parse_request
+    from tunnelkit.policy.printable import printable
+
+    where = f"request {printable(args.request)}"
+    request = parse_request(read_file(args.request, where, LARGEST_REQUEST), where)
+    out = Path(args.out) if args.out else Path(args.request).with_suffix(".crt")
+    certificate = keys.sign(request, out, days=args.days, again=args.again)
+    return [
+        f"signed {request.name} in {out}: {fingerprint(certificate)}",
+        "it has the rendezvous secret: bring it back over a way that others cannot read",
+    ]
 
 
 def _make_alone(name: str, out: Path, secret_file: str | None, days: int) -> list[str]:

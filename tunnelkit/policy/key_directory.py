@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -33,11 +34,13 @@ from tunnelkit.policy.files import read_private_file, reason
 from tunnelkit.policy.identity import (
     SECRET_BYTES,
     Identity,
+    fingerprint,
     identity_pem,
     key_pem,
     parse_authority,
     secret_pem,
 )
+from tunnelkit.policy.key_requests import Request, answer_pem
 from tunnelkit.policy.keys import END_DAYS, Authority, check_name
 from tunnelkit.policy.printable import printable
 
@@ -122,6 +125,37 @@ class KeyDirectory:
             write_new(path, identity_pem(identity))
         return identity, path
 
+    def sign(
+        self,
+        request: Request,
+        out: str | os.PathLike[str],
+        *,
+        days: float = END_DAYS,
+        again: bool = False,
+    ) -> x509.Certificate:
+        """A certificate for a key of somebody else, in ``out``, a new file (row K6).
+
+        ``again``: also for a name that has one that is valid.
+        """
+        with self._locked():
+            authority, issued = self.load(), self.issued()
+            now = datetime.now(timezone.utc)
+            name = request.name
+            if not again and any(
+                entry.name == name and entry.state(now) == "valid" for entry in issued
+            ):
+                raise ConfigError(
+                    f"{name} has an identity already: --again signs one more, 'tunnelkit keys "
+                    f"revoke {name}' withdraws it"
+                )
+            if os.path.lexists(out):
+                raise ConfigError(f"{printable(os.fspath(out))}: exists already")
+            certificate = authority.certify(name, request.public_key, days=days)
+            self._note(issued, name, certificate)
+            secret = authority.rendezvous_secret
+            write_new(Path(out), answer_pem(certificate, authority.certificate, secret))
+        return certificate
+
     def renew(
         self,
         name: str,
@@ -200,12 +234,14 @@ class KeyDirectory:
         self, authority: Authority, issued: list[Issued], name: str, days: float
     ) -> Identity:
         identity = authority.issue(name, days=days)
-        certificate = identity.credentials.certificate
-        until = certificate.not_valid_after_utc
-        entry = Issued(certificate.serial_number, name, until, pin=identity.fingerprint)
+        self._note(issued, name, identity.credentials.certificate)
+        return identity
+
+    def _note(self, issued: list[Issued], name: str, certificate: x509.Certificate) -> None:
+        until, pin = certificate.not_valid_after_utc, fingerprint(certificate)
+        entry = Issued(certificate.serial_number, name, until, pin=pin)
         # Before the identity itself is written: what exists can always be revoked.
         self._replace(self.path / RECORD_FILE, _document([*issued, entry]))
-        return identity
 
     def _save(self, authority: Authority, issued: list[Issued], days: float | None = None) -> None:
         self._replace(self.path / RECORD_FILE, _document(issued))

@@ -17,12 +17,16 @@ from datetime import datetime, timedelta, timezone
 import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.tls.engine import NAME_SCHEME, Credentials, PrivateKey, moment
 from tunnelkit.policy.identity import AUTHORITY_NAME, SECRET_BYTES, Identity
+
+PublicKey = (
+    ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey | rsa.RSAPublicKey
+)
 
 AUTHORITY_DAYS = 3650
 END_DAYS = 365
@@ -69,9 +73,10 @@ class Authority:
     ) -> Authority:
         """A new CA, valid for ``days`` from ``now``."""
         private_key = ec.generate_private_key(ec.SECP256R1())
+        public_key = private_key.public_key()
         subject, begin = _common_name(name), _begin(now)
         builder = (
-            _builder(subject, subject, private_key, private_key, begin, begin + _span(days))
+            _builder(subject, subject, public_key, public_key, begin, begin + _span(days))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
         )
@@ -92,14 +97,20 @@ class Authority:
         """
         check_name(name)
         key = private_key or ec.generate_private_key(ec.SECP256R1())
-        begin = _begin(now)
-        until = min(begin + _span(days), self._end(begin))
-        issuer = self.certificate.subject
-        certificate = _end_builder(name, issuer, key, self.private_key, begin, until).sign(
-            self.private_key, hashes.SHA256()
-        )
+        certificate = self.certify(name, key.public_key(), days=days, now=now)
         credentials = Credentials(key, certificate, (self.certificate,))
         return Identity(name, credentials, self.rendezvous_secret)
+
+    def certify(
+        self, name: str, key: PublicKey, *, days: float = END_DAYS, now: datetime | None = None
+    ) -> x509.Certificate:
+        """A certificate for a key that somebody else has; otherwise as `issue`."""
+        check_name(name)
+        begin = _begin(now)
+        until = min(begin + _span(days), self._end(begin))
+        issuer, own = self.certificate.subject, self.private_key.public_key()
+        builder = _end_builder(name, issuer, key, own, begin, until)
+        return builder.sign(self.private_key, hashes.SHA256())
 
     def revocation_list(
         self,
@@ -153,9 +164,10 @@ def self_signed(
     check_name(name)
     key = ec.generate_private_key(ec.SECP256R1())
     begin = _begin(now)
-    certificate = _end_builder(name, _common_name(name), key, key, begin, begin + _span(days)).sign(
-        key, hashes.SHA256()
-    )
+    public = key.public_key()
+    until = begin + _span(days)
+    builder = _end_builder(name, _common_name(name), public, public, begin, until)
+    certificate = builder.sign(key, hashes.SHA256())
     return Identity(
         name, Credentials(key, certificate), rendezvous_secret or os.urandom(SECRET_BYTES)
     )
@@ -164,8 +176,8 @@ def self_signed(
 def _end_builder(
     name: str,
     issuer: x509.Name,
-    key: PrivateKey,
-    issuer_key: PrivateKey,
+    key: PublicKey,
+    issuer_key: PublicKey,
     begin: datetime,
     end: datetime,
 ) -> x509.CertificateBuilder:
@@ -198,8 +210,8 @@ def _common_name(name: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: PrivateKey,
-    issuer_key: PrivateKey,
+    key: PublicKey,
+    issuer_key: PublicKey,
     begin: datetime,
     end: datetime,
 ) -> x509.CertificateBuilder:
@@ -207,13 +219,13 @@ def _builder(
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key),
             critical=False,
         )
     )
