@@ -2,7 +2,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test system-test system-test-long check coverage news lint format types bench venv dev clean
+.PHONY: help demo test system-test system-test-long check coverage news lint format types bench venv dev pyz man clean
 
 help:
 	@echo 'make demo         a tunnel on this machine: web server, middle and two ends, with what each sees'
@@ -14,6 +14,8 @@ help:
 	@echo 'make format       rewrite the source in the format that lint asks for'
 	@echo 'make types        mypy'
 	@echo 'make bench        throughput and latency beside ssh, stunnel and haproxy'
+	@echo 'make pyz          tunnelkit.pyz: everything in one file, for a machine with nothing but Python'
+	@echo 'make man          man pages, in build/man'
 	@echo 'make clean        remove everything that these made'
 
 venv:
@@ -58,6 +60,12 @@ types: dev
 bench: dev
 	$(PY) -m bench.whole_job $(ARGS)
 
+pyz: venv
+	$(PY) scripts/make-pyz
+
+man: venv
+	$(PY) scripts/make-man-pages build/man
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .tox .coverage* _trial_temp*
+	rm -rf $(VENV) tunnelkit.pyz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .tox .coverage* _trial_temp*
 	find tunnelkit tests twisted scripts -name __pycache__ -prune -exec rm -rf {} +
