@@ -2,7 +2,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test system-test system-test-long check coverage news lint format types bench venv dev pyz man clean
+.PHONY: help demo test system-test system-test-long check coverage docs news lint format types bench venv dev pyz man clean
 
 help:
 	@echo 'make demo         a tunnel on this machine: web server, middle and two ends, with what each sees'
@@ -13,6 +13,7 @@ help:
 	@echo 'make lint         ruff, and its formatter in checking mode'
 	@echo 'make format       rewrite the source in the format that lint asks for'
 	@echo 'make types        mypy'
+	@echo 'make docs         the API reference, in build/api'
 	@echo 'make bench        throughput and latency beside ssh, stunnel and haproxy'
 	@echo 'make pyz          tunnelkit.pyz: everything in one file, for a machine with nothing but Python'
 	@echo 'make man          man pages, in build/man'
@@ -42,6 +43,10 @@ check: dev
 coverage: dev
 	$(PY) -m coverage run -m pytest tests/wire tests/core $(ARGS)
 	$(PY) -m coverage report
+
+docs: dev
+	$(PY) -m pydoctor --quiet
+	@echo 'see build/api/index.html'
 
 news: dev
 	$(PY) -m towncrier check --compare-with $(or $(SINCE),origin/main)

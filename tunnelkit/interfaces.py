@@ -2,7 +2,7 @@
 
 `tunnelkit.net` and `tunnelkit.roles` hold the implementations that come with
 tunnelkit. Everything inside the package that nobody else is meant to replace
-uses `typing.Protocol` instead.
+uses ``typing.Protocol`` instead.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tunnelkit.net.sockets.context import Shared
 class IProxyRole(Interface):
     """One party of one tunnel protocol, e.g. the LSTP middle: a plug-in, one twistd subcommand.
 
-    An object in a ``twisted/plugins/`` file that provides this and `IPlugin` is all that the
+    An object in a ``twisted/plugins/`` file that provides this and ``IPlugin`` is all that the
     subcommand needs: ``--help``, ``--config``, ``--log-json``, ``--control``, SIGHUP and an
     orderly end are made from what it declares. Every start of twistd imports that file, so
     what is heavy is imported inside the methods.
@@ -68,7 +68,7 @@ class IProxyRole(Interface):
 
 
 class IEndRole(IProxyRole):
-    """A role that is an end of a tunnel: `tunnel:` endpoint strings can be had of it too."""
+    """A role that is an end of a tunnel: ``tunnel:`` endpoint strings can be had of it too."""
 
     def make_service(reactor: Any, config: Any) -> IEndService:
         """The end, with its ports bound; raises `ConfigError` if one is taken."""
@@ -82,7 +82,7 @@ class IRoleService(IService):
     )
 
     def status() -> Mapping[str, object]:
-        """An immutable snapshot of what it is doing, for `tunnelkit status` and pages."""
+        """An immutable snapshot of what it is doing, for ``tunnelkit status`` and pages."""
 
     def commands() -> Mapping[str, Callable[[], Mapping[str, object]]]:
         """What it can be told at its control socket, ``status`` among it, and the answers."""
@@ -272,7 +272,7 @@ class IRendezvousMaker(Interface):
         """That in words, for the ready line, e.g. ``at the board board.example``."""
 
     def make_rendezvous(reactor: Any, config: Any) -> IRendezvous:
-        """For one end. If it provides `IService` too, it starts and stops with the end."""
+        """For one end. If it provides ``IService`` too, it starts and stops with the end."""
 
 
 class IProtocolMaker(Interface):
@@ -331,7 +331,7 @@ class IDialer(Interface):
 class IFrontEnd(Interface):
     """What applications talk to at one end of a tunnel: a plug-in.
 
-    An object in a ``twisted/plugins/`` file that provides this and `IPlugin` has its options in
+    An object in a ``twisted/plugins/`` file that provides this and ``IPlugin`` has its options in
     ``--help``, ``--config`` and endpoint strings of every end, and its ports follow a reload.
     Every start of twistd imports that file, so what is heavy is imported inside the methods;
     or the object is a `tunnelkit.frontends.registry.FrontEndMaker`.

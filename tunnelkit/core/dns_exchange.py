@@ -6,7 +6,7 @@ A lost datagram costs one interval. Each try has an id of its own, and the
 sockets' owner gives it a port of its own; answers to earlier tries are taken as
 long as the question is open. A truncated answer is asked for over TCP.
 
-Sans-IO: `commands` says what is to be done, `received` and `failed` tell what
+Sans-IO: ``commands`` says what is to be done, ``received`` and ``failed`` tell what
 came of it.
 """
 

@@ -1,4 +1,4 @@
-"""Who may enter a display that is shown elsewhere, and what of X cannot be shown elsewhere (F3).
+"""Who may enter a display that is shown elsewhere, and what of X cannot be shown elsewhere (F3)::
 
     client         near end                                   far end          X server
     setup     ->   CookieGate: is the cookie the tunnel's?

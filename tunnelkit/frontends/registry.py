@@ -26,7 +26,7 @@ from tunnelkit.policy.settings import Option, Settings
 @attrs.frozen
 class FrontEndMaker:
     """A front end whose code is imported only once it is configured, as by Twisted's
-    `ServiceMaker`: ``module`` has the functions ``configure`` and ``make_service``, and
+    ``ServiceMaker``: ``module`` has the functions ``configure`` and ``make_service``, and
     ``needs`` if there are any."""
 
     name: str

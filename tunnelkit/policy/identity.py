@@ -52,7 +52,7 @@ from tunnelkit.policy.printable import printable
 PIN_PREFIX = "sha256:"
 SECRET_BYTES = 32
 AUTHORITY_NAME = "tunnelkit CA"
-"""What `tunnelkit keys init` calls a CA."""
+"""What ``tunnelkit keys init`` calls a CA."""
 SECRET_LABEL = "TUNNELKIT RENDEZVOUS SECRET"
 
 _BLOCK = re.compile(

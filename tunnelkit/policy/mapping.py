@@ -104,19 +104,19 @@ class Maps:
 def parse_map(text: str) -> MapRule:
     """Read one ``--map`` value.
 
-    =========================================  ==============================================
-    text                                       what a request then leads to
-    =========================================  ==============================================
-    ``db.corp.example:5432=tcp:127.0.0.1:5432``  for that name and port: this address
-    ``*.corp.example:80,443=tcp:127.0.0.1:*``    for these names and ports: this address, the
-                                                 port that was asked for
-    ``10.0.0.0/8:1-1023=tcp:self.example:22``    for addresses of that network
-    ``db:5432=unix:/run/db.sock``                a unix socket
-    ``ns.example:53=udp:127.0.0.1:53``           a map to ``udp:`` is for datagrams, all others
-                                                 for connections
-    ``wiki:80=service:wiki``                     a published service
-    ``db:5432=127.0.0.1:5432``                   ``tcp:`` is the default
-    =========================================  ==============================================
+    ============================================  ================================================
+    text                                          what a request then leads to
+    ============================================  ================================================
+    ``db.corp.example:5432=tcp:127.0.0.1:5432``   for that name and port: this address
+    ``*.corp.example:80,443=tcp:127.0.0.1:*``     for these names and ports: this address, the
+                                                  port that was asked for
+    ``10.0.0.0/8:1-1023=tcp:self.example:22``     for addresses of that network
+    ``db:5432=unix:/run/db.sock``                 a unix socket
+    ``ns.example:53=udp:127.0.0.1:53``            a map to ``udp:`` is for datagrams, all others
+                                                  for connections
+    ``wiki:80=service:wiki``                      a published service
+    ``db:5432=127.0.0.1:5432``                    ``tcp:`` is the default
+    ============================================  ================================================
 
     Raises `ConfigError`.
     """

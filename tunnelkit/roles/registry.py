@@ -36,7 +36,7 @@ Maker = TypeVar("Maker")
 @implementer(IPlugin, IProxyRole)
 @attrs.frozen(kw_only=True)
 class RoleMaker:
-    """A role whose code is imported only once it is configured, as by Twisted's `ServiceMaker`:
+    """A role whose code is imported only once it is configured, as by Twisted's ``ServiceMaker``:
     ``module`` has ``config_class``, and the functions ``configure`` and ``make_service``."""
 
     name: str

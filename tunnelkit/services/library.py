@@ -1,7 +1,7 @@
 """Ends of tunnels for programs that import tunnelkit; `tunnelkit` itself names them.
 
 Each takes the options of its twistd subcommand as keywords, dashes as underscores, and is a
-Twisted service. With ``async with`` it runs for as long as the block does:
+Twisted service. With ``async with`` it runs for as long as the block does::
 
     async with LstpEnd(reactor, middle="relay.example:7000", tunnel="office",
                        identity="me.pem", peer="server") as tunnel:

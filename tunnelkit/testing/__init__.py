@@ -3,8 +3,8 @@
 `Pipe` joins two Twisted protocols in memory, with what makes real connections
 hard: a bounded wire, producers that are paused and resumed, half-close,
 aborts, chunks of any size. Twisted's own in-memory transports do not have it:
-`StringTransport` collects without end whatever is written, never calls its
-producer and has no other side; `iosim` delivers all that was written at once
+``StringTransport`` collects without end whatever is written, never calls its
+producer and has no other side; ``iosim`` delivers all that was written at once
 and in one piece, pauses nobody, and ends a stream in one way only. A program
 that forgets backpressure, or takes a cut connection for the end of the data,
 passes every test on them.

@@ -70,7 +70,7 @@ class TestClock(Clock):
     def run_for(self, seconds: float) -> None:
         """Run each call of the next ``seconds`` at its own time.
 
-        (`advance` moves the time first, so that all of them see its end.)
+        (``advance`` moves the time first, so that all of them see its end.)
         """
         end = self.rightNow + seconds
         self._sortCalls()

@@ -1,13 +1,11 @@
 """Checks to inherit: does a protocol keep the contract of `tunnelkit.core.mux.contract.Mux`?
 
-```python
-class TestMyProtocol(ChannelProtocolChecks):
-    def protocol(self, budget):
-        return MyChannels(budget)
-```
+This class runs with pytest as it stands, and with trial if `twisted.trial.unittest.TestCase`
+is a second base. Nothing sleeps or draws without a seed::
 
-runs with pytest as it stands, and with trial if `twisted.trial.unittest.TestCase`
-is a second base. Nothing sleeps or draws without a seed.
+    class TestMyProtocol(ChannelProtocolChecks):
+        def protocol(self, budget):
+            return MyChannels(budget)
 """
 
 from __future__ import annotations

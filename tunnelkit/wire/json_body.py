@@ -1,6 +1,6 @@
 """Strict reading of JSON objects that a stranger sent.
 
-Plain `json` accepts too much: duplicate keys, NaN, numbers of thousands of
+Plain ``json`` accepts too much: duplicate keys, NaN, numbers of thousands of
 digits, nesting that exhausts the stack, halves of surrogate pairs. Here each
 of them is a `RemoteProtocolError`, and so is a field of another type than the
 one asked for; ``true`` is not a number. Fields nobody asks for are ignored.

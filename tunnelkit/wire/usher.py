@@ -1,8 +1,8 @@
 """Usher on the wire: the 8-byte header, its limits, and encode and decode of every record (U1).
 
 Header, big-endian: LENGTH int32 (bytes after the header), TYPE int16, SESSION
-int16, all signed. The records themselves are in `usher_records` (`usher/1`)
-and `usher_extensions` (what `usher/1.1` adds), importable from here.
+int16, all signed. The records themselves are in `usher_records` (``usher/1``)
+and `usher_extensions` (what ``usher/1.1`` adds), importable from here.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ MAX_UDP_ANY = 2 * (2 + MAX_NAME + 1 + 2) + MAX_DATAGRAM
 MAX_LENGTH = 1_024
 """Largest LENGTH of any other record."""
 WINDOW = 1_048_576
-"""DATA bytes of one session that `usher/1` allows to be unacknowledged."""
+"""DATA bytes of one session that ``usher/1`` allows to be unacknowledged."""
 
 _BASE: tuple[type[BaseRecord], ...] = (
     UsherOpen,

@@ -1,4 +1,4 @@
-"""The records that `usher/1.1` adds, see ``docs/spec/usher.md``; otherwise as `usher_records`."""
+"""The records that ``usher/1.1`` adds, see ``docs/spec/usher.md``; otherwise as `usher_records`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eight records of `usher/1` as typed values (row U1), and the fields they are made of.
+"""The eight records of ``usher/1`` as typed values (row U1), and the fields they are made of.
 
 Each class has the type it is sent under, ``body()`` for what follows the
 header, and ``read`` for the way back. ``read`` raises `RemoteProtocolError`
@@ -33,7 +33,7 @@ _UDP_HEAD = struct.Struct(">4sH4sH")
 
 
 class RecordType(IntEnum):
-    """TYPE in the header; from 16 on they are `usher/1.1` only."""
+    """TYPE in the header; from 16 on they are ``usher/1.1`` only."""
 
     OPEN = 1
     OPEN_REPLY = -1
@@ -59,12 +59,12 @@ class Version(Enum):
 
     @classmethod
     def of(cls, alpn: bytes | None) -> Version:
-        """The version that an agreed ALPN stands for; none at all means `usher/1`."""
+        """The version that an agreed ALPN stands for; none at all means ``usher/1``."""
         return cls(alpn) if alpn else cls.V1
 
 
 class AddressType(IntEnum):
-    """ADDRTYPE; from 3 on they are `usher/1.1` only."""
+    """ADDRTYPE; from 3 on they are ``usher/1.1`` only."""
 
     IPV4 = 1
     NAME = 2
@@ -87,7 +87,7 @@ class Address(NamedTuple):
     """Where a datagram comes from or goes to."""
 
     host: str
-    """An IP address without brackets or, in `usher/1.1`, a name."""
+    """An IP address without brackets or, in ``usher/1.1``, a name."""
     port: int
 
 
@@ -229,7 +229,7 @@ class UsherOpenReply:
     rc: int
     """-1, or the answering side's id of the session."""
     text: str | None = None
-    """With -1 why it failed; otherwise, in `usher/1.1` only, what the far socket is bound to."""
+    """With -1 why it failed; otherwise, in ``usher/1.1`` only, what the far socket is bound to."""
 
     def body(self) -> bytes:
         if self.rc != FAILED and not 1 <= self.rc <= MAX_ID:

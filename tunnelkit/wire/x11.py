@@ -1,6 +1,6 @@
 """What X clients and servers say first, and the authority files that hold their cookies (F3).
 
-The first packet on a connection to an X server (X Window System Protocol, section 8):
+The first packet on a connection to an X server (X Window System Protocol, section 8)::
 
     offset  size  field
     0       1     byte order of all that follows: ``B`` big-endian, ``l`` little-endian
@@ -13,7 +13,7 @@ The first packet on a connection to an X server (X Window System Protocol, secti
     12      n     the name, then padding to a multiple of 4
             d     the data, then padding to a multiple of 4
 
-An authority file is a row of entries, in big-endian order whatever the machine's is:
+An authority file is a row of entries, in big-endian order whatever the machine's is::
 
     2 family, 2 + n address, 2 + n display number, 2 + n name, 2 + n data
 """

@@ -1,4 +1,4 @@
-"""Middles in a row: the connection to the next middle on behalf of an end that waits (row L8).
+"""Middles in a row: the connection to the next middle on behalf of an end that waits (row L8)::
 
     end              this middle                    next middle
      | its setup         |                              |

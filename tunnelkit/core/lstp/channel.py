@@ -4,7 +4,7 @@
 and that state. Inputs that begin with OWN, and SETTLED, come from this side; the others are
 messages, and one that the table does not have is a protocol error that ends the channel, except
 in the states of `DISCARDING`, which ignore it. The actions are methods of
-`tunnelkit.core.lstp.channels.LiveChannels`.
+`tunnelkit.core.lstp.channels.LiveChannels`::
 
         the side that asks (opener)                the side that is asked
         REQUESTED   CONNECTION_REQUEST sent        ADMITTED   ACK sent, not begun

@@ -1,4 +1,4 @@
-"""How two LSTP ends meet: the setup in clear, and its repetition inside TLS (rows L1, L4; X3, X4).
+"""How two LSTP ends meet: the setup in clear, and its repetition inside TLS (rows L1, L4; X3, X4)::
 
     end                     middle                  other end
      | COMMON_UNIQUE_INFO     |                        |

@@ -240,7 +240,7 @@ class PlainMux:
         return None
 
     def receive(self, data: memoryview, now: float) -> Sequence[t.Event]:
-        """See `types.Mux`; a text that is not UTF-8 or a body too short breaks the protocol."""
+        """See `Mux`; a text that is not UTF-8 or a body too short breaks the protocol."""
         if self._over:
             return t.NO_EVENTS
         self._now = now
@@ -291,7 +291,7 @@ class PlainMux:
         return t.NO_EVENTS
 
     def sendable(self, channel: int) -> int:
-        """See `types.Mux`."""
+        """See `Mux`."""
         ch = self._channels.get(channel)
         if ch is None or ch.near_ended:
             return 0
@@ -299,7 +299,7 @@ class PlainMux:
         return min(may, max(0, t.EARLY_DATA - ch.outbound.sent)) if ch.waits else may
 
     def waits_for_path(self, channel: int) -> bool:
-        """See `types.Mux`."""
+        """See `Mux`."""
         ch = self._channels.get(channel)
         if ch is None or ch.near_ended or (ch.waits and ch.outbound.sent >= t.EARLY_DATA):
             return False
@@ -312,7 +312,7 @@ class PlainMux:
         return data
 
     def next_deadline(self) -> float | None:
-        """See `types.Mux`."""
+        """See `Mux`."""
         if self._over:
             return None
         if not self._up_told:
@@ -321,7 +321,7 @@ class PlainMux:
         return min((due for due in dues if due is not None), default=None)
 
     def deadline_passed(self, now: float) -> Sequence[t.Event]:
-        """See `types.Mux`."""
+        """See `Mux`."""
         self._now = now
         if self._over:
             return t.NO_EVENTS
@@ -377,7 +377,7 @@ class PlainMux:
     def frame_into(
         self, buffer: bytearray | memoryview, offset: int, channel: int, size: int, now: float
     ) -> int:
-        """See `types.Mux`."""
+        """See `Mux`."""
         buffer[offset : offset + self.header_size] = self._data_header(channel, size)
         self._flow.sent(self._channels[channel], size, now)
         return size

@@ -1,4 +1,4 @@
-"""What two ends say to each other to be paired by a one-time code (row Q2), sans-IO.
+"""What two ends say to each other to be paired by a one-time code (row Q2), sans-IO::
 
     joiner                              inside
       |<---------------- PAKE {nonce} --- |

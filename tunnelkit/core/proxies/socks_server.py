@@ -1,4 +1,4 @@
-"""The server's side of SOCKS 4, 4a and 5, sans-IO (F1; RFC 1928, RFC 1929).
+"""The server's side of SOCKS 4, 4a and 5, sans-IO (F1; RFC 1928, RFC 1929)::
 
     client                      server                         front end
     greeting, methods      ->

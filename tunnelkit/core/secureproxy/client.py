@@ -1,4 +1,4 @@
-"""A client's control connection to a Communication Server, inside its TLS (row S4).
+"""A client's control connection to a Communication Server, inside its TLS (row S4)::
 
     client                                server
      | HELLO                                |

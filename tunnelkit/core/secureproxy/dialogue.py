@@ -1,4 +1,4 @@
-"""A client's connection for one session, inside its TLS with the server (rows S6, S10).
+"""A client's connection for one session, inside its TLS with the server (rows S6, S10)::
 
     client                                server
      | HELLO, then CONNECT, JOIN or SPARE   |

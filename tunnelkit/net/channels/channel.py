@@ -2,7 +2,7 @@
 
 The application is reached through a `LocalSide`, above all one of these two:
 `tunnelkit.net.channels.socket_side.SocketSide` pumps a plain socket (front ends),
-`tunnelkit.net.channels.protocol_side.ProtocolSide` is a Twisted transport (endpoints).
+``ProtocolSide`` is a Twisted transport (endpoints).
 
 Data is pulled towards the tunnel when the tunnel can take it, and pushed
 towards the application as far as the application takes it; what it does not

@@ -1,7 +1,7 @@
 """From a meeting to a connection: TLS between the two ends, their prologue inside it, then the mux.
 
 This is the same for every rendezvous: what differs is in the meeting
-(`tls_client`, and the prologue that is spoken inside TLS before anything else).
+(``tls_client``, and the prologue that is spoken inside TLS before anything else).
 """
 
 from __future__ import annotations

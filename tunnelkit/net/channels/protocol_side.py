@@ -153,7 +153,7 @@ class ChannelTransport:
             self._channel.ready()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
-        """See `ITransport`."""
+        """See ``ITransport``."""
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
@@ -211,7 +211,7 @@ class ChannelTransport:
     # -- producers --------------------------------------------------------
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """See `IConsumer`."""
+        """See ``IConsumer``."""
         if self._producer is not None:
             raise RuntimeError("a producer is registered already")
         if self._detached:
@@ -224,7 +224,7 @@ class ChannelTransport:
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
-        """See `IConsumer`."""
+        """See ``IConsumer``."""
         self._producer = None
         if self.disconnecting:
             self.loseWriteConnection()
@@ -252,7 +252,7 @@ class ChannelTransport:
                 self._channel.drained()
 
     def stopProducing(self) -> None:
-        """See `IPushProducer`."""
+        """See ``IPushProducer``."""
         self.loseConnection()
 
 

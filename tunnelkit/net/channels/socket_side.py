@@ -198,7 +198,8 @@ class SocketSide(HasOrigin):
             self._watch(False, self._want_write)
 
     def hung_up(self) -> None:
-        """See `Handler`: a reset is noticed also when nothing is to be read or written (D-8)."""
+        """See `tunnelkit.net.sockets.poll.Handler`: a reset is noticed also when nothing is to be
+        read or written (D-8)."""
         self._has_failed()
 
     def _has_failed(self) -> bool:
@@ -211,7 +212,7 @@ class SocketSide(HasOrigin):
         return True
 
     def failed(self) -> None:
-        """See `Handler`."""
+        """See `tunnelkit.net.sockets.poll.Handler`."""
         if self._channel is not None:
             self._channel.abort(Code.INTERNAL, "an internal error")
 

@@ -9,7 +9,7 @@ from tunnelkit.net.sockets.carrier import Carrier
 
 OnEnd = Callable[[Any, int, int, str], object]
 """``on_end(relay, bytes a to b, bytes b to a, outcome)``; outcome ``closed`` (both directions
-ended in order), ``reset`` (one side was lost) or what `abort` was told."""
+ended in order), ``reset`` (one side was lost) or what ``abort`` was told."""
 
 
 class _Flow:

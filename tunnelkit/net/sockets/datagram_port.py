@@ -24,7 +24,7 @@ class DatagramPort:
     """Gives each datagram, and where it came from, to ``received``, once it has been started.
 
     A port on all addresses of the machine answers from the one that was asked.
-    It has what a `DatagramProtocol` needs of its transport: ``write`` and ``getHost``.
+    It has what a ``DatagramProtocol`` needs of its transport: ``write`` and ``getHost``.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DatagramPort:
             pass
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        """See `IUDPTransport`."""
+        """See ``IUDPTransport``."""
         host, port = self._socket.getsockname()[:2]
         kind = IPv6Address if self._socket.family == socket.AF_INET6 else IPv4Address
         return kind("UDP", host, port)

@@ -41,7 +41,7 @@ _ATTRIBUTE = "_tunnelkit_poller"
 class Handler(Protocol):
     """What is told about one descriptor.
 
-    Both methods must cope with a call for nothing (`BlockingIOError`). An
+    Both methods must cope with a call for nothing (``BlockingIOError``). An
     exception that leaves them is logged and the descriptor forgotten; a
     handler that has a method ``failed()`` is told, to give up what it was for.
 

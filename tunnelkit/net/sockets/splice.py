@@ -18,7 +18,7 @@ MOST_PIPES = 64
 """Pipes of one pool, in use and idle."""
 
 MOVE_NONBLOCK = 1 | 2
-"""SPLICE_F_MOVE and SPLICE_F_NONBLOCK (`os` has the names from Python 3.12)."""
+"""SPLICE_F_MOVE and SPLICE_F_NONBLOCK (``os`` has the names from Python 3.12)."""
 
 AVAILABLE = hasattr(os, "splice") and hasattr(fcntl, "F_GETFL")
 

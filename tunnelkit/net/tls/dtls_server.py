@@ -53,7 +53,7 @@ class DtlsServer(DatagramProtocol):
 
     The protocol's ``dataReceived`` is called with each datagram, its transport's ``write`` sends
     one, ``loseConnection`` says close_notify. ``factory.buildProtocol`` is called with an
-    `IPv4Address` or `IPv6Address`, once the handshake is complete.
+    ``IPv4Address`` or ``IPv6Address``, once the handshake is complete.
 
     ``context`` can be exchanged while it runs: new handshakes go by the new one.
     """
