@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.acceptance.communication import SERVER, start_server
@@ -18,14 +21,18 @@ from tests.acceptance.processes import (
 )
 from tests.acceptance.tunnels import start_gate
 from tests.acceptance.udp_servers import UdpServer, reversed_bytes
+from tests.acceptance.x11 import XServer, free_display
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(example: str, *options: object) -> subprocess.CompletedProcess[str]:
+def run(
+    example: str, *options: object, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run an example to its end."""
     return subprocess.run(
         [sys.executable, str(EXAMPLES / example), *map(str, options)],
+        env={**os.environ, **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -159,7 +166,7 @@ def test_the_conformance_checks_of_a_protocol_of_ones_own() -> None:
 
 
 def test_examples_are_small() -> None:
-    long = {"custom_protocol.py", "own_front_end.py", "usherfied.py"}
+    long = {"custom_protocol.py", "own_front_end.py", "own_rendezvous.py", "usherfied.py"}
     sizes = {file.name: file.read_text().count("\n") for file in EXAMPLES.glob("*.py")}
     assert {name for name, size in sizes.items() if size >= 60} <= long
 
@@ -191,3 +198,30 @@ def test_every_member_of_a_group_and_those_that_are_not_there(
         "second: from the wiki",
         "server: no tunnel: not named as peer",
     ]
+
+
+def test_a_rendezvous_of_ones_own(processes: Processes, identities: Identities) -> None:
+    path = processes.directory / "meet"
+    words = ("own_rendezvous.py", path, identities("server"), "client", "inside")
+    inside = start(processes, *words)
+    inside.wait_for("ready")
+    for _ in range(2):
+        asked = run("own_rendezvous.py", path, identities("client"), "server", "outside")
+        assert asked.returncode == 0, asked.stderr
+        assert re.fullmatch(r"ready\n\d\d:\d\d\n", asked.stdout)
+
+
+def test_a_window_at_the_far_side(
+    processes: Processes, identities: Identities, middle: Role, tmp_path: Path
+) -> None:
+    real = XServer(processes, "-noreset").display
+    place = middle.address("listening on")
+    processes.role(
+        "lstp-server-end", "--middle", place, "--tunnel", "office", "--identity",
+        identities("server"), "--peer", "client", "--allow", f"x11::{real.number}",
+        env={"XAUTHORITY": str(real.authority)},
+    )  # fmt: skip
+    words = (place, identities("client"), "server", free_display(), "xdpyinfo")
+    shown = run("x11_display.py", *words, env={"XAUTHORITY": str(tmp_path / "authority")})
+    assert shown.returncode == 0, shown.stderr
+    assert "The X.Org Foundation" in shown.stdout

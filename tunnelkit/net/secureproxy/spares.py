@@ -23,7 +23,8 @@ Serve = Callable[[str, Opened], Deferred[Any]]
 
 
 class Spares:
-    """``count`` connections that wait for a browser of each of ``resources``, while `start`ed."""
+    """``count`` connections that wait for a browser of each of ``resources``, from `start` to
+    `stop`."""
 
     def __init__(
         self, link: ServerLink, resources: Iterable[str], count: int, serve: Serve
