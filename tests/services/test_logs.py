@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.services.libraries import check_libraries
-from tunnelkit.services.logs import LineObserver, format_json, format_text, observer_for
+from tunnelkit.services.logs import LineObserver, Writer, format_json, format_text, observer_for
 
 HOSTILE = 'evil\nREADY lstp-middle: \x1b[31m"\u2028' + "x" * 10_000
 
@@ -112,3 +112,18 @@ def test_libraries_with_known_holes_are_refused(twisted: str, openssl: str, prob
         with pytest.raises(ConfigError) as caught:
             check_libraries(versions.__getitem__)
         assert str(caught.value) == problem
+
+
+def test_every_line_names_the_role_and_the_tunnel() -> None:
+    for as_json in (False, True):
+        out = io.StringIO()
+        observer = LineObserver(out, format_json if as_json else format_text)
+        observer.writer = Writer("lstp-server-end", "office\nREADY")
+        Logger("test", observer=observer).info("Something", tunnel="another")
+        line = out.getvalue()
+        assert line.count("\n") == 1
+        if as_json:
+            event = json.loads(line)
+            assert (event["role"], event["tunnel"]) == ("lstp-server-end", "office\\nREADY")
+        else:
+            assert line.endswith(" info  [lstp-server-end office\\nREADY] Something\n")

@@ -22,12 +22,23 @@ _HIDDEN = ("log_", "isError", "message", "time", "format", "system", "failure", 
 _TWIST = "fileLogObserverFactory"
 """An option that only twist has."""
 
-Format = Callable[[LogEvent], str]
+
+class Writer:
+    """Whose log it is: a machine may run several roles that write to one place (row O12)."""
+
+    def __init__(self, role: str = "", tunnel: str = "") -> None:
+        names = {"role": role, "tunnel": tunnel}
+        self.fields = {name: printable(text) for name, text in names.items() if text}
+        self.text = f"[{' '.join(self.fields.values())}] " if self.fields else ""
+        """In front of messages."""
 
 
-def format_text(event: LogEvent) -> str:
-    """``TIME LEVEL message``; a traceback follows, indented, where there is one."""
-    line = f"{_time(event)} {_level(event):<5} {_message(event)}"
+Format = Callable[[LogEvent, Writer], str]
+
+
+def format_text(event: LogEvent, writer: Writer) -> str:
+    """``TIME LEVEL [ROLE TUNNEL] message``; a traceback follows, indented, where there is one."""
+    line = f"{_time(event)} {_level(event):<5} {writer.text}{_message(event)}"
     failure = event.get("log_failure")
     if failure is not None:
         trace = failure.getTraceback().rstrip("\n").split("\n")
@@ -35,11 +46,12 @@ def format_text(event: LogEvent) -> str:
     return line
 
 
-def format_json(event: LogEvent) -> str:
-    """One JSON object: time, level, module, text, and the event's own fields."""
+def format_json(event: LogEvent, writer: Writer) -> str:
+    """One JSON object: time, level, role, tunnel, module, text, and the event's own fields."""
     entry: dict[str, object] = {
         "time": _time(event),
         "level": _level(event),
+        **writer.fields,
         "module": str(event.get("log_namespace", "")),
         "message": _message(event),
     }
@@ -59,6 +71,8 @@ class LineObserver:
     def __init__(self, out: TextIO | LogFile, as_line: Format) -> None:
         self._out = out
         self._as_line = as_line
+        self.writer = Writer()
+        """Named in every line."""
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event; the log must never be what brings a tunnel down."""
@@ -66,7 +80,7 @@ class LineObserver:
         if level is not None and level.name == "debug":
             return
         try:
-            line = self._as_line(event)
+            line = self._as_line(event, self.writer)
         except Exception as error:
             line = f"an event could not be formatted: {type(error).__name__}"
         try:

@@ -18,7 +18,7 @@ from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
 from tunnelkit.services.control import ControlService
-from tunnelkit.services.logs import LineObserver, observer_for
+from tunnelkit.services.logs import LineObserver, Writer, observer_for
 from tunnelkit.services.notify import Notifier
 from tunnelkit.services.options import RoleOptions, exit_with
 from tunnelkit.services.reload import Reloader
@@ -44,6 +44,11 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
         observer = observer_for(
             {} if options.parent is None else options.parent, options.log_as_json
         )
+        if observer is not None:
+            tunnel = service.tunnel.name if IEndService.providedBy(service) else ""
+            # Usher and the Secure Proxy give their tunnels no name.
+            named = tunnel if options.settings.one("tunnel") is not None else ""
+            observer.writer = Writer(options.tapname, named)
         control = None
         if options.control_path:
             control = ControlService(reactor, options.control_path, service.commands())
