@@ -159,13 +159,28 @@ class _Request(server.Request):
     """A request whose body has a limit; Twisted keeps bodies in a file until they are whole."""
 
     _taken = 0
+    _refused = False
 
     def gotLength(self, length: int | None) -> None:
-        """Twisted's; what is announced as too large is refused before any of it is kept."""
+        """Twisted's; what is announced as too large is refused before any of it is kept, and so
+        is a coding that could be taken for another length elsewhere (X21)."""
         widened: Any = super()
         widened.gotLength(length)
-        if length is not None and length > MAX_BODY:
+        codings = self.requestHeaders.getRawHeaders(b"transfer-encoding") or []
+        if codings and [one.strip().lower() for one in codings] != [b"chunked"]:
+            self._refuse(b"400 Bad Request")
+        elif length is not None and length > MAX_BODY:
             self._refuse()
+
+    def process(self) -> None:
+        """Twisted's, unless it was refused, or is for no page: Twisted would answer ``*``."""
+        if self._refused:
+            return
+        if self.uri == b"*":
+            self._refuse(b"400 Bad Request")
+            return
+        widened: Any = super()
+        widened.process()
 
     def handleContentChunk(self, data: bytes) -> None:
         """Twisted's, as far as the limit."""
@@ -176,11 +191,12 @@ class _Request(server.Request):
         else:
             self._refuse()
 
-    def _refuse(self) -> None:
+    def _refuse(self, status: bytes = b"413 Content Too Large") -> None:
         # Once: behind a lost connection nothing more is parsed.
+        self._refused = True
         channel: Any = self.channel
         channel.transport.write(
-            b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         )
         channel.loseConnection()
 

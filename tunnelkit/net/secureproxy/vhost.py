@@ -137,21 +137,41 @@ class VhostPages(resource.Resource):
         if wants_upgrade(request):
             Upgrade(request, target, headers, *self._own_errand()).begin()
             return server.NOT_DONE_YET
-        body = None
+        body: _Body | None = None
         if request.requestHeaders.hasHeader(b"content-length") or request.requestHeaders.hasHeader(
             b"transfer-encoding"
         ):
-            body = FileBodyProducer(request.content)
+            make: Any = _Body
+            body = make(request.content)
         asked = self._agent.request(request.method, b"http://" + self._host + target, headers, body)
-        _Answer(request, asked)
+        _Answer(request, asked, body)
         return server.NOT_DONE_YET
+
+
+class _Body(FileBodyProducer):
+    """The body of a request on its way to the web server inside."""
+
+    _started = False
+
+    def startProducing(self, consumer: Any) -> Any:
+        """Twisted's."""
+        self._started = True
+        widened: Any = super()
+        return widened.startProducing(consumer)
+
+    def abandon(self) -> None:
+        """The browser has gone, and its file is closed: read no more of it."""
+        if self._started:
+            widened: Any = self
+            widened.stopProducing()
 
 
 class _Answer(Protocol):
     """An answer on its way to the browser."""
 
-    def __init__(self, request: Any, asked: Deferred[Any]) -> None:
+    def __init__(self, request: Any, asked: Deferred[Any], body: _Body | None) -> None:
         self._request = request
+        self._body = body
         self._gone = False
         self._asked = asked
         request.notifyFinish().addBoth(self._left)
@@ -160,6 +180,8 @@ class _Answer(Protocol):
     def _left(self, _reason: Any) -> None:
         """The browser has its answer, or has gone."""
         self._gone = True
+        if self._body is not None:
+            self._body.abandon()
         self._asked.cancel()
         if self.transport is not None and getattr(self.transport, "loseConnection", None):
             self.transport.loseConnection()
