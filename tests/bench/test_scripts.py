@@ -200,3 +200,11 @@ def test_devices_are_measured() -> None:
     assert 0 < figures["cpu_seconds_per_handshake"] < 0.1
     assert len(figures["datagrams"]) == 3
     assert min(rates[0] for rates in figures["datagrams"].values()) > 100
+
+
+def test_the_secure_proxy_is_measured_beside_haproxy() -> None:
+    done = run("secure_proxy", "--only", "sites", "--runs", "1", "--seconds", "0.2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("spares-4")]
+    assert len(rows) == 3
+    assert all(float(figure.replace(",", "")) > 0 for figure in rows[0][1:2] + rows[0][4:])

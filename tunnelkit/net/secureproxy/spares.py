@@ -18,6 +18,9 @@ from tunnelkit.wire.secureproxy import Spare
 
 _log = Logger()
 
+REFILL = 0.1
+"""Seconds after which another one takes the place of one that was taken, if some are left."""
+
 Serve = Callable[[str, Opened], Deferred[Any]]
 """``(resource, opened)``: a browser has taken a connection; fires when it is served, or not."""
 
@@ -79,7 +82,11 @@ class _Row:
         self._waiting.discard(waiting)
         self._backoff.reset()
         self._serve(self._resource, started).addErrback(self._failed)
-        self._fill()
+        if not self._waiting:
+            self._fill()
+        elif not self._pause.running:
+            # A handshake now would cost the browser that has come as much as it saved.
+            self._pause.start(REFILL)
 
     def _lost(self, failure: Failure, waiting: Deferred[Opened | Lent]) -> None:
         self._waiting.discard(waiting)
