@@ -14,9 +14,15 @@ def register(subparsers: Any) -> None:
         "disconnect", help="tell a running end to disconnect, and to stay so"
     )
     add_control_argument(parser)
+    parser.add_argument(
+        "--now", action="store_true", help="end what is open too, without letting it finish"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Say what the end does from now on."""
-    print(ask(args.control, "disconnect")["state"])
+    answer = ask(args.control, "disconnect-now" if args.now else "disconnect")
+    print(answer["state"])
+    if answer["draining"]:
+        print(f"channels that may finish within {answer['grace']:g} s: {answer['draining']}")
     return 0

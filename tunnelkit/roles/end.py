@@ -27,7 +27,7 @@ from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError, DialError
 from tunnelkit.interfaces import IChannelProtocol, IDialer, IEndService, IProtocolMaker, IRendezvous
-from tunnelkit.net.channels.end import TunnelEnd, context_for
+from tunnelkit.net.channels.end import Stage, TunnelEnd, context_for
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
 from tunnelkit.net.dial.via import Hop
@@ -96,6 +96,14 @@ class RunningEnd(Protocol):
     @property
     def wanted(self) -> bool:
         """Whether it meets others, or is connected."""
+
+    @property
+    def stage(self) -> Stage:
+        """On the way to the next tunnel."""
+
+    @property
+    def draining(self) -> int:
+        """Channels that may finish."""
 
     def start(self) -> None:
         """Begin."""
@@ -261,7 +269,11 @@ class EndService(MultiService):
         """What a running end can be told."""
         known = {"status": self.status}
         if self.dials:
-            known |= {"connect": self._connect, "disconnect": self._disconnect}
+            known |= {
+                "connect": self._connect,
+                "disconnect": lambda: self._disconnect(self.grace),
+                "disconnect-now": lambda: self._disconnect(0.0),
+            }
         return known
 
     def status(self) -> dict[str, object]:
@@ -277,6 +289,7 @@ class EndService(MultiService):
             "path": list(tunnel.topology),
             "connections": tunnel.connections,
             "channels": tunnel.channels,
+            "draining": self.end.draining,
             "bytes_sent": tunnel.bytes_sent,
             "bytes_received": tunnel.bytes_received,
             "last_error": tunnel.last_error,
@@ -289,16 +302,16 @@ class EndService(MultiService):
         if self.tunnel.status().up:
             return "connected"
         if self.dials and not self.end.wanted:
-            return "disconnected"
-        return "connecting" if self.dials else "waiting"
+            return "draining" if self.end.draining else "disconnected"
+        return self.end.stage.value
 
     def _connect(self) -> dict[str, object]:
         self.end.connect()
         return {"state": self._state()}
 
-    def _disconnect(self) -> dict[str, object]:
-        self.end.disconnect(self.grace)
-        return {"state": self._state()}
+    def _disconnect(self, grace: float) -> dict[str, object]:
+        self.end.disconnect(grace)
+        return {"state": self._state(), "draining": self.end.draining, "grace": grace}
 
     def _credentials_changed(self) -> None:
         self.end.context = self._watch.context

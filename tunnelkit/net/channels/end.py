@@ -10,6 +10,7 @@ not work it tries again, with backoff.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -36,6 +37,18 @@ _SETTLED = 5.0
 """An attempt that lasted so many seconds did not fail at once: the next wait is a short one."""
 _MOST_DISTRUST = 2.0
 """Longest wait after strangers: who keeps sending them must not keep the others waiting long."""
+
+
+class Stage(Enum):
+    """On the way to a tunnel; the values are for `tunnelkit status`."""
+
+    DOWN = "down"
+    """There is none, and the next attempt is later, or nobody wants one."""
+    DIALLING = "dialling"
+    WAITING = "waiting"
+    """Others can find this end."""
+    SECURING = "securing"
+    """Somebody is there who has to prove who he is."""
 
 
 def context_for(
@@ -94,6 +107,8 @@ class TunnelEnd:
         self._unproved = Unproved()
         self._meeting_others: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None
+        self.stage = Stage.DOWN
+        """How far it is on its way to the next tunnel."""
         tunnel.books += [
             one
             for one in self.protocols
@@ -143,7 +158,19 @@ class TunnelEnd:
         meeting_others, self._meeting_others = self._meeting_others, None
         if meeting_others is not None:
             meeting_others.cancel()
+        self.stage = Stage.DOWN
         self._shut_down(grace, "disconnected by hand")
+        self.tunnel.is_down("disconnected by hand")
+        _log.info(
+            "Disconnected by hand: {count} channels may finish, for {grace:g} s at most",
+            count=self.draining,
+            grace=grace,
+        )
+
+    @property
+    def draining(self) -> int:
+        """Channels of tunnels that end once these are over."""
+        return sum(member.draining for member in self._members)
 
     def told_ready(self) -> None:
         """The end can be used."""
@@ -168,12 +195,15 @@ class TunnelEnd:
         while self._running:
             began = clock()
             try:
+                self.stage = Stage.DIALLING
                 if await self._meet():
                     continue
-                reason = "The tunnel is down"
+                why = self.tunnel.last_error
+                reason = f"The tunnel is down: {why}" if why else "The tunnel is down"
             except TunnelkitError as error:
                 reason = str(error)
                 self.tunnel.is_down(reason)
+            self.stage = Stage.DOWN
             if clock() - began >= _SETTLED:
                 self._backoff.reset()
             delay = self._backoff.next_delay()
@@ -186,6 +216,7 @@ class TunnelEnd:
             penalty, self._penalty = self._penalty, 0.0
             await deferLater(self.shared.reactor, penalty, lambda: None)
         meeting = await self.rendezvous.meet(self._waits)
+        self.stage = Stage.SECURING
         serving = Deferred.fromCoroutine(self._serve(meeting))
         if not meeting.exclusive:
             self.in_background(serving)
@@ -194,6 +225,7 @@ class TunnelEnd:
         return False
 
     def _waits(self, where: str) -> None:
+        self.stage = Stage.WAITING
         if where:
             _log.info("Waiting {where} for tunnel {tunnel}", where=where, tunnel=self.tunnel.name)
         if self.rendezvous.serves:

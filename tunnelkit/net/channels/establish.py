@@ -75,6 +75,9 @@ class _Securing:
         self._timer = Timer(shared.reactor, self._deadline)
         self.done: Deferred[TunnelConnection] = Deferred(self._cancel)
         engine = TlsEngine(context, meeting.tls_client)
+        if not meeting.announced:
+            # No prologue will tell the other end why it is refused.
+            engine.expect(self._peers)
         self._stream = TlsStream(shared, meeting.carrier, engine, self)
         self._stream.start(meeting.leftover)
 

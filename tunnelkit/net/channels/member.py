@@ -28,6 +28,10 @@ class Member(Protocol):
     def shutdown(self, grace: float, reason: str) -> None:
         """Take no more channels; end when the open ones are over, or after ``grace`` seconds."""
 
+    @property
+    def draining(self) -> int:
+        """Its channels that may still finish, after `shutdown`."""
+
 
 class MemberEnd(Protocol):
     """The end, as its members see it."""
@@ -87,6 +91,12 @@ class _Owner:
         if self.connection is not None:
             self._end.tunnel.remove(self.connection)
             self.connection.shutdown(grace, reason)
+
+    @property
+    def draining(self) -> int:
+        """See `Member`."""
+        connection = self.connection
+        return connection.channel_count if connection and connection.draining else 0
 
 
 class TunnelMember(_Owner):

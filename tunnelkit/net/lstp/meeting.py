@@ -24,6 +24,14 @@ from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_ov
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.wire.lstp import BOTH, CLIENT_END
 
+_OTHERS = {b"SSH-": "SSH", b"HTTP/": "HTTP", b"\x15\x03": "TLS", b"\x16\x03": "TLS", b"<": "HTML"}
+"""How other servers begin that a middle is mistaken for."""
+
+
+def other_protocol(begin: bytes) -> str:
+    """What a server speaks whose first bytes are ``begin``, if it is one of a few; else empty."""
+    return next((name for first, name in _OTHERS.items() if begin.startswith(first)), "")
+
 
 @attrs.frozen
 class LstpParty:
@@ -193,6 +201,7 @@ class LstpEndProtocol(Protocol):
         self._setup: Setup | None = None
         self._carrier: Carrier | None = None
         self._unsent = b""
+        self._heard = False
         self._timer = Timer(shared.reactor, self._deadline)
         self.met: Deferred[LstpMeeting] = Deferred(self._cancel)
 
@@ -230,6 +239,10 @@ class LstpEndProtocol(Protocol):
         """See `CarrierSink`."""
         if self._setup is None or self.met.called:
             return
+        if not self._heard and (other := other_protocol(bytes(view[:5]))):
+            self._fail(DialError(f"what answers there is no middle: it speaks {other}"))
+            return
+        self._heard = True
         try:
             events = self._setup.receive(view, self._shared.reactor.seconds())
         except RemoteProtocolError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from tunnelkit.net.channels.end import TunnelEnd
+from tunnelkit.net.channels.end import Stage, TunnelEnd
 from tunnelkit.net.secureproxy.control import Registration
 from tunnelkit.net.secureproxy.rendezvous import TargetRendezvous
 from tunnelkit.net.secureproxy.sites import Sites
@@ -59,6 +59,16 @@ class SecureProxyEnd:
     def wanted(self) -> bool:
         """See `TunnelEnd`."""
         return any(end.wanted for end in self._ends)
+
+    @property
+    def stage(self) -> Stage:
+        """See `TunnelEnd`: that of the end which asks, if there is one."""
+        return self._ends[0].stage if self._ends else Stage.WAITING
+
+    @property
+    def draining(self) -> int:
+        """See `TunnelEnd`."""
+        return sum(end.draining for end in self._ends)
 
     def start(self) -> None:
         """Register, and ask for a session."""

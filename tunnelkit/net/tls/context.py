@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -158,11 +158,13 @@ class NoCommonProtocol(Exception):
 class Verdict:
     """What the verification callback found about one connection's peer."""
 
-    __slots__ = ("approved", "refusal")
+    __slots__ = ("approved", "expected", "refusal")
 
     def __init__(self) -> None:
         self.approved = False
         self.refusal: AuthError | None = None
+        self.expected: frozenset[str] = frozenset()
+        """Names, one of which the peer must have for TLS to go on; empty: any."""
 
 
 class TlsContext:
@@ -268,7 +270,12 @@ class TlsContext:
         # connection of the same context: everything is caught, and refuses.
         verdict: Verdict = connection.get_app_data()
         try:
-            refusal = self._judge(certificate.to_cryptography(), error, depth, bool(ok))
+            shown = certificate.to_cryptography()
+            refusal = self._judge(shown, error, depth, bool(ok))
+            if refusal is None and depth == 0 and verdict.expected:
+                pins = self.credentials.pins
+                name = pins[spki_pin(shown)] if pins else certificate_name(shown)
+                refusal = judge_name(name, verdict.expected)
         except Exception as problem:
             refusal = PeerNotTrusted(
                 f"the other end's certificate cannot be read: {type(problem).__name__}"
@@ -300,6 +307,14 @@ class TlsContext:
             )
         pardoned = error in _CHAIN_ERRORS or error == _Codes.ERR_INVALID_PURPOSE
         return None if pardoned else explain_verification(certificate, error, depth)
+
+
+def judge_name(name: str, expected: Collection[str]) -> PeerNotTrusted | None:
+    """Why a peer with that name is none of those expected; None: it is."""
+    if name in expected:
+        return None
+    wanted = " or ".join(sorted(expected)) or "nobody"
+    return PeerNotTrusted(f"the other end is {name}, expected is {wanted}")
 
 
 def judge_use(certificate: x509.Certificate, use: KeyUse) -> PeerNotTrusted | None:

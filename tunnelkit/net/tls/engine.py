@@ -29,6 +29,7 @@ from tunnelkit.net.tls.context import (
     TlsContext,
     certificate_name,
     describe_certificate,
+    judge_name,
     moment,
     spki_pin,
 )
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 _ALERT = re.compile(r"\balert (.+)$")
+_NAME_ALERT = "internal error"
+"""What OpenSSL says where its own checks pass and this end's fail: name, pin, use."""
 _CERTIFICATE_ALERTS = frozenset(
     {
         "access denied",
@@ -55,6 +58,7 @@ _CERTIFICATE_ALERTS = frozenset(
         "certificate required",
         "certificate revoked",
         "certificate unknown",
+        _NAME_ALERT,
         "unknown ca",
         "unsupported certificate",
     }
@@ -105,6 +109,11 @@ class TlsEngine:
         """The protocol agreed on; set once ``established``."""
 
     # -- handshake --------------------------------------------------------
+
+    def expect(self, names: Collection[str]) -> None:
+        """Let the handshake itself fail if the peer's `identity` is none of ``names``: the peer is
+        told by an alert, which nothing can do later."""
+        self._verdict.expected = frozenset(names)
 
     def handshake(self) -> bool:
         """Go on with the handshake; True once it is complete and the peer is trusted."""
@@ -170,9 +179,9 @@ class TlsEngine:
     def require_peer(self, allowed: Collection[str]) -> str:
         """The peer's `identity` if it is one of ``allowed``; otherwise raises `PeerNotTrusted`."""
         name = self.identity
-        if name not in allowed:
-            expected = " or ".join(sorted(allowed)) or "nobody"
-            raise PeerNotTrusted(f"the other end is {name}, expected is {expected}")
+        refusal = judge_name(name, allowed)
+        if refusal is not None:
+            raise refusal
         return name
 
     def export(self, label: bytes, context: bytes) -> bytes:
@@ -309,8 +318,12 @@ def explain(error: SSL.Error) -> TunnelkitError:
         if alert := _ALERT.search(reason):
             says = alert[1]
             if says in _CERTIFICATE_ALERTS:
+                perhaps = (
+                    ", perhaps because of the name or key in it" if says == _NAME_ALERT else ""
+                )
                 return AuthError(
-                    f"the other end does not accept this end's certificate: it says '{says}'"
+                    f"the other end does not accept this end's certificate{perhaps}: "
+                    f"it says '{says}'"
                 )
             return RemoteProtocolError(f"the other end ended TLS: it says '{says}'")
         if reason == "peer did not return a certificate":
