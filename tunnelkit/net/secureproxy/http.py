@@ -28,6 +28,8 @@ from tunnelkit.net.tls.engine import PrivateKey
 
 MAX_BODY = 256 * 1024 * 1024
 """Bytes of a request's body; a larger one is answered 413 (X7)."""
+CIPHERS_OF_1_2 = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2: forward secrecy and AEAD, which every browser since 2014 has."""
 MAX_BROWSERS = 1000
 """Connections at once."""
 IDLE = 60
@@ -67,6 +69,7 @@ class BrowserTls:
         context = SSL.Context(SSL.TLS_METHOD)
         widened: Any = context
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_cipher_list(CIPHERS_OF_1_2)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         widened.use_certificate(certificate.chain[0])

@@ -1,0 +1,1 @@
+"""Suites and programs of others against our ports."""
