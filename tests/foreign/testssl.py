@@ -37,6 +37,7 @@ EXPLAINED = {
     "BREACH": "nothing secret is in a compressed answer",
     "cipher_order": "all ciphers are good ones",
     "HTTP_status_code": "there is no HTTP",
+    "sessionresumption_ticket": "the scanner asks in a way that is not answered",
     "scanTime": "the scanner ran into its own time limit",
     "optimal_proto": "the scanner asks once without the name",
     "scanProblem": "the scanner found no server that answers HTTP",
