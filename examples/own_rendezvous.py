@@ -1,4 +1,4 @@
-"""A rendezvous of one's own: the two ends meet at a unix socket that both machines mount.
+"""A rendezvous of one's own: two ends in containers meet at a unix socket that both mount.
 
 python own_rendezvous.py /shared/meet office.pem laptop inside        # allows service:clock
 python own_rendezvous.py /shared/meet laptop.pem office outside       # asks it
@@ -34,11 +34,13 @@ class Arrived(Protocol):
         self.met = met
 
     def connectionMade(self) -> None:
-        self.met(UsherMeeting(take_over(self.transport), not self.inside, host="the shared disk"))
+        self.met(
+            UsherMeeting(take_over(self.transport), not self.inside, host="the shared directory")
+        )
 
 
 @implementer(IRendezvous)
-class SharedDisk:
+class SharedDirectory:
     """The inside listens at ``path``, the outside connects to it. Who it is, TLS will prove."""
 
     def __init__(self, reactor: Any, path: str, inside: bool) -> None:
@@ -88,12 +90,12 @@ async def main(reactor: Any, path: str, identity_file: str, peer: str, side: str
     identity, protocols = load_identity(identity_file), [LstpProtocol()]
     tunnel = Tunnel(
         Shared.of(reactor),
-        "disk",
+        "shared",
         lambda request: request.refuse(Code.NOT_ALLOWED, "services only"),
         lambda record: None,
     )
     end = TunnelEnd(
-        SharedDisk(reactor, path, side == "inside"),
+        SharedDirectory(reactor, path, side == "inside"),
         protocols,
         tunnel=tunnel,
         context=context_for(identity.credentials, protocols),

@@ -156,6 +156,35 @@ def test_any_protocol_over_the_rendezvous_carries_bytes_of_the_front_end(
         keeper.wait_for(f"channel in peer=client destination={application.destination}")
 
 
+@pytest.mark.parametrize("rendezvous", ["lstp", "usher"])
+@pytest.mark.parametrize("protocol", ["frames", "lstp", "usher"])
+def test_any_protocol_over_the_rendezvous_that_come_with_the_package(
+    elsewhere: Environment,
+    processes: Processes,
+    identities: Identities,
+    rendezvous: str,
+    protocol: str,
+) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    near: tuple[object, ...] = ("--gate", place)
+    far: tuple[object, ...] = ("--await", place)
+    if rendezvous == "lstp":
+        processes.role("lstp-middle", "--listen", place)
+        near = ("--middle", place, "--tunnel", "any")
+        far = (*near, "--serve")
+    common = ("--rendezvous", rendezvous, "--protocol", protocol)
+    with Application(echo) as application:
+        processes.role(
+            "tunnel-end", *common, *far, "--identity", identities("server"), "--peer", "client",
+            "--allow", application.destination, env=elsewhere,
+        )  # fmt: skip
+        client = processes.role(
+            "tunnel-end", *common, *near, "--identity", identities("client"), "--peer", "server",
+            "--forward", f"0={application.destination}", env=elsewhere,
+        )  # fmt: skip
+        assert talk(client.port("forward"), b"x", 1) == b"x"
+
+
 @pytest.mark.parametrize(
     ("transport", "protocol"),
     [("lstp", "usher"), ("lstp", "frames"), ("usher", "lstp"), ("usher", "frames")],
@@ -176,10 +205,15 @@ def test_the_protocol_is_chosen_by_name_at_ends_of_any_kind(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "--rendezvous is missing: expected NAME of one (board)"),
+        ([], "--rendezvous is missing: expected NAME of one (board, lstp, usher)"),
         (["--rendezvous", "bord"], "--rendezvous: 'bord' is not installed (did you mean 'board'?)"),
         (["--rendezvous", "board"], "--protocol is missing: expected NAME of one (frames, lstp, "),
         (["--rendezvous", "board", "--protocol", "lstp"], "--board is missing: expected PATH of "),
+        (["--rendezvous", "usher", "--protocol", "lstp"], "--gate is missing: expected HOST:PORT"),
+        (
+            ["--rendezvous", "usher", "--protocol", "lstp", "--gate", "a:1", "--await", "0"],
+            "--gate a:1: this end is a gate itself: expected --gate or --await",
+        ),
     ],
 )
 def test_what_is_missing_at_an_end_of_any_kind_is_named(

@@ -106,7 +106,7 @@ _VIA_PASSWORD_FILE = Option(
     "via-password-file", "FILE", "with the last proxy's password", files="*"
 )
 
-DIALLING = (
+_WAY_OUT = (
     Option(
         "via",
         "URL",
@@ -115,8 +115,11 @@ DIALLING = (
         repeatable=True,
     ),
     _VIA_PASSWORD_FILE,
-    Option("manual", "", "connect only when `tunnelkit connect` says so; needs --control"),
 )
+
+_MANUAL = Option("manual", "", "connect only when `tunnelkit connect` says so; needs --control")
+
+DIALLING = (*_WAY_OUT, _MANUAL)
 """What an end has that dials."""
 
 _ADMISSION_TOKEN_FILE = Option(
@@ -129,15 +132,35 @@ _ADMISSION_TOKEN_FILE = Option(
 
 TUNNEL_END = (
     *END,
-    Option("manual", "", "connect only when `tunnelkit connect` says so; needs --control"),
+    _MANUAL,
     Option("rendezvous", "NAME", "of the way in which the two ends meet"),
 )
 """What an end has that meets others by any rendezvous, beside the options of that one."""
 
+_MIDDLE = Option("middle", "HOST:PORT", "of the middle at which the two ends meet")
+_TUNNEL = Option("tunnel", "NAME", "of the tunnel, the same at both ends")
+_GATE = Option("gate", "HOST:PORT", "of the gate, or of a bastion that relays to it")
+
+LSTP_MEETING = (
+    _MIDDLE,
+    _TUNNEL,
+    *_WAY_OUT,
+    _ADMISSION_TOKEN_FILE,
+    Option("serve", "", "wait at the middle for the others, as a server end does"),
+)
+"""What it takes to meet at a middle, whatever is spoken then."""
+
+USHER_MEETING = (
+    _GATE,
+    Option("await", "[HOST:]PORT", "where the others come to, instead of --gate"),
+    *_WAY_OUT,
+)
+"""What it takes to dial a gate or to be one, whatever is spoken then."""
+
 LSTP_END = (
     *END,
     *DIALLING,
-    Option("middle", "HOST:PORT", "of the middle at which the two ends meet"),
+    _MIDDLE,
     Option(
         "listen",
         "HOST:PORT",
@@ -151,7 +174,7 @@ LSTP_END = (
         repeatable=True,
         live=True,
     ),
-    Option("tunnel", "NAME", "of the tunnel, the same at both ends"),
+    _TUNNEL,
     _ADMISSION_TOKEN_FILE,
     Option(
         "publish",
@@ -224,7 +247,7 @@ USHER_GATE = (
 USHER_PORTAL = (
     *END,
     *DIALLING,
-    Option("gate", "HOST:PORT", "of the gate, or of a bastion that relays to it"),
+    _GATE,
     Option(
         "server-name",
         "NAME",

@@ -97,7 +97,8 @@ class AnyEndMaker(EndMaker):
     def options(self) -> tuple[Option, ...]:
         """See `IProxyRole`; raises `ConfigError` if there is a plug-in that is none."""
         found = rendezvous_makers().values()
-        theirs = tuple(option for maker in found for option in maker.options)
+        # Several may have one and the same, such as --via.
+        theirs = dict.fromkeys(option for maker in found for option in maker.options)
         return (*super().options, *theirs)
 
 
