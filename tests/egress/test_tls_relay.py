@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
@@ -71,9 +71,9 @@ class UsherRelayTests(TestCase):
         """Let one of the module's limits be another one in this test."""
         cast(Any, self).patch(usher_relay, name, value)
 
-    async def connect(self) -> Talk:
+    async def connect(self, source: str = "127.0.0.1") -> Talk:
         host, _, port = self.address.rpartition(":")
-        endpoint = TCP4ClientEndpoint(reactor, host, int(port))
+        endpoint = TCP4ClientEndpoint(reactor, host, int(port), bindAddress=(source, 0))
         return cast(Talk, await connectProtocol(endpoint, Talk()))
 
     async def test_a_hello_cut_anywhere_arrives_whole_at_the_next_address(self) -> None:
@@ -142,19 +142,38 @@ class UsherRelayTests(TestCase):
         first.write(hello(b"db"))
         await first.received(1)
         second.write(hello(b"db"))
-        await second.closed
-        assert second.was_reset
-        await first.close()
+        await second.received(1)
+        await first.closed
+        assert first.was_reset
+        await second.close()
 
-    async def test_the_oldest_that_says_nothing_makes_room(self) -> None:
+    async def test_only_so_many_of_an_address_are_passed_on_at_once(self) -> None:
+        self.limit("RELAY_RATE", 0.001)
+        self.limit("RELAY_BURST", 2)
+        self.relay(db=("127.0.0.1", self.inside()))
+        passed = [await self.connect() for _ in range(2)]
+        for talk in passed:
+            talk.write(hello(b"db"))
+            await talk.received(1)
+        third, elsewhere = await self.connect(), await self.connect("127.0.0.9")
+        third.write(hello(b"db"))
+        await third.closed
+        assert third.was_reset
+        elsewhere.write(hello(b"db"))
+        await elsewhere.received(1)
+        for talk in (*passed, elsewhere):
+            await talk.close()
+
+    async def test_one_that_says_nothing_makes_room(self) -> None:
         self.limit("MAX_NAMELESS", 2)
         self.relay(db=("127.0.0.1", self.inside()))
         silent = [await self.connect() for _ in range(3)]
-        await silent[0].closed
-        assert silent[0].was_reset
-        silent[1].write(hello(b"db"))
-        assert await silent[1].received(1)
-        for talk in silent[1:]:
+        await DeferredList([talk.closed for talk in silent], fireOnOneCallback=True)
+        left = [talk for talk in silent if not talk.was_reset]
+        assert len(left) == 2
+        left[0].write(hello(b"db"))
+        assert await left[0].received(1)
+        for talk in left:
             await talk.close()
 
     async def test_stopping_ends_everything_after_the_grace_period(self) -> None:

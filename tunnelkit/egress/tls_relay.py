@@ -18,9 +18,13 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from tunnelkit.core.counted_address import counted_address
+from tunnelkit.core.newcomers import Newcomers
+from tunnelkit.core.token_buckets import TokenBuckets
 from tunnelkit.egress.names import Names
 from tunnelkit.egress.resolve import Resolver
 from tunnelkit.errors import Code, DialError, ProtocolError
+from tunnelkit.net.channels.unproved import TurnedAway
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import Relay
@@ -37,10 +41,16 @@ _log = Logger()
 LIMIT = 10.0
 """Seconds for the whole ClientHello to come (X7), and for the inside gate to be reached."""
 MAX_NAMELESS = 200
-"""Connections that have not said where to yet (X16); the oldest goes first."""
+"""Connections that have not said where to yet (X16)."""
 MAX_NAMELESS_PER_ADDRESS = 16
 MAX_RELAYED = 1000
-"""Connections passed on at once."""
+"""Connections passed on at once; the address that has most gives way (X25)."""
+MAX_DIALLING = 200
+"""Of the connections that have said where to, those whose gate has not answered yet."""
+RELAY_RATE = 10.0
+"""Connections a second that are passed on for one address (X26). A silent one stays at the gate
+inside for 10 s, so those of one address never take all of its 200 places."""
+RELAY_BURST = 50
 
 Otherwise = Callable[[Carrier, str, bytes], object]
 """``(carrier, host, early)`` takes a connection that asks for no name; ``early`` was read."""
@@ -70,25 +80,30 @@ class UsherRelay(Service):
             # Whoever asks is a stranger; the names are this gate's own.
             resolver = partial(Names.of(shared.reactor, shared.poller, policy).look_up, "")
         self._resolver = resolver
-        self._nameless: dict[_Arrival, None] = {}
-        self._dialling: set[Deferred[None]] = set()
-        self._joined: set[Relay] = set()
+        self._nameless: Newcomers[_Arrival] = Newcomers(MAX_NAMELESS, MAX_NAMELESS_PER_ADDRESS)
+        self._dialling: Newcomers[Deferred[None]] = Newcomers(MAX_DIALLING, MAX_DIALLING)
+        self._joined: Newcomers[Relay] = Newcomers(MAX_RELAYED, MAX_RELAYED)
+        self._turns = TokenBuckets(RELAY_RATE, RELAY_BURST)
+        self._too_often = TurnedAway(shared.reactor.seconds, "be relayed", RELAY_RATE)
         self._drained: Deferred[None] | None = None
         self._quiet = QuietRelays(shared.reactor, lambda: self._joined)
 
     def accept(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """A connection from a listener."""
-        self._make_room(address[0])
+        counted = counted_address(address[0])
+        crowded_out = self._nameless.who_gives_way(counted)
+        if crowded_out is not None:
+            crowded_out.give_way()
         arrival = _Arrival(self, SocketCarrier(self.shared.poller, sock), address[0])
-        self._nameless[arrival] = None
+        self._nameless.add(arrival, counted)
         arrival.start()
 
     def stopService(self) -> Deferred[None] | None:
         """Fires when what is passed on has ended; what has no way yet is dropped."""
         Service.stopService(self)
-        for arrival in list(self._nameless):
+        for arrival in self._nameless:
             arrival.drop("this relay is stopping")
-        for dial in list(self._dialling):
+        for dial in self._dialling:
             dial.cancel()
         if not self._joined:
             return None
@@ -105,7 +120,7 @@ class UsherRelay(Service):
 
     def forget(self, arrival: _Arrival) -> None:
         """It is over, or somebody else's."""
-        self._nameless.pop(arrival, None)
+        self._nameless.discard(arrival)
 
     def route(self, carrier: SocketCarrier, host: str, name: str, hello: bytes) -> None:
         """``name`` is what the connection asks for; nothing of it is read meanwhile."""
@@ -121,24 +136,27 @@ class UsherRelay(Service):
             )
             carrier.write(UNRECOGNIZED_NAME)
             carrier.close()
-        elif len(self._joined) + len(self._dialling) >= MAX_RELAYED:
-            _log.warn("Refused {address}: too many are relayed", address=carrier.far_address)
+            return
+        counted = counted_address(host)
+        if not self._turns.take(counted, self.shared.reactor.seconds()):
+            self._too_often.turned_away(host)
             carrier.abort()
-        else:
-            dial = Deferred.fromCoroutine(self._relay(carrier, name, target, hello))
-            dial.addTimeout(LIMIT, self.shared.reactor)
-            self._dialling.add(dial)
-            dial.addBoth(self._dialled, dial, carrier, name, target)
-
-    def _make_room(self, host: str) -> None:
-        same = [arrival for arrival in self._nameless if arrival.host == host]
-        if len(same) >= MAX_NAMELESS_PER_ADDRESS:
-            same[0].drop("too many from this address have not said where to")
-        elif len(self._nameless) >= MAX_NAMELESS:
-            next(iter(self._nameless)).drop("too many have not said where to")
+            return
+        crowded_out = self._dialling.who_gives_way(counted)
+        if crowded_out is not None:
+            crowded_out.cancel()
+        dial = Deferred.fromCoroutine(self._relay(carrier, counted, name, target, hello))
+        dial.addTimeout(LIMIT, self.shared.reactor)
+        self._dialling.add(dial, counted)
+        dial.addBoth(self._dialled, dial, carrier, name, target)
 
     async def _relay(
-        self, carrier: SocketCarrier, name: str, target: tuple[str, int], hello: bytes
+        self,
+        carrier: SocketCarrier,
+        counted: str,
+        name: str,
+        target: tuple[str, int],
+        hello: bytes,
     ) -> None:
         sock = await self._connect(*target)
         if not carrier.lendable:
@@ -151,7 +169,10 @@ class UsherRelay(Service):
             target=format_address(sock.getpeername()),
         )
         relay = Relay(self.shared.poller, carrier, sock, self._ended, to_b=hello)
-        self._joined.add(relay)
+        crowded_out = self._joined.who_gives_way(counted)
+        if crowded_out is not None:
+            crowded_out.abort("another needed its place")
+        self._joined.add(relay, counted)
         relay.start()
 
     async def _connect(self, host: str, port: int) -> socket.socket:
@@ -204,7 +225,7 @@ class UsherRelay(Service):
             drained.callback(None)
 
     def _abort(self) -> None:
-        for relay in list(self._joined):
+        for relay in self._joined:
             relay.abort("this relay has stopped")
 
 
@@ -240,6 +261,11 @@ class _Arrival:
 
     def carrier_lost(self, reason: str, clean: bool) -> None:
         self._leave()
+
+    def give_way(self) -> None:
+        """End the connection for another one. A line about each would fill the log in a flood."""
+        self._leave()
+        self._carrier.abort()
 
     def drop(self, why: str) -> None:
         """End the connection."""

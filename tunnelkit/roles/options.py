@@ -241,6 +241,13 @@ USHER_GATE = (
         "it, unopened",
         repeatable=True,
     ),
+    Option(
+        "bastion",
+        "NETWORK",
+        "of bastions that relay to this gate: they limit who comes through them, by address",
+        repeatable=True,
+        live=True,
+    ),
     Option("max-channels", "N", "sessions that one portal may have open at once (default: 10000)"),
 )
 

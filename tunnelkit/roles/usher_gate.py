@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -13,7 +13,9 @@ from twisted.internet.defer import Deferred
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.egress.tls_relay import UsherRelay
 from tunnelkit.errors import ConfigError
+from tunnelkit.interfaces import IRendezvous
 from tunnelkit.local.listening import ListeningService
+from tunnelkit.net.channels.end import TunnelEnd
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.usher.meeting import GateRendezvous
 from tunnelkit.net.usher.protocol import UsherProtocol
@@ -47,6 +49,8 @@ class UsherGateConfig(EndConfig):
     """Networks that portals may come from; empty: all."""
     relays: Mapping[str, tuple[str, int]] = attrs.field(factory=dict)
     """Gates further inside: server name -> host and port."""
+    bastions: tuple[Network, ...] = ()
+    """Networks of bastions, which limit by themselves how many come through them (X26)."""
     max_sessions: int = 10_000
     """Sessions that one portal may have open at once."""
 
@@ -62,6 +66,7 @@ class UsherGateService(EndService):
         super().__init__(reactor, role, config, TUNNEL, {"usher": protocol})
         self._listen = config.listen
         self._admit = PolicyHolder(Policy(sources=config.admit))
+        self._bastions = PolicyHolder(Policy(sources=config.bastions))
         self._rendezvous = GateRendezvous(self.shared)
         enter = self._rendezvous.enter
         self._relay: UsherRelay | None = None
@@ -71,6 +76,18 @@ class UsherGateService(EndService):
         keys = ["pinned keys"] if config.pins else []
         names = sorted({*config.peers, *config.relays})
         self.run(self._rendezvous, f"for {' '.join(keys + names)}")
+
+    def make_end(
+        self, rendezvous: IRendezvous, peers: frozenset[str], on_ready: Callable[[], None]
+    ) -> TunnelEnd:
+        """One that knows which addresses are bastions."""
+        end = super().make_end(rendezvous, peers, on_ready)
+        end.unproved.is_bastion = self._is_bastion
+        return end
+
+    def _is_bastion(self, host: str) -> bool:
+        bastions = self._bastions.current
+        return bool(bastions.sources) and bastions.admits(host)
 
     def open_ports(self) -> None:
         """The gate's own ports first."""
@@ -103,6 +120,10 @@ class UsherGateService(EndService):
             self._admit.replace((), config.admit)
             networks = ", ".join(map(str, config.admit)) or "everywhere"
             changes.append(f"portals are admitted from {networks}")
+        if self._bastions.current.sources != config.bastions:
+            self._bastions.replace((), config.bastions)
+            networks = ", ".join(map(str, config.bastions)) or "nowhere"
+            changes.append(f"bastions are at {networks}")
         return changes
 
     def _entered(self, sock: socket.socket) -> None:
@@ -145,6 +166,7 @@ def configure(settings: Settings, starting: bool) -> UsherGateConfig:
         listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
         admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
         relays=relays,
+        bastions=tuple(given.parsed(parse_network) for given in settings.all("bastion")),
         max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
         **end_parts(settings),
     )

@@ -8,7 +8,15 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.net.channels.ends import FAR, NEAR, PROTOCOLS, EndsCase
-from tunnelkit.net.channels.unproved import MAX_UNPROVED, MAX_UNPROVED_PER_ADDRESS, Unproved
+from tunnelkit.errors import PeerNotTrusted
+from tunnelkit.net.channels.unproved import (
+    HANDSHAKE_BURST,
+    HANDSHAKE_RATE,
+    MAX_UNPROVED,
+    MAX_UNPROVED_PER_ADDRESS,
+    PENALTY,
+    Unproved,
+)
 from tunnelkit.net.usher.meeting import GateRendezvous
 
 
@@ -16,23 +24,29 @@ class Door:
     """Strangers at an `Unproved`."""
 
     def __init__(self) -> None:
-        self.unproved = Unproved()
-        self.dropped: list[int] = []
-        self.came = 0
+        self.now = 0.0
+        self.unproved = Unproved(lambda: self.now)
+        self.dropped: list[str] = []
 
-    def come(self, host: str) -> Deferred[None]:
-        """One more, who does not say who he is; `dropped` has his number if he is sent away."""
-        number, self.came = self.came, self.came + 1
+    def come(self, host: str) -> Deferred[None] | None:
+        """One more, who does not say who he is; None: turned away. `dropped` has the hosts of
+        those who are sent away later."""
+        if not self.unproved.admits(host):
+            return None
         self.unproved.make_room(host)
         proving: Deferred[None] = Deferred()
 
         def gone(failure: Any) -> None:
-            failure.trap(CancelledError)
-            self.dropped.append(number)
+            if failure.trap(CancelledError, PeerNotTrusted) is CancelledError:
+                self.dropped.append(host)
 
         self.unproved.add(proving, host)
         proving.addErrback(gone)
         return proving
+
+    def admitted(self, host: str) -> int:
+        """How many of a hundred more are admitted, all of whom stay as long as they can."""
+        return sum(self.come(host) is not None for _ in range(100))
 
 
 def test_one_address_fills_only_its_own_places() -> None:
@@ -40,22 +54,60 @@ def test_one_address_fills_only_its_own_places() -> None:
     door.come("192.0.2.1")
     for _ in range(MAX_UNPROVED_PER_ADDRESS + 2):
         door.come("192.0.2.2")
-    assert door.dropped == [1, 2]
+    assert door.dropped == ["192.0.2.2"] * 2
 
 
-def test_of_all_the_oldest_goes_first() -> None:
+def test_all_of_a_site_with_ipv6_are_one_address() -> None:
+    door = Door()
+    for number in range(MAX_UNPROVED_PER_ADDRESS + 2):
+        door.come(f"2001:db8::{number:x}")
+    assert len(door.dropped) == 2
+
+
+def test_there_are_never_more_than_there_is_room_for() -> None:
     door = Door()
     for number in range(MAX_UNPROVED + 2):
         door.come(f"192.0.2.{number}")
-    assert door.dropped == [0, 1]
+    assert len(door.dropped) == 2
 
 
-def test_who_has_proved_who_he_is_is_never_dropped() -> None:
+def test_who_has_proved_who_he_is_is_never_dropped_or_counted() -> None:
     door = Door()
     for _ in range(2 * MAX_UNPROVED):
-        door.come("192.0.2.1").callback(None)
-    door.come("192.0.2.1")
+        proving = door.come("192.0.2.1")
+        assert proving is not None
+        proving.callback(None)
+    assert door.come("192.0.2.1") is not None
     assert door.dropped == []
+
+
+def test_an_address_begins_only_so_many_handshakes_a_second() -> None:
+    door = Door()
+    assert door.admitted("192.0.2.1") == HANDSHAKE_BURST
+    door.now += 1.0
+    assert door.admitted("192.0.2.1") == HANDSHAKE_RATE
+    assert door.come("192.0.2.2") is not None
+
+
+def test_a_bad_certificate_counts_for_several() -> None:
+    door = Door()
+    for _ in range(5):
+        proving = door.come("192.0.2.1")
+        assert proving is not None
+        proving.errback(PeerNotTrusted("who is that?"))
+    assert door.admitted("192.0.2.1") == HANDSHAKE_BURST - 5 * (1 + PENALTY)
+
+
+def test_through_a_bastion_come_as_many_as_there_is_room_for() -> None:
+    door = Door()
+    door.unproved.is_bastion = lambda host: host == "10.0.0.1"
+    assert door.admitted("10.0.0.1") == 100
+    assert door.dropped == []
+    assert door.admitted("10.0.0.1") == 100
+    assert door.admitted("10.0.0.1") == 100
+    assert len(door.dropped) == 100
+    assert door.come("192.0.2.1") is not None
+    assert set(door.dropped) == {"10.0.0.1"}
 
 
 class GateTests(EndsCase):
@@ -72,10 +124,10 @@ class GateTests(EndsCase):
             self.addCleanup(ours.close)
             strangers.append(ours)
             gate.accept(theirs, ("192.0.2.1", 4000))
-        await self.until(lambda: _is_closed(strangers[0]))
+        await self.until(lambda: sum(map(_is_closed, strangers)) == 1)
         near = self.end(NEAR, place.near, [PROTOCOLS["usher_1_1"]()])
         await near.tunnel.when_up()
-        assert not any(_is_closed(sock) for sock in strangers[1:])
+        assert sum(map(_is_closed, strangers)) == 1
         await far.stop(0.5)
         assert all(_is_closed(sock) for sock in strangers), "an end that stops waits for nobody"
 

@@ -56,30 +56,3 @@ class Failures:
         self._seen[key] = [*times, now][-self._most :]
         if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
-
-
-class TokenBuckets:
-    """Each address may do something ``rate`` times a second, and ``burst`` times at once."""
-
-    __slots__ = ("_buckets", "_burst", "_rate")
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """Tokens, and when they were counted; an address that is not there has all of them."""
-
-    def _tokens(self, address: str, now: float) -> float:
-        tokens, since = self._buckets.get(address, (float(self._burst), now))
-        return min(float(self._burst), tokens + (now - since) * self._rate)
-
-    def take(self, address: str, now: float) -> bool:
-        """Whether it may now; then it has done so."""
-        tokens = self._tokens(address, now)
-        if tokens < 1:
-            return False
-        self._buckets[address] = tokens - 1, now
-        self._buckets.move_to_end(address)
-        if len(self._buckets) > MAX_REMEMBERED:
-            self._buckets.popitem(last=False)
-        return True

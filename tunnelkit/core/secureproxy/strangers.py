@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from tunnelkit.core.secureproxy.accounts import TokenBuckets
 from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.core.secureproxy.session import Visitor
+from tunnelkit.core.token_buckets import TokenBuckets
 
 TURN = 0.05
 """Seconds between two looks at the queue."""

@@ -104,7 +104,7 @@ class TunnelEnd:
         self._backoff = Backoff()
         self._distrust = Backoff(most=_MOST_DISTRUST)
         self._penalty = 0.0
-        self._unproved = Unproved()
+        self.unproved = Unproved(self.shared.reactor.seconds)
         self._meeting_others: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None
         self.stage = Stage.DOWN
@@ -235,11 +235,14 @@ class TunnelEnd:
         """From a meeting to the end of its tunnel."""
         host = meeting.host
         if host:
-            self._unproved.make_room(host)
+            if not self.unproved.admits(host):
+                meeting.carrier.abort()
+                return
+            self.unproved.make_room(host)
         member = TunnelMember(self, meeting.hops)
         proving = secure(self.shared, meeting, self.context, self.peers, member.make_mux, member)
         if host:
-            self._unproved.add(proving, host)
+            self.unproved.add(proving, host)
         try:
             await proving
         except TunnelkitError as error:
