@@ -33,6 +33,11 @@ LIES: dict[str, tuple[dict[str, Any], str, str]] = {
         "client",
         "the other client is second, expected is server",
     ),
+    "another member of a group": (
+        {"present": "second", "asks": ("group:servers", "--peer", "server")},
+        "client",
+        "the other client is second, expected is server",
+    ),
     "another target": (
         {"incoming": change(target="group:servers")},
         "client",
@@ -97,6 +102,8 @@ def test_a_lying_server_gets_nobody_a_tunnel(
     lie: str, processes: Processes, identities: Identities, application: Application
 ) -> None:
     options, who, words = LIES[lie]
+    asks = options.get("asks", ("server",))
+    options = {name: value for name, value in options.items() if name != "asks"}
     if "forged" in options:
         options = {**options, "forged": tuple(map(identities, options["forged"]))}
     liar = LyingServer(identities(SERVER), **options)
@@ -115,7 +122,7 @@ def test_a_lying_server_gets_nobody_a_tunnel(
         for name in ("server", "second")
     }
     assert liar.registered.wait(20)
-    roles["client"] = client("client", "--target", "server", "--socks", "0", wait=False)
+    roles["client"] = client("client", "--target", *asks, "--socks", "0", wait=False)
     roles[who].wait_for(words)
     if lie != "nothing":
         for role in roles.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -11,29 +10,37 @@ from typing import Any
 
 import attrs
 from cryptography import x509
+from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
 from tunnelkit.core.lstp.mux import MuxConfig
-from tunnelkit.core.secureproxy.names import normal_host
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.egress.resolve import SystemResolver
 from tunnelkit.egress.site import SiteDialler
 from tunnelkit.errors import ConfigError
+from tunnelkit.frontends.forward.udp import UdpForward
+from tunnelkit.net.channels.end import TunnelEnd
+from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.protocol import LstpProtocol
 from tunnelkit.net.secureproxy.control import look_up
 from tunnelkit.net.secureproxy.end import SecureProxyEnd
 from tunnelkit.net.secureproxy.link import ServerLink
-from tunnelkit.net.secureproxy.rendezvous import InitiatorRendezvous, TargetRendezvous
+from tunnelkit.net.secureproxy.rendezvous import (
+    InitiatorRendezvous,
+    MemberRendezvous,
+    TargetRendezvous,
+)
 from tunnelkit.net.secureproxy.sites import Sites
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import Credentials, KeyUse, TlsContext
 from tunnelkit.net.usher.protocol import UsherProtocol
-from tunnelkit.policy.destination import TCP, parse_host_port
+from tunnelkit.policy.access_log import AccessLog
+from tunnelkit.policy.destination import UDP, ForwardSpec, parse_forward, parse_host_port
 from tunnelkit.policy.files import read_file
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.settings import Settings
+from tunnelkit.policy.settings import Given, Settings
 from tunnelkit.roles.configure import (
     USHER_SESSIONS,
     count,
@@ -44,25 +51,22 @@ from tunnelkit.roles.configure import (
     to_server_name,
 )
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
+from tunnelkit.roles.secure_proxy_resources import (
+    DEFAULT_RESOURCE,
+    RESOURCE,
+    Published,
+    published_resources,
+    session_name,
+    with_tunnel,
+)
 from tunnelkit.version import __version__
-from tunnelkit.wire.secureproxy import ALPN, GROUP, PASS, WEB, Login, Presence, Resource
+from tunnelkit.wire.secureproxy import ALPN, GROUP, Login, Presence
 from tunnelkit.wire.usher import Version
 
 TUNNEL = "secure-proxy"
 """What logs call the tunnels: a session has no name."""
-DEFAULT_RESOURCE = "tunnel"
 SPARES = 2
 _SYSTEM = "system"
-_RESOURCE = re.compile(r"[A-Za-z0-9@_](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9_])?")
-
-
-@attrs.frozen
-class Published:
-    """One ``--publish``."""
-
-    resource: Resource
-    site: tuple[str, int] | None = None
-    """Host and port of the web server, for a ``pass`` or a ``web``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +83,8 @@ class SecureProxyClientConfig(EndConfig):
     target: str | None = None
     """Whom to ask for a session: a name, or ``group:`` and a group's; None: nobody."""
     resource: str = DEFAULT_RESOURCE
+    group_forwards: tuple[tuple[str, ForwardSpec], ...] = ()
+    """UDP ports whose datagrams go to every member of a group, ``group:NAME``."""
     published: tuple[Published, ...] = ()
     via: tuple[Hop, ...] | None = ()
     """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
@@ -142,12 +148,33 @@ class SecureProxyClientService(EndService):
             )
             # What the server announces is compared with the certificate.
             target = self.make_end(published, frozenset(), self._first_ready)
-        end = SecureProxyEnd(asks, target, published, sites)
+        groups = {group for group, _ in config.group_forwards}
+        members = {
+            group: [self._member(group, name) for name in sorted(config.peers)] for group in groups
+        }
+        for group, spec in config.group_forwards:
+            first, *others = (each.tunnel for each in members[group])
+            forward: IService = UdpForward(reactor, first, self.policy, spec, others=others)
+            forward.setServiceParent(self)
+        everybody = [each for group in members.values() for each in group]
+        end = SecureProxyEnd(asks, target, published, sites, everybody)
         asked = f" for {config.target}/{config.resource}" if config.target else ""
         shown = ", ".join(one.resource.name for one in config.published)
         publishes = f" publishing {shown}" if shown else ""
         self.run_end(end, f"{way.describe()}{asked}{publishes}")
         self._hurry = Timer(self.shared.reactor, sites.close)
+
+    def _member(self, group: str, name: str) -> TunnelEnd:
+        """An end with a tunnel of its own to one member of a group."""
+        link, own = self._link, self._client.identity.name
+        return TunnelEnd(
+            MemberRendezvous(link, own, group, name, self._client.resource),
+            self.protocols,
+            tunnel=Tunnel(self.shared, TUNNEL, self._egress, AccessLog.of(self._reactor)),
+            context=self.context,
+            peers=(name,),
+            on_ready=self._first_ready,
+        )
 
     def _first_ready(self) -> None:
         if not self._ready_told:
@@ -182,6 +209,13 @@ class SecureProxyClientService(EndService):
     def _hellos(self) -> dict[str, object]:
         return {"hellos": [attrs.asdict(pair) for pair in self.end.sites.hellos.pairs()]}
 
+    def reload(self, config: SecureProxyClientConfig) -> list[str]:
+        """See `EndService`; forwards to groups stay as they are."""
+        changes = super().reload(config)
+        if config.group_forwards != self._client.group_forwards:
+            changes.append("forwards to groups only after a restart")
+        return changes
+
     def stopService(self) -> Deferred[Any]:
         """See `EndService`."""
         self._hurry.start(self.grace)
@@ -215,11 +249,17 @@ def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
     server = settings.required("server", "HOST:PORT of the server, e.g. relay.example:443")
     host, port = server.parsed(parse_host_port)
     named = settings.one("server-name")
+    group_forwards, settings = _group_forwards(settings)
     parts = end_parts(settings, peer_needed=False)
+    if group_forwards and not parts["peers"]:
+        raise ConfigError(
+            "--forward to a group: any member may come: expected --peer for each one that is "
+            "welcome"
+        )
     target = _target(settings)
     if target is not None and not parts["peers"]:
         parts["peers"] = frozenset({target})
-    published = _published(settings)
+    published = published_resources(settings)
     resource = settings.one("resource")
     config = SecureProxyClientConfig(
         server=(host, port),
@@ -227,8 +267,9 @@ def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
         server_authorities=_server_authorities(settings),
         login=_login(settings),
         target=target,
-        resource=DEFAULT_RESOURCE if resource is None else resource.parsed(_session_name),
-        published=_with_tunnel(published, bool(parts["rules"])),
+        resource=DEFAULT_RESOURCE if resource is None else resource.parsed(session_name),
+        group_forwards=group_forwards,
+        published=with_tunnel(published, bool(parts["rules"])),
         via=proxies(settings),
         max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
         spares=count(settings, "spares", SPARES, 0, 4),
@@ -240,12 +281,31 @@ def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
         raise ConfigError(
             "--target is missing: expected NAME of the client to which the ports here lead"
         )
-    if starting and target is None and not config.published:
+    if starting and target is None and not config.published and not group_forwards:
         raise ConfigError(
             "this client would be of no use: expected --target NAME with a port here, or "
             "--allow PATTERN of what others may reach from here, or --publish"
         )
     return config
+
+
+def _group_forwards(
+    settings: Settings,
+) -> tuple[tuple[tuple[str, ForwardSpec], ...], Settings]:
+    """``--forward PORT=udp:HOST:PORT@group:NAME``, and the settings without these."""
+    found: list[tuple[str, ForwardSpec]] = []
+    others: list[Given] = []
+    for given in settings.all("forward"):
+        text, at, group = given.text.partition(f"@{GROUP}")
+        if not at:
+            others.append(given)
+            continue
+        specs = Given(text, given.where).parsed(parse_forward)
+        if not RESOURCE.fullmatch(group) or any(spec.protocol != UDP for spec in specs):
+            given.wrong("only datagrams can go to a group", "PORT=udp:HOST:PORT@group:NAME")
+        found += [(f"{GROUP}{group}", spec) for spec in specs]
+    values = {name: settings.all(name) for name in settings.names}
+    return tuple(found), Settings({**values, "forward": others})
 
 
 def _target(settings: Settings) -> str | None:
@@ -254,59 +314,11 @@ def _target(settings: Settings) -> str | None:
         return None
     target = given.parsed(to_name)
     if target.startswith(GROUP):
-        if not _RESOURCE.fullmatch(target[len(GROUP) :]):
+        if not RESOURCE.fullmatch(target[len(GROUP) :]):
             given.wrong("not a group's name", "group:NAME, letters, digits, '.', '_' and '-'")
         if not settings.all("peer"):
             given.wrong("any member of a group may come", "--peer for each one that is welcome")
     return target
-
-
-def _published(settings: Settings) -> tuple[Published, ...]:
-    found: dict[str, Published] = {}
-    for given in settings.all("publish"):
-        one = given.parsed(parse_published)
-        if one.resource.name in found:
-            given.wrong("it is published already", "each NAME once")
-        found[one.resource.name] = one
-    return tuple(found.values())
-
-
-def _with_tunnel(published: tuple[Published, ...], rules: bool) -> tuple[Published, ...]:
-    """A client with rules and nothing published offers the session that is asked for."""
-    if published or not rules:
-        return published
-    return (Published(Resource(DEFAULT_RESOURCE)),)
-
-
-def parse_published(text: str) -> Published:
-    """``NAME``, ``NAME=session``, ``pass:HOST=tcp:HOST:PORT`` or ``web:HOST=http://HOST:PORT``."""
-    name, equals, what = text.partition("=")
-    kind, colon, host = name.partition(":")
-    if not colon:
-        if equals and what != "session":
-            raise ConfigError(f"'{printable(what)}' is not possible: expected NAME=session")
-        return Published(Resource(_session_name(name)))
-    normal = normal_host(host)
-    if kind not in (PASS, WEB) or normal is None:
-        raise ConfigError(
-            f"'{printable(name)}' cannot be published: expected NAME, "
-            "pass:HOST=tcp:HOST:PORT or web:HOST=http://HOST:PORT"
-        )
-    resource = Resource(f"{kind}:{normal}", kind, normal)
-    prefix = "http://" if kind == WEB else f"{TCP}:"
-    place = what.removeprefix(prefix).removesuffix("/" if kind == WEB else "")
-    if not what.startswith(prefix):
-        raise ConfigError(f"'{printable(what)}' is no web server: expected {prefix}HOST:PORT")
-    return Published(resource, parse_host_port(place))
-
-
-def _session_name(text: str) -> str:
-    if not _RESOURCE.fullmatch(text):
-        raise ConfigError(
-            f"'{printable(text)}' is not a resource's name: expected 1 to 64 letters, digits, "
-            "'.', '_', '@' or '-'"
-        )
-    return text
 
 
 def _login(settings: Settings) -> Login | None:

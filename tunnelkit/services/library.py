@@ -27,7 +27,7 @@ from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 from tunnelkit.roles.ports import FrontEnds, descriptions
 from tunnelkit.roles.registry import end_roles, named
-from tunnelkit.roles.secure_proxy_client import DEFAULT_RESOURCE
+from tunnelkit.roles.secure_proxy_resources import DEFAULT_RESOURCE
 from tunnelkit.services.options import GRACE, grace_of
 from tunnelkit.wire.secureproxy import GROUP
 

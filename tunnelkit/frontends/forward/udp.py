@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,8 @@ CLIENTS = 256
 class UdpForward(Service):
     """One UDP port. Each client's address has a flow of its own through the tunnel.
 
-    It ends ``idle`` seconds after the client's last packet.
+    It ends ``idle`` seconds after the client's last packet. With ``others`` each datagram goes
+    through all of the tunnels that are up, and what comes back from any of them is the client's.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class UdpForward(Service):
         policy: PolicyHolder,
         spec: ForwardSpec,
         idle: float = IDLE,
+        others: Sequence[FlowOpener] = (),
     ) -> None:
         self._reactor = reactor
-        self._tunnel = tunnel
+        self._tunnels = (tunnel, *others)
         self._policy = policy
         self._idle = idle
         self._remote = (spec.destination.host, spec.destination.port)
@@ -76,7 +79,8 @@ class UdpForward(Service):
     def _received(self, data: bytes, source: Remote) -> None:
         client = self._client_at(source)
         if client is not None:
-            client.peer.send(self._remote, memoryview(data))
+            for peer in client.peers:
+                peer.send(self._remote, memoryview(data))
 
     def _client_at(self, address: Remote) -> _Client | None:
         """The client, new or known; None if it may not enter."""
@@ -101,15 +105,18 @@ class UdpForward(Service):
     def _begin(self, address: Remote, policy: Policy) -> _Client:
         if len(self._clients) >= CLIENTS:
             self._forget(next(iter(self._clients)))
-        peer = UdpPeer(
-            self._reactor,
-            self._tunnel,
-            self.description,
-            self._destination,
-            address,
-            partial(self._answer, address),
+        peers = tuple(
+            UdpPeer(
+                self._reactor,
+                tunnel,
+                self.description,
+                self._destination,
+                address,
+                partial(self._answer, address),
+            )
+            for tunnel in self._tunnels
         )
-        client = self._clients[address] = _Client(peer, policy)
+        client = self._clients[address] = _Client(peers, policy)
         if not self._timer.running:
             self._timer.start(self._idle)
         return client
@@ -124,7 +131,8 @@ class UdpForward(Service):
 
     def _forget(self, address: Remote) -> None:
         client = self._clients.pop(address)
-        client.peer.close()
+        for peer in client.peers:
+            peer.close()
         if not self._clients:
             self._timer.stop()
 
@@ -142,10 +150,10 @@ class UdpForward(Service):
 class _Client:
     """One address that sends to the port."""
 
-    __slots__ = ("admitted_by", "last", "peer")
+    __slots__ = ("admitted_by", "last", "peers")
 
-    def __init__(self, peer: UdpPeer, admitted_by: Policy) -> None:
-        self.peer = peer
+    def __init__(self, peers: tuple[UdpPeer, ...], admitted_by: Policy) -> None:
+        self.peers = peers
         self.admitted_by: Policy = admitted_by
         """The policy that lets it in: a new one is asked again."""
         self.last = 0.0

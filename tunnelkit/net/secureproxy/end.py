@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -15,7 +16,8 @@ from tunnelkit.net.tls.context import TlsContext
 
 class SecureProxyEnd:
     """Up to two ends with one tunnel: ``asks`` goes out by name, ``target`` is who others ask for,
-    by the rendezvous ``published``. To be told to connect and disconnect is for the first."""
+    by the rendezvous ``published``. ``members`` of groups have a tunnel of their own each.
+    To be told to connect and disconnect is for the first."""
 
     def __init__(
         self,
@@ -23,12 +25,13 @@ class SecureProxyEnd:
         target: TunnelEnd | None,
         published: TargetRendezvous | None,
         sites: Sites,
+        members: Sequence[TunnelEnd] = (),
     ) -> None:
         self.sites = sites
         self._asks = asks
         self._target = target
         self._published = published
-        self._ends = [end for end in (asks, target) if end is not None]
+        self._ends = [end for end in (asks, target, *members) if end is not None]
 
     @property
     def registration(self) -> Registration | None:

@@ -13,9 +13,9 @@ from zope.interface import implementer
 
 from tunnelkit.core.prologue import Export
 from tunnelkit.core.secureproxy.prologue import Binding, SessionPrologue
-from tunnelkit.errors import Code, RemoteProtocolError, TunnelkitError
+from tunnelkit.errors import Code, DialError, RemoteProtocolError, TunnelkitError
 from tunnelkit.interfaces import IMeeting, IRendezvous
-from tunnelkit.net.secureproxy.control import Registration
+from tunnelkit.net.secureproxy.control import Registration, look_up
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.opening import Opened, Opening
 from tunnelkit.net.secureproxy.sites import Sites
@@ -114,6 +114,25 @@ class InitiatorRendezvous:
         opened = await Opening(self._link, connect).opened
         assert isinstance(opened, Opened)  # the dialogue: nothing else answers CONNECT
         return SessionMeeting(self._link, opened, self._name, self.target, True, self._resource)
+
+
+@implementer(IRendezvous)
+class MemberRendezvous(InitiatorRendezvous):
+    """Asks for one member of ``group`` (``group:NAME``) while the server has it there (S7)."""
+
+    def __init__(self, link: ServerLink, name: str, group: str, member: str, resource: str) -> None:
+        super().__init__(link, name, member, resource)
+        self._group = group
+
+    async def meet(self, on_waiting: Callable[[str], object] | None = None) -> SessionMeeting:
+        """See `InitiatorRendezvous`; raises `DialError` while it is not in the group."""
+        found = await look_up(self._link, self._group)
+        if not any(
+            entry.name == self.target and self._resource in entry.resources
+            for entry in found.entries
+        ):
+            raise DialError(f"{self.target} is not in {self._group} now", code=Code.NOT_PRESENT)
+        return await super().meet(on_waiting)
 
 
 @implementer(IRendezvous)
