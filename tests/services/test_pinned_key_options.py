@@ -70,6 +70,7 @@ def test_an_identity_of_a_ca_may_trust_keys_too(tmp_path: Path) -> None:
         (["--peer", "office"], "--identity "),
         ([], "--peer is missing: expected NAME that the other end's certificate has"),
     ],
+    ids=["name", "list", "own pin", "short pin", "no prefix", "name alone", "nothing"],
 )
 def test_what_does_not_go_together(
     refusal: Refusal, needed: list[str], words: list[str], said: str
@@ -79,7 +80,7 @@ def test_what_does_not_go_together(
     assert "expected" in line
 
 
-@pytest.mark.parametrize("pin", [OTHER, f"site={OTHER}"])
+@pytest.mark.parametrize("pin", [OTHER, f"site={OTHER}"], ids=["bare", "named"])
 def test_no_rule_is_for_a_name_that_no_pin_has(
     refusal: Refusal, needed: list[str], pin: str
 ) -> None:
