@@ -27,11 +27,9 @@ from tunnelkit.net.channels.half_closed import HalfClosedChannels
 from tunnelkit.net.channels.request import AcceptingSide, ChannelRequest
 from tunnelkit.net.channels.scheduler import Scheduler
 from tunnelkit.net.channels.udp_flow import ChannelUdpFlow
+from tunnelkit.net.channels.unanswered import UnansweredRequests
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.stream import TlsStream
-
-_EARLY_DATAGRAMS = 64
-"""UdpFlows that are kept for a flow that has not been answered yet."""
 
 _log = Logger()
 
@@ -83,9 +81,7 @@ class TunnelConnection:
         self._owner = owner
         self._channels: dict[int, Channel] = {}
         self._openings: dict[int, Deferred[str]] = {}
-        self._requests: dict[int, ChannelRequest] = {}
-        self._unasked: list[ChannelRequest] = []
-        self._early_came = False
+        self._requests = UnansweredRequests(shared.early_data, owner.channel_requested)
         self._scheduler = Scheduler(self, shared)
         self._half_closed = HalfClosedChannels(shared.reactor, shared.half_closed_limit, self.abort)
         self._loss = ""
@@ -166,7 +162,7 @@ class TunnelConnection:
         self, request: ChannelRequest, side: LocalSide, bound: str, rule: str = ""
     ) -> Channel:
         """`ChannelRequest.attach` ends here."""
-        self._forget(request)
+        self._requests.remove(request)
         now = self.clock()
         channel = Channel(self, request.channel, side, request.destination, True, now)
         channel.serial = next(self._shared.serials)
@@ -187,8 +183,7 @@ class TunnelConnection:
         self.dispatch(events)
         self._scheduler.want()
         if isinstance(side, ChannelUdpFlow) and request.early_datagrams:
-            early, request.early_datagrams = request.early_datagrams, []
-            self._shared.poller.after_batch(partial(_deliver_early, channel, side, early))
+            self._shared.poller.after_batch(partial(request.deliver_datagrams, channel, side))
         return channel
 
     def send_datagram(
@@ -207,7 +202,7 @@ class TunnelConnection:
 
     def refuse(self, request: ChannelRequest, code: Code, reason: str) -> None:
         """`ChannelRequest.refuse` ends here."""
-        self._forget(request)
+        self._requests.remove(request)
         self.dispatch(self.mux.refuse(request.channel, code, reason))
         self._owner.channel_ended(
             ChannelRecord(
@@ -312,36 +307,24 @@ class TunnelConnection:
             self._scheduler.want()
             return
         handlers = self._handlers
+        requests = self._requests
         for event in mux.receive(view, now):
             if type(event) is t.Data:
                 channel = channels.get(event.channel)
                 if channel is not None:
                     self._deliver(channel, event.data, now)
-                elif (request := self._requests.get(event.channel)) is not None:
-                    request.early += event.data
-                    self._count_early(request, len(event.data))
+                elif requests.keep(event.channel, event.data):
+                    self.bytes_received += len(event.data)
             else:
                 try:
                     handler = handlers[type(event)]
                 except KeyError:
                     handler = self._decline
                 handler(event)
-        if self._early_came:
+        if requests.unsettled:
             # Not sooner: what is refused must not have ended by an event that is still to come.
-            self._early_came = False
-            self._shared.early_data.relieve()
-        if self._unasked:
-            self._ask()
+            requests.settle()
         self._scheduler.want()
-
-    def _count_early(self, request: ChannelRequest, size: int) -> None:
-        self.bytes_received += size
-        self._early_came = True
-        self._shared.early_data.add(request, size)
-
-    def _forget(self, request: ChannelRequest) -> None:
-        del self._requests[request.channel]
-        self._shared.early_data.remove(request)
 
     def _deliver(self, channel: Channel, data: memoryview, now: float) -> None:
         size = len(data)
@@ -419,8 +402,7 @@ class TunnelConnection:
     def _on_finished(self, event: t.Finished) -> None:
         channel = self._channels.get(event.channel)
         if channel is None:
-            if event.channel in self._requests:
-                self._requests[event.channel].finished = True
+            self._requests.finished(event.channel)
             return
         channel.far_finished = True
         self._half_closed.add(channel)
@@ -431,11 +413,9 @@ class TunnelConnection:
         listener = self._channels.get(event.listener) if event.listener else None
         destination = event.destination if listener is None else listener.destination
         request = ChannelRequest(self, event.channel, destination, listener, event.origin)
-        self._requests[event.channel] = request
+        self._requests.add(request)
         if event.listener and (listener is None or not isinstance(listener.side, AcceptingSide)):
             request.refuse(Code.NO_SUCH_SERVICE, "nobody listens any more")
-        else:
-            self._unasked.append(request)
 
     def _on_datagram(self, event: t.Datagram) -> None:
         if not event.flow:
@@ -444,30 +424,14 @@ class TunnelConnection:
             return
         channel = self._channels.get(event.flow)
         if channel is None:
-            request = self._requests.get(event.flow)
-            if request is not None and len(request.early_datagrams) < _EARLY_DATAGRAMS:
-                # Of a request the far address is where it is to go.
-                request.early_datagrams.append((event.destination, bytes(event.data)))
-                self._count_early(request, len(event.data))
+            if self._requests.keep_datagram(event):
+                self.bytes_received += len(event.data)
             return
         self.bytes_received += len(event.data)
         if isinstance(channel.side, ChannelUdpFlow):
             remote = event.destination if channel.inbound else event.source
             channel.bytes_received += len(event.data)
             channel.side.received(remote, event.data)
-
-    def _ask(self) -> None:
-        # The mux is ahead of the events it has reported: what it received behind a request may
-        # have ended it already, so nobody is asked before all of them are known.
-        unasked, self._unasked = self._unasked, []
-        for request in unasked:
-            listener = request.listener
-            if request.gone:
-                continue
-            if listener is None:
-                self._owner.channel_requested(request)
-            elif isinstance(listener.side, AcceptingSide):
-                listener.side.accepted(request)
 
     def channel_opened(self, event: t.ChannelOpened) -> None:
         """A channel asked for here is connected."""
@@ -478,10 +442,7 @@ class TunnelConnection:
 
     def channel_ended(self, event: t.ChannelEnded) -> None:
         """A channel is over."""
-        request = self._requests.get(event.channel)
-        if request is not None:
-            self._forget(request)
-            request.abandoned()
+        if self._requests.abandoned(event.channel):
             return
         channel = self._channels.pop(event.channel, None)
         if channel is None:
@@ -549,11 +510,3 @@ class TunnelConnection:
         if channel is not None:
             _log.warn("Closing a channel to {to}: too much data waits", to=channel.destination)
             self.abort(channel, Code.LIMIT, "too much data is waiting for applications")
-
-
-def _deliver_early(
-    channel: Channel, flow: ChannelUdpFlow, early: list[tuple[tuple[str, int], bytes]]
-) -> None:
-    for remote, data in early:
-        channel.bytes_received += len(data)
-        flow.received(remote, memoryview(data))

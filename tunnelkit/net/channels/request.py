@@ -93,6 +93,13 @@ class ChannelRequest:
         self.attach(flow, "")
         return flow
 
+    def deliver_datagrams(self, channel: Channel, flow: ChannelUdpFlow) -> None:
+        """Hand over to ``flow``, which ``channel`` carries, what came before the answer."""
+        early, self.early_datagrams = self.early_datagrams, []
+        for remote, data in early:
+            channel.bytes_received += len(data)
+            flow.received(remote, memoryview(data))
+
     def refuse(self, code: Code, reason: str) -> None:
         """The destination cannot be had."""
         connection, self._connection = self._connection, None
