@@ -17,6 +17,7 @@ from tunnelkit.core.mux import contract as t
 from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
 from tunnelkit.net.channels.addressed_flows import UdpFlows
 from tunnelkit.net.channels.channel import Channel
+from tunnelkit.net.channels.channel_log import ChannelLog, ChannelLogOwner
 from tunnelkit.net.channels.contracts import (
     ChannelOpening,
     ChannelRecord,
@@ -34,7 +35,7 @@ from tunnelkit.net.tls.stream import TlsStream
 _log = Logger()
 
 
-class ConnectionOwner(Protocol):
+class ConnectionOwner(ChannelLogOwner, Protocol):
     """Who is told what happens to a connection as a whole."""
 
     def connection_up(self, connection: TunnelConnection) -> None:
@@ -47,12 +48,6 @@ class ConnectionOwner(Protocol):
 
     def channel_requested(self, request: ChannelRequest) -> None:
         """The far side wants a channel: attach or refuse ``request``, now or later."""
-
-    def channel_began(self, opening: ChannelOpening) -> None:
-        """For the access log: it is open."""
-
-    def channel_ended(self, record: ChannelRecord) -> None:
-        """For the access log: it is over, or has been refused."""
 
 
 class TunnelConnection:
@@ -79,6 +74,7 @@ class TunnelConnection:
         self.clock: Callable[[], float] = shared.reactor.seconds
         self.datagrams = UdpFlows(self)
         self._owner = owner
+        self._channel_log = ChannelLog(peer, self.far_address, shared.serials, owner)
         self._channels: dict[int, Channel] = {}
         self._openings: dict[int, Deferred[str]] = {}
         self._requests = UnansweredRequests(shared.early_data, owner.channel_requested)
@@ -149,9 +145,7 @@ class TunnelConnection:
             opening.errback(ChannelRefused(code, str(error)))
             return opening
         channel = Channel(self, number, side, destination, False, self.clock())
-        channel.serial = next(self._shared.serials)
-        if isinstance(side, HasOrigin):
-            channel.origin = side.origin()
+        self._channel_log.enter(channel, side.origin() if isinstance(side, HasOrigin) else "")
         self._channels[number] = channel
         self._openings[number] = opening
         side.attach(channel)
@@ -165,11 +159,10 @@ class TunnelConnection:
         self._requests.remove(request)
         now = self.clock()
         channel = Channel(self, request.channel, side, request.destination, True, now)
-        channel.serial = next(self._shared.serials)
         channel.rule = rule
-        channel.origin = request.origin or self.far_address
+        self._channel_log.enter(channel, request.origin or self.far_address)
         self._channels[request.channel] = channel
-        self._began(channel)
+        self._channel_log.began(channel)
         if request.early:
             channel.queue.append(request.early)
             channel.queued = len(request.early)
@@ -204,21 +197,7 @@ class TunnelConnection:
         """`ChannelRequest.refuse` ends here."""
         self._requests.remove(request)
         self.dispatch(self.mux.refuse(request.channel, code, reason))
-        self._owner.channel_ended(
-            ChannelRecord(
-                self.peer,
-                request.destination,
-                True,
-                0,
-                0,
-                0.0,
-                code,
-                reason,
-                refused=True,
-                serial=next(self._shared.serials),
-                origin=request.origin or self.far_address,
-            )
-        )
+        self._channel_log.refused(request, code, reason)
         self._scheduler.want()
 
     def request(self, request: ChannelRequest) -> None:
@@ -227,27 +206,11 @@ class TunnelConnection:
 
     def flow_began(self, destination: str, inbound: bool, near: str) -> ChannelOpening:
         """A flow without a channel has begun, here for ``near``."""
-        origin = self.far_address if inbound else near
-        serial = next(self._shared.serials)
-        opening = ChannelOpening(serial, self.peer, destination, inbound, "", origin)
-        self._owner.channel_began(opening)
-        return opening
+        return self._channel_log.flow_began(destination, inbound, near)
 
     def flow_ended(self, record: ChannelRecord) -> None:
         """A flow without a channel is over."""
         self._owner.channel_ended(record)
-
-    def _began(self, channel: Channel) -> None:
-        self._owner.channel_began(
-            ChannelOpening(
-                channel.serial,
-                self.peer,
-                channel.destination,
-                channel.inbound,
-                channel.rule,
-                channel.origin,
-            )
-        )
 
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset one channel on both sides."""
@@ -437,7 +400,7 @@ class TunnelConnection:
         """A channel asked for here is connected."""
         opening = self._openings.pop(event.channel, None)
         if opening is not None:
-            self._began(self._channels[event.channel])
+            self._channel_log.began(self._channels[event.channel])
             opening.callback(event.bound)
 
     def channel_ended(self, event: t.ChannelEnded) -> None:
@@ -456,22 +419,7 @@ class TunnelConnection:
             channel.side.close()
         else:
             channel.side.reset(code, event.reason)
-        self._owner.channel_ended(
-            ChannelRecord(
-                self.peer,
-                channel.destination,
-                channel.inbound,
-                channel.bytes_sent,
-                channel.bytes_received,
-                self.clock() - channel.started,
-                code,
-                event.reason,
-                event.refused,
-                channel.serial,
-                channel.rule,
-                channel.origin,
-            )
-        )
+        self._channel_log.ended(channel, self.clock(), code, event.reason, event.refused)
         opening = self._openings.pop(event.channel, None)
         if opening is not None:
             opening.errback(ChannelRefused(code or Code.RESET, event.reason))
