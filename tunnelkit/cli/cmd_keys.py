@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
     init = actions.add_parser("init", help="make a private CA and a rendezvous secret")
     _directory(init)
+    _passphrase(init)
 
     issue = actions.add_parser("issue", help="make an identity file for one end")
     renew = actions.add_parser("renew", help="replace an identity by one with a new key")
     for action in (issue, renew):
         action.add_argument("name", metavar="NAME", help="name of the end, in its certificate")
         _directory(action)
+        _passphrase(action)
         action.add_argument("--out", metavar="FILE", help="where to write it (KEYS/NAME.pem)")
         action.add_argument(
             "--days", type=_days, default=365, metavar="DAYS", help="how long it is valid (365)"
@@ -61,6 +64,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "sign-request", help="make a key that stays here, and a request for its certificate"
     )
     ask.add_argument("name", metavar="NAME", help="name of the end, in its certificate")
+    _passphrase(ask)
     ask.add_argument("--out", metavar="FILE", help="where to write the key (NAME.pem)")
 
     sign = actions.add_parser("sign", help="make the certificate that a request asks for")
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if action == "show":
         lines = show(args.path)
     elif action == "sign-request":
-        lines = _ask(args.name, Path(args.out or f"{args.name}.pem"))
+        lines = _ask(args.name, Path(args.out or f"{args.name}.pem"), _new_passphrase(args))
     elif action == "self":
         lines = _make_alone(args.name, Path(args.out), args.secret, args.days)
     else:
@@ -111,7 +115,7 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
         from tunnelkit.policy.key_directory import write_new
         from tunnelkit.roles.secure_proxy_policy import EXAMPLE
 
-        authority = keys.create()
+        authority = keys.create(_new_passphrase(args))
         write_new(keys.path / "policy.toml", EXAMPLE.encode("utf-8"))
         return [f"made a CA in {keys.path}: {fingerprint(authority.certificate)}"]
     if action == "revoke":
@@ -124,10 +128,16 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
     if action == "sign":
         return _sign(keys, args)
     if action == "issue":
-        identity, path = keys.issue(args.name, out=args.out, days=args.days)
+        identity, path = keys.issue(
+            args.name, out=args.out, days=args.days, passphrase=_new_passphrase(args)
+        )
         return [f"issued {identity.name} in {path}: {identity.fingerprint}"]
     identity, path = keys.renew(
-        args.name, out=args.out, days=args.days, rendezvous_secret=args.rendezvous_secret
+        args.name,
+        out=args.out,
+        days=args.days,
+        rendezvous_secret=args.rendezvous_secret,
+        passphrase=_new_passphrase(args),
     )
     lines = [f"renewed {identity.name} in {path}: {identity.fingerprint}"]
     if args.rendezvous_secret:
@@ -135,11 +145,11 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
     return lines
 
 
-def _ask(name: str, out: Path) -> list[str]:
+def _ask(name: str, out: Path, passphrase: bytes | None) -> list[str]:
     from tunnelkit.policy.key_directory import write_new
     from tunnelkit.policy.key_requests import make_request
 
-    key, request = make_request(name)
+    key, request = make_request(name, passphrase)
     asked = out.with_suffix(".csr")
     if os.path.lexists(asked):
         raise ConfigError(f"{asked}: exists already")
@@ -193,8 +203,9 @@ def _make_alone(name: str, out: Path, secret_file: str | None, days: int) -> lis
 def show(path: str) -> list[str]:
     """What is in an identity file or a directory of keys, in lines, without secrets."""
     from tunnelkit.policy.files import read_private_file
-    from tunnelkit.policy.identity import parse_identity
+    from tunnelkit.policy.identity import has_encrypted_key, parse_identity
     from tunnelkit.policy.key_directory import KeyDirectory
+    from tunnelkit.policy.passphrases import unlock
     from tunnelkit.policy.printable import printable
 
     if os.path.isdir(path):
@@ -211,7 +222,11 @@ def show(path: str) -> list[str]:
         return lines
     where = f"identity {printable(path)}"
     # Expired ones are shown too: this is how one finds out.
-    identity = parse_identity(read_private_file(path, where), where)
+    content = read_private_file(path, where)
+    if has_encrypted_key(content):
+        identity = unlock(where, partial(parse_identity, content, where))
+    else:
+        identity = parse_identity(content, where)
     lines = [identity.name, *_certificate(identity.credentials.certificate)]
     for between in identity.credentials.chain:
         lines += ["CA between", *_certificate(between)]
@@ -236,6 +251,20 @@ def _certificate(certificate: x509.Certificate) -> list[str]:
 
 def _directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", required=True, metavar="KEYS", help="the directory of the CA")
+
+
+def _passphrase(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--passphrase", action="store_true", help="ask for one, and encrypt the private key with it"
+    )
+
+
+def _new_passphrase(args: argparse.Namespace) -> bytes | None:
+    if not args.passphrase:
+        return None
+    from tunnelkit.policy.passphrases import new_passphrase
+
+    return new_passphrase(getattr(args, "name", None) or "the CA")
 
 
 def _days(text: str) -> int:

@@ -28,6 +28,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -131,16 +132,30 @@ def load_identity(
     matching each other, dates.
     """
     where = f"identity {printable(os.fspath(path))}"
-    try:
-        content = read_private_file(path, where, any_mode=terms is not None and terms.any_mode)
-    except NotPrivate as error:
-        # What has no such option gives no terms.
-        raise ConfigError(f"{error}{', or --identity-mode any' if terms else ''}") from None
+    content = read_identity_file(path, where, terms)
     identity = parse_identity(content, where, passphrase)
     check_dates(identity, where, now or datetime.now(timezone.utc))
     if terms is None:
         return identity
     return attrs.evolve(identity, credentials=attrs.evolve(identity.credentials, use=terms.use))
+
+
+def read_identity_file(path: str | os.PathLike[str], where: str, terms: Terms | None) -> bytes:
+    """What is in the file; raises `ConfigError`."""
+    try:
+        return read_private_file(path, where, any_mode=terms is not None and terms.any_mode)
+    except NotPrivate as error:
+        # What has no such option gives no terms.
+        raise ConfigError(f"{error}{', or --identity-mode any' if terms else ''}") from None
+
+
+def has_encrypted_key(text: bytes) -> bool:
+    """Whether the private key in a file is encrypted with a passphrase (K6)."""
+    return any(_is_encrypted(block) for block in pem_blocks(text) if block.label in _KEY_LABELS)
+
+
+def _is_encrypted(block: Block) -> bool:
+    return block.label == "ENCRYPTED PRIVATE KEY" or b"ENCRYPTED" in block.body
 
 
 def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> Identity:
@@ -202,10 +217,12 @@ def parse_secret(text: bytes, where: str) -> bytes:
     return _secret(pem_blocks(text), where)
 
 
-def parse_authority(text: bytes, where: str) -> tuple[PrivateKey, x509.Certificate, bytes]:
+def parse_authority(
+    text: bytes, where: str, passphrase: bytes | None = None
+) -> tuple[PrivateKey, x509.Certificate, bytes]:
     """A CA's file: its key, certificate and the rendezvous secret of its ends."""
     blocks = pem_blocks(text)
-    private_key = _private_key(blocks, where, None)
+    private_key = _private_key(blocks, where, passphrase)
     certificates = _certificates(blocks, where)
     if len(certificates) != 1 or not _same_key(private_key, certificates[0]):
         raise ConfigError(f"{where}: expected one CERTIFICATE, which belongs to the private key")
@@ -246,12 +263,12 @@ def _check_dates(certificate: x509.Certificate, what: str, remedy: str, now: dat
         )
 
 
-def identity_pem(identity: Identity) -> bytes:
-    """The identity file's content."""
+def identity_pem(identity: Identity, passphrase: bytes | None = None) -> bytes:
+    """The identity file's content; with a passphrase its key is encrypted (K6)."""
     credentials = identity.credentials
     return b"".join(
         (
-            key_pem(credentials.private_key),
+            key_pem(credentials.private_key, passphrase),
             credentials.certificate.public_bytes(Encoding.PEM),
             *(one.public_bytes(Encoding.PEM) for one in credentials.chain),
             *(one.public_bytes(Encoding.PEM) for one in credentials.authorities),
@@ -260,9 +277,10 @@ def identity_pem(identity: Identity) -> bytes:
     )
 
 
-def key_pem(private_key: PrivateKey) -> bytes:
-    """A private key as PKCS #8, not encrypted."""
-    return private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def key_pem(private_key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    """A private key as PKCS #8, encrypted if there is a passphrase."""
+    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    return private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def secret_pem(secret: bytes) -> bytes:
@@ -285,7 +303,7 @@ def _private_key(blocks: list[Block], where: str, passphrase: bytes | None) -> P
         raise ConfigError(f"{where}: no PRIVATE KEY block")
     if len(keys) > 1:
         raise ConfigError(f"{where}: more than one PRIVATE KEY block")
-    encrypted = keys[0].label == "ENCRYPTED PRIVATE KEY" or b"ENCRYPTED" in keys[0].body
+    encrypted = _is_encrypted(keys[0])
     if encrypted and not passphrase:
         raise ConfigError(f"{where}: the private key is encrypted with a passphrase")
     try:

@@ -21,6 +21,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from tunnelkit.policy.identity import (
     SECRET_BYTES,
     Identity,
     fingerprint,
+    has_encrypted_key,
     identity_pem,
     key_pem,
     parse_authority,
@@ -42,6 +44,7 @@ from tunnelkit.policy.identity import (
 )
 from tunnelkit.policy.key_requests import Request, answer_pem
 from tunnelkit.policy.keys import END_DAYS, Authority, check_name
+from tunnelkit.policy.passphrases import unlock
 from tunnelkit.policy.printable import printable
 
 AUTHORITY_FILE = "ca.pem"
@@ -75,11 +78,16 @@ class KeyDirectory:
         self.path = Path(path)
         self.revocation_file = self.path / REVOCATION_FILE
         self._shown = printable(os.fspath(path))
+        self._passphrase: bytes | None = None
+        """Of the CA's key, while something is done with it."""
 
     # -- verbs ------------------------------------------------------------
 
-    def create(self) -> Authority:
-        """Make the directory (its parent must exist) with a new CA and an empty revocation list."""
+    def create(self, passphrase: bytes | None = None) -> Authority:
+        """Make the directory (its parent must exist) with a new CA and an empty revocation list.
+
+        With a passphrase the CA's key is encrypted (K6).
+        """
         try:
             self.path.mkdir(mode=0o700)
         except FileExistsError:
@@ -88,7 +96,7 @@ class KeyDirectory:
             raise ConfigError(f"keys {self._shown}: cannot be made: {reason(error)}") from None
         with self._locked():
             authority = Authority.create()
-            write_new(self.path / AUTHORITY_FILE, authority_pem(authority))
+            write_new(self.path / AUTHORITY_FILE, authority_pem(authority, passphrase))
             self._save(authority, [])
         return authority
 
@@ -101,15 +109,30 @@ class KeyDirectory:
                 f"keys {self._shown}: there is no CA: 'tunnelkit keys init --dir {self._shown}'"
             )
         where = f"CA {printable(os.fspath(path))}"
-        private_key, certificate, secret = parse_authority(read_private_file(path, where), where)
+        content = read_private_file(path, where)
+        if has_encrypted_key(content) and self._passphrase is None:
+            unlock(where, partial(self._unlock, content, where))
+        private_key, certificate, secret = parse_authority(content, where, self._passphrase)
         if not isinstance(private_key, ec.EllipticCurvePrivateKey):
             raise ConfigError(f"{where}: expected an ECDSA key, as 'tunnelkit keys init' makes it")
         return Authority(private_key, certificate, secret)
 
+    def _unlock(self, content: bytes, where: str, passphrase: bytes) -> None:
+        parse_authority(content, where, passphrase)
+        self._passphrase = passphrase
+
     def issue(
-        self, name: str, *, out: str | os.PathLike[str] | None = None, days: float = END_DAYS
+        self,
+        name: str,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        days: float = END_DAYS,
+        passphrase: bytes | None = None,
     ) -> tuple[Identity, Path]:
-        """A new identity in ``out`` (default KEYS/NAME.pem), a file that must not exist yet."""
+        """A new identity in ``out`` (default KEYS/NAME.pem), a file that must not exist yet.
+
+        With a passphrase its key is encrypted (K6).
+        """
         path = self._identity_path(name, out)
         with self._locked():
             authority, issued = self.load(), self.issued()
@@ -122,7 +145,7 @@ class KeyDirectory:
             if os.path.lexists(path):
                 raise ConfigError(f"{printable(os.fspath(path))}: exists already")
             identity = self._record(authority, issued, name, days)
-            write_new(path, identity_pem(identity))
+            write_new(path, identity_pem(identity, passphrase))
         return identity, path
 
     def sign(
@@ -163,6 +186,7 @@ class KeyDirectory:
         out: str | os.PathLike[str] | None = None,
         days: float = END_DAYS,
         rendezvous_secret: bool = False,
+        passphrase: bytes | None = None,
     ) -> tuple[Identity, Path]:
         """A new key and certificate for a name that has been issued before; replaces the file.
 
@@ -175,12 +199,16 @@ class KeyDirectory:
             authority, issued = self.load(), self.issued()
             if all(entry.name != name for entry in issued):
                 raise ConfigError(f"{name} has never been issued by the CA in {self._shown}")
+            if passphrase is None and path.exists() and has_encrypted_key(path.read_bytes()):
+                raise ConfigError(f"{name} has a passphrase: expected --passphrase for the new one")
             if rendezvous_secret:
                 authority = attrs.evolve(authority, rendezvous_secret=os.urandom(SECRET_BYTES))
             identity = self._record(authority, issued, name, days)
             if rendezvous_secret:
-                self._replace(self.path / AUTHORITY_FILE, authority_pem(authority))
-            self._replace(path, identity_pem(identity))
+                self._replace(
+                    self.path / AUTHORITY_FILE, authority_pem(authority, self._passphrase)
+                )
+            self._replace(path, identity_pem(identity, passphrase))
         return identity, path
 
     def revoke(self, name: str, days: float | None = None) -> list[Issued]:
@@ -313,11 +341,11 @@ def _temporary(path: Path, content: bytes) -> Iterator[str]:
             os.unlink(name)
 
 
-def authority_pem(authority: Authority) -> bytes:
+def authority_pem(authority: Authority, passphrase: bytes | None = None) -> bytes:
     """The CA's file: an identity file without an end's certificate."""
     return b"".join(
         (
-            key_pem(authority.private_key),
+            key_pem(authority.private_key, passphrase),
             authority.certificate.public_bytes(Encoding.PEM),
             secret_pem(authority.rendezvous_secret),
         )

@@ -29,8 +29,10 @@ class Request:
     public_key: ec.EllipticCurvePublicKey
 
 
-def make_request(name: str) -> tuple[bytes, bytes]:
+def make_request(name: str, passphrase: bytes | None = None) -> tuple[bytes, bytes]:
     """A new key for an end called ``name``, and the request for its certificate, both as PEM.
+
+    With a passphrase the key is encrypted.
 
     Raises `ConfigError` if ``name`` cannot be one.
     """
@@ -45,7 +47,7 @@ def make_request(name: str) -> tuple[bytes, bytes]:
         )
         .sign(key, hashes.SHA256())
     )
-    return key_pem(key), request.public_bytes(Encoding.PEM)
+    return key_pem(key, passphrase), request.public_bytes(Encoding.PEM)
 
 
 def parse_request(text: bytes, where: str) -> Request:

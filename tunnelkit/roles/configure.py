@@ -20,9 +20,10 @@ from tunnelkit.net.dial.via import Hop, parse_hop, parse_via, read_password_file
 from tunnelkit.net.tls.context import KeyUse, judge_use, spki_pin
 from tunnelkit.policy.destination import to_host
 from tunnelkit.policy.files import demand_private, is_credential, read_private_file
-from tunnelkit.policy.identity import PIN_PREFIX, Identity, Terms, load_identity, parse_pin
+from tunnelkit.policy.identity import PIN_PREFIX, Identity, Terms, parse_pin
 from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.mapping import parse_map
+from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import known_authorities, load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
@@ -42,7 +43,7 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
     if peer_needed and not settings.all("peer-pin"):
         settings.required("peer", "NAME that the other end's certificate has (or --peer-pin)")
     terms = identity_terms(settings)
-    identity = identity_file.parsed(partial(load_identity, terms=terms))
+    identity = identity_file.parsed(partial(open_identity, terms=terms))
     for given in settings.all("peer"):
         if given.text == identity.name:
             given.wrong("that is this end's own name", "the other end's")

@@ -23,8 +23,9 @@ from tunnelkit.net.tls.context import (
     describe_certificate,
     listings,
 )
-from tunnelkit.policy.identity import STRICT, Terms, load_identity, renewal
+from tunnelkit.policy.identity import STRICT, Terms, renewal
 from tunnelkit.policy.list_numbers import ListNumbers
+from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, known_authorities, load_revocations
 from tunnelkit.policy.stamp import stamp
@@ -60,7 +61,7 @@ class CredentialWatch:
         self._forgetful = ""
         self._warnings = ExpiryWarnings()
         self._ends: WeakKeyDictionary[TunnelConnection, datetime] = WeakKeyDictionary()
-        self._load = partial(load_identity, identity_file, terms=terms)
+        self._load = partial(open_identity, identity_file, terms=terms)
         self._shared = shared
         self._make_context = make_context
         self._identity_file = identity_file

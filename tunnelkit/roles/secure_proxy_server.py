@@ -28,7 +28,8 @@ from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.policy.acl import Policy
 from tunnelkit.policy.destination import parse_listen
-from tunnelkit.policy.identity import STRICT, Identity, Terms, load_certificate_file, load_identity
+from tunnelkit.policy.identity import STRICT, Identity, Terms, load_certificate_file
+from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
@@ -284,7 +285,7 @@ def configure(settings: Settings, starting: bool) -> SecureProxyServerConfig:
         "policy", "FILE.toml that says who may do what; 'tunnelkit keys init' leaves an example"
     )
     terms = identity_terms(settings)
-    identity = identity_file.parsed(partial(load_identity, terms=terms))
+    identity = identity_file.parsed(partial(open_identity, terms=terms))
     if not identity.credentials.authorities:
         identity_file.wrong("it is self-signed, without a CA", "one that a CA has issued")
     login_file = settings.one("login-file")
