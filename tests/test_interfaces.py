@@ -41,6 +41,7 @@ from tunnelkit.net.channels.contracts import (
     Remote,
     TunnelStatus,
 )
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.carrier import Carrier
 from tunnelkit.net.sockets.socket_carrier import SocketCarrier
 
@@ -369,11 +370,11 @@ class OwnService(MultiService):
     def __init__(self) -> None:
         MultiService.__init__(self)
 
-    def status(self) -> Mapping[str, object]:
-        return {"state": "running" if self.running else "stopped"}
+    def status(self) -> RoleStatus:
+        return RoleStatus(role="own")
 
     def commands(self) -> Mapping[str, Callable[[], Mapping[str, object]]]:
-        return {"status": self.status}
+        return {}
 
     def reload(self, config: Any) -> Sequence[str]:
         return []
@@ -406,7 +407,7 @@ class OwnRoleTests(EndsCase):
         assert verifyObject(IRoleService, service)
         service.startService()
         self.addCleanup(service.stopService)
-        assert service.commands()["status"]() == {"state": "running"}
+        assert service.status().as_mapping() == {"role": "own"}
         (port,) = service
         place = TCP4ClientEndpoint(reactor, "127.0.0.1", port.port.getHost().port)
         talk: Any = await connectProtocol(place, Talk())

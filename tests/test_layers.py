@@ -36,6 +36,7 @@ CONTRACTS = {
     "tunnelkit.core.mux.contract",
     "tunnelkit.core.prologue",
     "tunnelkit.net.channels.contracts",
+    "tunnelkit.net.role_status",
     "tunnelkit.net.sockets.carrier",
     "tunnelkit.net.sockets.context",
 }

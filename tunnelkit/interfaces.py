@@ -33,6 +33,7 @@ from tunnelkit.net.channels.contracts import (
     Remote,
     TunnelStatus,
 )
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.carrier import Carrier
 from tunnelkit.net.sockets.context import Shared
 
@@ -81,11 +82,11 @@ class IRoleService(IService):
         "Seconds, to be set (``--grace``): in these what is open may finish when it stops."
     )
 
-    def status() -> Mapping[str, object]:
-        """An immutable snapshot of what it is doing, for ``tunnelkit status`` and pages."""
+    def status() -> RoleStatus:
+        """An immutable snapshot of what it is doing, for status, pages, metrics."""
 
     def commands() -> Mapping[str, Callable[[], Mapping[str, object]]]:
-        """What it can be told at its control socket, ``status`` among it, and the answers."""
+        """What it can be told at its control socket besides ``status``, and the answers."""
 
     def reload(config: Any) -> Sequence[str]:
         """Put in force what can change while it runs; what that was, in words.

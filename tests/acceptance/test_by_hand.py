@@ -65,6 +65,13 @@ def test_an_end_connects_and_disconnects_when_it_is_told_to(
     tunnelkit("connect", "--control", control)
     client.wait_for(r"Tunnel test with server is up", since=since)
     assert curl(url).sha256 == digest
+    again = status(control)
+    # What the connection before has carried stays counted.
+    assert again["connects"] == 2
+    assert isinstance(again["bytes_received"], int)
+    assert again["bytes_received"] > 200_000
+    assert again["channels_opened"] == 2
+    assert again["channels_broken"] == 0
     assert client.process.stop() == 0
     assert not control.exists()
 

@@ -41,6 +41,7 @@ from tunnelkit.policy.mapping import MapRule, Maps
 from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.credential_watch import CredentialWatch
+from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.ports import FrontEnds, descriptions
 
 _log = Logger()
@@ -267,36 +268,27 @@ class EndService(MultiService):
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What a running end can be told."""
-        known = {"status": self.status}
-        if self.dials:
-            known |= {
-                "connect": self._connect,
-                "disconnect": lambda: self._disconnect(self.grace),
-                "disconnect-now": lambda: self._disconnect(0.0),
-            }
-        return known
-
-    def status(self) -> dict[str, object]:
-        """What the end is doing."""
-        tunnel = self.tunnel.status()
+        if not self.dials:
+            return {}
         return {
-            "role": self._role,
-            "name": self._config.identity.name,
-            "state": self._state(),
-            "where": self._whereto,
-            "ports": list(descriptions(self)),
-            "peers": list(tunnel.peers),
-            "path": list(tunnel.topology),
-            "connections": tunnel.connections,
-            "channels": tunnel.channels,
-            "draining": self.end.draining,
-            "bytes_sent": tunnel.bytes_sent,
-            "bytes_received": tunnel.bytes_received,
-            "last_error": tunnel.last_error,
-            "certificate_until": (
-                self._watch.identity.credentials.certificate.not_valid_after_utc.isoformat()
-            ),
+            "connect": self._connect,
+            "disconnect": lambda: self._disconnect(self.grace),
+            "disconnect-now": lambda: self._disconnect(0.0),
         }
+
+    def status(self) -> EndStatus:
+        """What the end is doing."""
+        certificate = self._watch.identity.credentials.certificate
+        return EndStatus.of(
+            self.tunnel.status(),
+            role=self._role,
+            name=self._config.identity.name,
+            state=self._state(),
+            where=self._whereto,
+            ports=tuple(descriptions(self)),
+            draining=self.end.draining,
+            until=certificate.not_valid_after_utc,
+        )
 
     def _state(self) -> str:
         if self.tunnel.status().up:

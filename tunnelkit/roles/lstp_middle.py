@@ -16,7 +16,8 @@ from tunnelkit.core.lstp.middle import Lobby
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IRoleService
 from tunnelkit.net.dial.via import Hop
-from tunnelkit.net.lstp.middle import LstpMiddleFactory
+from tunnelkit.net.lstp.middle import LstpMiddleFactory, MiddleStatus
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.descriptors import for_strangers
 from tunnelkit.net.sockets.tcp import Listener, format_address
 from tunnelkit.net.sockets.timer import Timer
@@ -53,6 +54,14 @@ class LstpMiddleConfig:
     """Of those, from one address."""
     max_in_setup: int = 200
     """Connections at once whose setup is not complete."""
+
+
+@attrs.frozen(kw_only=True)
+class LstpMiddleStatus(MiddleStatus, RoleStatus):
+    """What a middle is doing, at one moment."""
+
+    listening: str
+    """Where, and where it looks for partners that are not here."""
 
 
 @implementer(IRoleService)
@@ -96,15 +105,12 @@ class LstpMiddleService(Service):
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What a running middle can be told (row O2)."""
-        return {"status": self.status}
+        return {}
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> LstpMiddleStatus:
         """What the middle is doing."""
-        return {
-            "role": self._role,
-            "listening": self.addresses,
-            **attrs.asdict(self.factory.status()),
-        }
+        found = attrs.asdict(self.factory.status())
+        return LstpMiddleStatus(role=self._role, listening=self.addresses, **found)
 
     def startService(self) -> None:
         """Say that the middle is there."""

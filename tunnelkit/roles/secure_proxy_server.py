@@ -20,8 +20,9 @@ from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IKeepsFiles, IPortProtocol, IRoleService
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
-from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer
+from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer, ServerStatus
 from tunnelkit.net.secureproxy.vhost import VhostPages
 from tunnelkit.net.sockets.tcp import Listener
 from tunnelkit.net.sockets.timer import Timer
@@ -73,6 +74,16 @@ class SecureProxyServerConfig:
     crl_file: str | None = None
     secrets: Mapping[str, str] | None = attrs.field(default=None, repr=False)
     """Passwords and tokens by name; None: nobody logs in so."""
+
+
+@attrs.frozen(kw_only=True)
+class SecureProxyServerStatus(ServerStatus, RoleStatus):
+    """What a Communication Server is doing, at one moment."""
+
+    name: str
+    listening: str
+    present: tuple[str, ...]
+    """Names of the clients that are here."""
 
 
 @implementer(IRoleService, IKeepsFiles)
@@ -240,18 +251,18 @@ class SecureProxyServerService(Service):
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What a running server can be told."""
-        return {"status": self.status, "sessions": self.sessions, "log": self.log}
+        return {"sessions": self.sessions, "log": self.log}
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> SecureProxyServerStatus:
         """What the server is doing."""
         registry = self.server.core.registry
-        return {
-            "role": self._role,
-            "name": self.server.name,
-            "listening": ", ".join(listener.address for listener in self._listeners),
-            "present": sorted(registration.name for registration in registry),
+        return SecureProxyServerStatus(
+            role=self._role,
+            name=self.server.name,
+            listening=", ".join(listener.address for listener in self._listeners),
+            present=tuple(sorted(registration.name for registration in registry)),
             **attrs.asdict(self.server.status()),
-        }
+        )
 
     def sessions(self) -> dict[str, object]:
         """Every session that has begun and is not over."""

@@ -13,12 +13,13 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.wtls.domain import DomainConfig, DomainProxy
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.settings import own_map_key
+from tunnelkit.net.role_status import metric
 from tunnelkit.policy.destination import TCP, parse_listen, to_host
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import revocation_list
-from tunnelkit.roles.wtls_service import WtlsParts, WtlsService, rule_for, sources_of
+from tunnelkit.roles.wtls_service import WtlsParts, WtlsService, WtlsStatus, rule_for, sources_of
 
 
 @attrs.frozen(kw_only=True)
@@ -30,8 +31,17 @@ class WtlsDomainProxyConfig(WtlsParts):
     map_key: bytes | None = attrs.field(default=None, repr=False)
 
 
+@attrs.frozen(kw_only=True)
+class WtlsDomainProxyStatus(WtlsStatus):
+    """What a domain proxy is doing, at one moment."""
+
+    mappings: int = metric("mappings_open", "Mappings of devices in tunnel mode")
+
+
 class WtlsDomainProxyService(WtlsService):
     """One running domain proxy."""
+
+    status_class = WtlsDomainProxyStatus
 
     def __init__(self, reactor: Any, role: str, config: WtlsDomainProxyConfig) -> None:
         self._config = config

@@ -13,12 +13,13 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.operator import OperatorConfig, OperatorProxy
 from tunnelkit.frontends.wtls.settings import gateway_config, suffixes
+from tunnelkit.net.role_status import metric
 from tunnelkit.policy.destination import UDP, parse_listen
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.rules import Rule, parse_rule
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import revocation_list
-from tunnelkit.roles.wtls_service import WtlsParts, WtlsService, rule_for, sources_of
+from tunnelkit.roles.wtls_service import WtlsParts, WtlsService, WtlsStatus, rule_for, sources_of
 
 
 @attrs.frozen(kw_only=True)
@@ -31,8 +32,17 @@ class WtlsProxyConfig(WtlsParts):
     """Of ``--allow``, and the domain proxies that are named."""
 
 
+@attrs.frozen(kw_only=True)
+class WtlsProxyStatus(WtlsStatus):
+    """What an operator's proxy is doing, at one moment."""
+
+    tunnels: int = metric("tunnels_open", "Devices in tunnel mode")
+
+
 class WtlsProxyService(WtlsService):
     """One running operator's proxy."""
+
+    status_class = WtlsProxyStatus
 
     def __init__(self, reactor: Any, role: str, config: WtlsProxyConfig) -> None:
         self._config = config

@@ -3,6 +3,7 @@ of their own to servers, and their keys."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,6 +22,7 @@ from tunnelkit.frontends.wtls.domain import DomainProxy
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.operator import OperatorProxy
 from tunnelkit.interfaces import IRoleService
+from tunnelkit.net.role_status import RoleStatus, metric
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.rules import Rule, parse_network, parse_rule
@@ -56,9 +58,21 @@ def sources_of(settings: Settings) -> tuple[Network, ...]:
     return tuple(given.parsed(parse_network) for given in settings.all("from"))
 
 
+@attrs.frozen(kw_only=True)
+class WtlsStatus(RoleStatus):
+    """What one of the two proxies is doing, at one moment."""
+
+    listening: str
+    associations: int = metric("associations_open", "DTLS associations with devices")
+    dropped: int = metric("datagrams_dropped_total", "Datagrams dropped unread")
+    refused: int = metric("handshakes_refused_total", "Handshakes that failed")
+
+
 @implementer(IRoleService)
 class WtlsService(MultiService):
     """One of the two proxies; its ports are bound when it is made. A subclass makes them."""
+
+    status_class: type[WtlsStatus]
 
     def __init__(self, reactor: Any, role: str, parts: WtlsParts, rules: Iterable[Rule]) -> None:
         MultiService.__init__(self)
@@ -101,21 +115,17 @@ class WtlsService(MultiService):
         closing: Deferred[Any] = MultiService.stopService(self)
         return closing.addCallback(lambda _: self._egress.close())
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> WtlsStatus:
         """What it is doing."""
-        found: dict[str, object] = {
-            "role": self._role,
-            "listening": ", ".join(port.address for port in self.ports),
-        }
+        found: Counter[str] = Counter()
         for port in self.ports:
-            for name, value in port.status().items():
-                before = found.get(name, 0)
-                found[name] = value + (before if isinstance(before, int) else 0)
-        return found
+            found.update(port.status())
+        listening = ", ".join(port.address for port in self.ports)
+        return self.status_class(role=self._role, listening=listening, **found)
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What it can be told (row O2)."""
-        return {"status": self.status}
+        return {}
 
     def reload(self, config: Any) -> list[str]:
         """See `IRoleService`."""

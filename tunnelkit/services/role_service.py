@@ -17,7 +17,7 @@ from tunnelkit.interfaces import IEndService, IKeepsFiles
 from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
-from tunnelkit.services.control import ControlService
+from tunnelkit.services.control import Commands, ControlService
 from tunnelkit.services.logs import LineObserver, Writer, observer_for
 from tunnelkit.services.notify import Notifier
 from tunnelkit.services.options import RoleOptions, exit_with
@@ -51,7 +51,7 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             observer.writer = Writer(options.tapname, named)
         control = None
         if options.control_path:
-            control = ControlService(reactor, options.control_path, service.commands())
+            control = ControlService(reactor, options.control_path, role_commands(service))
         audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
@@ -61,6 +61,11 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
     if control is not None:
         IService(control).setServiceParent(running)
     return running
+
+
+def role_commands(service: Any) -> Commands:
+    """What ``service`` (an `IRoleService`) can be told, ``status`` among it."""
+    return {"status": lambda: service.status().as_mapping(), **service.commands()}
 
 
 def make_audit(reactor: Any, options: RoleOptions, service: Any) -> Audit | None:

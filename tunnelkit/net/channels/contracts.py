@@ -90,10 +90,16 @@ class TunnelStatus:
     connections: int
     channels: int
     bytes_sent: int
-    """Over the connections that are up."""
+    """Since the start, over all connections; the same of those below."""
     bytes_received: int
     last_error: str = ""
     """Why it is down; empty while it is up."""
+    connects: int = 0
+    """Connections that came up."""
+    channels_opened: int = 0
+    channels_refused: int = 0
+    channels_broken: int = 0
+    """Those that were open and did not end cleanly in both directions."""
 
 
 # -- channels and flows -----------------------------------------------------------

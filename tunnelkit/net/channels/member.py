@@ -80,11 +80,11 @@ class _Owner:
 
     def channel_began(self, opening: ChannelOpening) -> None:
         """See `ConnectionOwner`."""
-        self._end.tunnel.on_record(opening)
+        self._end.tunnel.record(opening)
 
     def channel_ended(self, record: ChannelRecord) -> None:
         """See `ConnectionOwner`."""
-        self._end.tunnel.on_record(record)
+        self._end.tunnel.record(record)
 
     def shutdown(self, grace: float, reason: str) -> None:
         """See `Member`."""
@@ -150,7 +150,7 @@ class TunnelMember(_Owner):
         if self._extension_ended is not None:
             self._extension_ended()
         tunnel = self._end.tunnel
-        tunnel.remove(connection)
+        tunnel.ended(connection)
         tunnel.is_down(how)
         if self.connection is not None:
             _log.info(
@@ -189,7 +189,7 @@ class JoinedConnection(_Owner):
         self, connection: TunnelConnection, code: Code | None, reason: str
     ) -> None:
         """See `ConnectionOwner`."""
-        self._end.tunnel.remove(connection)
+        self._end.tunnel.ended(connection)
         self._end.member_over(self)
         if self.connection is None:
             self.up.errback(RemoteProtocolError(reason))

@@ -33,6 +33,7 @@ from tunnelkit.net.channels.contracts import (
 )
 from tunnelkit.net.channels.protocol_side import ChannelEndpoint, ChannelTransport, TunnelAddress
 from tunnelkit.net.channels.request import ChannelRequest
+from tunnelkit.net.channels.totals import Totals
 from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
@@ -59,6 +60,8 @@ class Tunnel:
         self._acceptor = acceptor
         self.on_record = on_record
         """The access log."""
+        self.totals = Totals()
+        """What there has been since the start."""
         self._connections: list[TunnelConnection] = []
         self.last_error = ""
         """Why the tunnel is down, in words; empty while it is up."""
@@ -107,9 +110,13 @@ class Tunnel:
             self.topology,
             len(connections),
             sum(connection.channel_count for connection in connections),
-            sum(connection.bytes_sent for connection in connections),
-            sum(connection.bytes_received for connection in connections),
+            self.totals.bytes_sent,
+            self.totals.bytes_received,
             "" if connections else self.last_error,
+            self.totals.connects,
+            self.totals.opened,
+            self.totals.refused,
+            self.totals.broken,
         )
 
     # -- opening ----------------------------------------------------------
@@ -158,6 +165,7 @@ class Tunnel:
     def add(self, connection: TunnelConnection, topology: tuple[str, ...] = ()) -> None:
         """A connection is up."""
         self._connections.append(connection)
+        self.totals.connection_began(connection)
         self.last_error = ""
         if topology:
             self.topology = topology
@@ -190,6 +198,16 @@ class Tunnel:
         """A connection takes no more channels: it drains, or is over."""
         if connection in self._connections:
             self._connections.remove(connection)
+
+    def ended(self, connection: TunnelConnection) -> None:
+        """A connection is over."""
+        self.remove(connection)
+        self.totals.connection_ended(connection)
+
+    def record(self, event: ChannelEvent) -> None:
+        """A channel has begun, or has ended."""
+        self.totals.channel(event)
+        self.on_record(event)
 
     @property
     def connections(self) -> tuple[TunnelConnection, ...]:

@@ -44,6 +44,7 @@ from tunnelkit.core.lstp.middle import (
 )
 from tunnelkit.net.lstp.guests import Guest, Party, UpstreamParty
 from tunnelkit.net.lstp.pairs import Paired, who_gives_way
+from tunnelkit.net.role_status import metric
 from tunnelkit.net.sockets.descriptors import for_strangers
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.quiet import QuietRelays
@@ -61,18 +62,14 @@ Network = IPv4Network | IPv6Network
 class MiddleStatus:
     """What a middle is doing, at one moment."""
 
-    in_setup: int
-    """Connections whose setup is not complete."""
-    waiting: int
-    """Ends that wait for a partner."""
-    pairs: int
-    """Pairs that are connected."""
-    pairs_ever: int
-    """Pairs made since the start."""
-    bytes_relayed: int
-    """Bytes passed on between paired ends since the start, both directions."""
-    not_admitted: int
-    """Connections turned away because of where they came from."""
+    in_setup: int = metric("setups_open", "Connections whose setup is not complete")
+    waiting: int = metric("ends_waiting", "Ends that wait for a partner")
+    pairs: int = metric("pairs_open", "Pairs that are connected")
+    pairs_ever: int = metric("pairs_total", "Pairs made since the start")
+    bytes_relayed: int = metric("relayed_bytes_total", "Bytes passed on, both directions")
+    not_admitted: int = metric(
+        "not_admitted_total", "Connections turned away because of where they came from"
+    )
 
 
 class LstpMiddleFactory(Factory):

@@ -37,6 +37,7 @@ from tunnelkit.core.secureproxy.policy import Policy
 from tunnelkit.core.secureproxy.server import CommunicationServer
 from tunnelkit.core.secureproxy.session import Session, Visitor
 from tunnelkit.interfaces import IRegistry
+from tunnelkit.net.role_status import metric
 from tunnelkit.net.secureproxy.arrivals import Arrivals, Arrived, Network
 from tunnelkit.net.secureproxy.browsers import Browser, Errand, refuse
 from tunnelkit.net.secureproxy.client_stream import ClientStream
@@ -72,14 +73,10 @@ _FOR_SOCKETS = (Authenticate, Claim, Close, Cut, Join, Lend, Send, Switch, TurnA
 class ServerStatus:
     """What a server is doing, at one moment."""
 
-    nameless: int
-    """Connections that have not said what they want."""
-    clients: int
-    """Clients that are present."""
-    sessions: int
-    """Sessions that have begun and are not over."""
-    bytes_relayed: int
-    """Bytes passed on since the start, both directions."""
+    nameless: int = metric("nameless_open", "Connections that have not said what they want")
+    clients: int = metric("clients_present", "Clients that are present")
+    sessions: int = metric("sessions_open", "Sessions that have begun and are not over")
+    bytes_relayed: int = metric("relayed_bytes_total", "Bytes passed on, both directions")
 
 
 class SecureProxyServer:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.registry import FrontEndMaker
 from tunnelkit.interfaces import IProxyRole, IRoleService
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.policy.settings import Option, Settings
 from tunnelkit.roles.registry import ProtocolMaker, RendezvousMaker
 
@@ -59,6 +60,13 @@ def _to_port(text: str) -> int:
     return int(text)
 
 
+@attrs.frozen(kw_only=True)
+class WordStatus(RoleStatus):
+    """What the role says of itself."""
+
+    word: str
+
+
 @implementer(IRoleService)
 class WordService(Service):
     """See `IRoleService`."""
@@ -70,13 +78,13 @@ class WordService(Service):
         factory = Factory.forProtocol(lambda: Says(self.config.word))
         self._port = reactor.listenTCP(config.port, factory, interface="127.0.0.1")
 
-    def status(self) -> Mapping[str, object]:
+    def status(self) -> WordStatus:
         """See `IRoleService`."""
-        return {"role": "elsewhere-word", "word": self.config.word}
+        return WordStatus(role="elsewhere-word", word=self.config.word)
 
     def commands(self) -> Mapping[str, Callable[[], Mapping[str, object]]]:
         """See `IRoleService`."""
-        return {"status": self.status}
+        return {}
 
     def reload(self, config: Config) -> list[str]:
         """See `IRoleService`."""
