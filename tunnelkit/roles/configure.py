@@ -52,8 +52,10 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
         identity_file.wrong("it is self-signed, without a CA", "--peer-pin instead of --peer")
     if not pins and (unfit := judge_use(identity.credentials.certificate, terms.use)):
         raise ConfigError(f"{identity_file.where} {printable(identity_file.text)}: {unfit}")
-    if settings.flag("manual") and settings.one("control") is None:
-        raise ConfigError("--manual: nobody could connect this end: expected --control PATH too")
+    if settings.flag("manual") and not (settings.one("control") or settings.one("status")):
+        raise ConfigError(
+            "--manual: nobody could connect this end: expected --control PATH or --status too"
+        )
     return {
         "identity": identity,
         "terms": terms,

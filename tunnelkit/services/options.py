@@ -21,6 +21,7 @@ from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 from tunnelkit.roles.configure import count
 from tunnelkit.services.config_file import read_config_file
 from tunnelkit.services.pid_file import settle_pid_file
+from tunnelkit.services.status_options import STATUS, StatusPlaces, status_of
 
 EXIT_CONFIG = 2
 
@@ -75,6 +76,7 @@ EVERY_ROLE = (
         "for the checkpoints that other ends send of their audit files",
         files="*",
     ),
+    *STATUS,
 )
 """What every role has, whatever it declares."""
 
@@ -177,6 +179,8 @@ class RoleOptions(usage.Options):
         self.log_as_json = False
         self.control_path = ""
         """Where the control socket is to be; empty: nowhere."""
+        self.status_places = StatusPlaces()
+        """Where state and metrics are served."""
         self.audit_path = ""
         """The audit file; empty: none."""
         self.checkpoint_place = ""
@@ -227,6 +231,7 @@ class RoleOptions(usage.Options):
         control = self.settings.one("control")
         if control is not None:
             self.control_path = os.path.abspath(control.text)
+        self.status_places = status_of(self.settings)
         self.audit_path, self.checkpoint_place, self.checkpoints_path = audit_of(self.settings)
         self.grace = grace_of(self.settings)
         self.config = self.make_config(self.settings)

@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
@@ -52,15 +52,27 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
         control = None
         if options.control_path:
             control = ControlService(reactor, options.control_path, role_commands(service))
+        pages = status_service(reactor, options, service)
         audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
     _log.info("This process may have {most} descriptors", most=most)
     reloader = Reloader(reactor, options, service)
     running = RoleService(reactor, service, observer, reloader, audit)
-    if control is not None:
-        IService(control).setServiceParent(running)
+    for part in (control, pages):
+        if part is not None:
+            IService(part).setServiceParent(running)
     return running
+
+
+def status_service(reactor: Any, options: RoleOptions, service: Any) -> Service | None:
+    """What ``--status`` asks for; None: nothing. Raises `ConfigError`."""
+    if not options.status_places:
+        return None
+    # It takes a web server, which other roles need not load.
+    from tunnelkit.services.status_port import StatusService
+
+    return StatusService(reactor, options.tapname, service, options.status_places)
 
 
 def role_commands(service: Any) -> Commands:

@@ -1,0 +1,66 @@
+"""Who may ask for a status page: rule X15.
+
+A page of a stranger that the operator's browser has open can send requests to loopback too. So a
+request names this very place in its Host, comes from no other page, carries the token in a header
+that such a page cannot set unasked, and acts only by POST. No cookie is ever looked at.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+import attrs
+from twisted.web.http import Request
+
+MAX_BODY = 4096
+"""Bytes of a request's body."""
+
+
+@attrs.frozen
+class Refusal:
+    """What is answered instead."""
+
+    status: int
+    why: str
+
+
+@attrs.frozen
+class Guard:
+    """Of one listener."""
+
+    hosts: frozenset[bytes]
+    """What Host may say, with the port."""
+    token: bytes | None = attrs.field(repr=False)
+    """None: whoever can enter the unix socket may ask."""
+
+    def refuses(self, request: Request, method: bytes) -> Refusal | None:
+        """Why ``request`` for something that is had by ``method`` (GET or POST) is not answered.
+
+        None: it is.
+        """
+        hosts = request.requestHeaders.getRawHeaders(b"host") or []
+        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
+            return Refusal(421, "the Host is not this place")
+        if not request.uri.startswith(b"/"):
+            return Refusal(400, "the target has to be a path")
+        origins = request.requestHeaders.getRawHeaders(b"origin") or []
+        if any(origin.lower() != b"http://" + hosts[0].lower() for origin in origins):
+            return Refusal(403, "another page has sent this")
+        sites = request.requestHeaders.getRawHeaders(b"sec-fetch-site") or []
+        if any(site not in (b"same-origin", b"none") for site in sites):
+            return Refusal(403, "another page has sent this")
+        if not self._knows(request):
+            return Refusal(401, "the token is missing or wrong; the log names its file")
+        allowed = (b"GET", b"HEAD") if method == b"GET" else (b"POST",)
+        if request.method not in allowed:
+            return Refusal(405, f"{' or '.join(one.decode() for one in allowed)} only")
+        return None
+
+    def _knows(self, request: Request) -> bool:
+        if self.token is None:
+            return True
+        given = request.requestHeaders.getRawHeaders(b"authorization") or []
+        if len(given) != 1:
+            return False
+        scheme, _, token = given[0].partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token, self.token)

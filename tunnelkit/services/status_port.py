@@ -1,0 +1,143 @@
+"""``--status``: a port or unix socket where a role shows what it does, over HTTP (rows O2, X15)."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+import stat
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from tunnelkit.errors import ConfigError
+from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, remove_socket
+from tunnelkit.policy.acl import Policy
+from tunnelkit.policy.printable import printable
+from tunnelkit.services.control import Commands
+from tunnelkit.services.status_guard import Guard
+from tunnelkit.services.status_options import StatusPlaces
+from tunnelkit.services.status_pages import StatusPages, StatusSite
+
+_log = Logger()
+
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]{43}\n")
+
+
+class StatusService(Service):
+    """Serves the state of ``role`` (an `IRoleService`); bound when it is made (`ConfigError`)."""
+
+    def __init__(self, reactor: Any, name: str, role: Any, places: StatusPlaces) -> None:
+        self._reactor = reactor
+        self._role = role
+        self._commands: Commands = role.commands()
+        self._token_file = ""
+        self._sockets: list[socket.socket] = []
+        self._listeners: list[Listener] = []
+        own = Policy().own
+        try:
+            for path in places.paths:
+                self._sockets.append(bind_unix(own(path, 0, "unix")))
+            for address, port in places.addresses:
+                self._sockets.append(bind_tcp(own(address, port, "tcp")))
+            self._token = secrets.token_urlsafe(32).encode("ascii")
+            if places.addresses:
+                self._token_file = places.token_file or _default_token_file(name)
+                write_token(self._token_file, self._token)
+        except ConfigError:
+            for sock in self._sockets:
+                path = sock.getsockname()
+                sock.close()
+                if isinstance(path, str):
+                    remove_socket(path)
+            raise
+
+    def startService(self) -> None:
+        """Answer."""
+        Service.startService(self)
+        poller = Poller.of(self._reactor)
+        for sock in self._sockets:
+            site = StatusSite(self._pages(sock), self._reactor)
+            listener = Listener(poller, sock, partial(self._accept, site))
+            self._listeners.append(listener)
+            if sock.family == socket.AF_UNIX:
+                _log.info("Status at unix:{where}", where=listener.address)
+            else:
+                _log.info(
+                    "Status at http://{where}/, token in {file}",
+                    where=listener.address,
+                    file=printable(self._token_file),
+                )
+
+    def stopService(self) -> None:
+        """Answer nobody new, and remove the token's file."""
+        Service.stopService(self)
+        for listener in self._listeners:
+            listener.close()
+        if self._token_file and _is_token_file(self._token_file, self._token):
+            os.unlink(self._token_file)
+
+    def _pages(self, sock: socket.socket) -> StatusPages:
+        if sock.family == socket.AF_UNIX:
+            guard = Guard(frozenset({b"localhost"}), None)
+        else:
+            port = sock.getsockname()[1]
+            names = ("localhost", "127.0.0.1", "[::1]")
+            guard = Guard(frozenset(f"{name}:{port}".encode() for name in names), self._token)
+        return StatusPages(
+            guard, self._reactor, self._role.status, self._commands, lambda: bool(self.running)
+        )
+
+    def _accept(self, site: StatusSite, sock: socket.socket, address: object) -> None:
+        # The reactor works on a duplicate of the descriptor.
+        self._reactor.adoptStreamConnection(sock.fileno(), sock.family, site)
+        sock.close()
+
+
+def _default_token_file(name: str) -> str:
+    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+        directory = os.environ.get(variable, "").partition(":")[0]
+        if directory:
+            return os.path.join(directory, f"tunnelkit-{name}.token")
+    raise ConfigError(
+        "--status: nowhere to put its token: expected --status-token-file FILE, or a directory "
+        "in $XDG_RUNTIME_DIR"
+    )
+
+
+def write_token(path: str, token: bytes) -> None:
+    """Put it into a file that only this user can read.
+
+    Replaces a token from before and nothing else (X27). Raises `ConfigError`.
+    """
+    shown = f"--status-token-file {printable(path)}"
+    if os.path.lexists(path) and not _is_token_file(path, None):
+        raise ConfigError(f"{shown}: it is something else than a token: expected another path")
+    beside = f"{path}.{secrets.token_hex(4)}"
+    try:
+        number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(number, "wb") as file:
+            file.write(token + b"\n")
+        os.replace(beside, path)
+    except OSError as error:
+        raise ConfigError(
+            f"{shown}: {error.strerror}: expected a path that can be written"
+        ) from None
+
+
+def _is_token_file(path: str, token: bytes | None) -> bool:
+    """Whether a token is there, ``token`` if that is given, in a file of this user."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(number, "rb") as file:
+            found = os.fstat(number)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                return False
+            text = file.read(100)
+    except OSError:
+        return False
+    return bool(_TOKEN.fullmatch(text)) if token is None else text == token + b"\n"
