@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import START_LIMIT, Identities, Processes, free_port
+from tests.acceptance.tunnels import start_gate, start_portal
 
 SECRET = "correct horse"
 IN_URL = "correct%20horse"
@@ -27,6 +28,7 @@ PACKAGES = {
     "squid": "squid",
     "basic_ncsa_auth": "squid",
     "openssl": "openssl",
+    "tinyproxy": "tinyproxy-bin",
 }
 PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/lib/squid"])
 
@@ -171,6 +173,14 @@ class Proxies:
             )
         )
         self._start(port, "squid", "-N", "-d", "1", "-f", str(config))
+        return port
+
+    def tinyproxy(self, timeout: int) -> int:
+        """One that ends connections on which nothing has passed for so many seconds."""
+        port = free_port()
+        config = self.directory / f"tinyproxy-{port}.conf"
+        config.write_text(f"Listen 127.0.0.1\nPort {port}\nTimeout {timeout}\n")
+        self._start(port, "tinyproxy", "-d", "-c", str(config))
         return port
 
     def _start(self, port: int, name: str, *options: str) -> None:
@@ -415,3 +425,18 @@ def test_the_wrong_kind_of_proxy_is_recognized(proxies: Proxies, dial: Dial, ech
     other = proxies.microsocks()
     line = dial(echo.port, f"http://127.0.0.1:{other}")
     assert line.startswith(f"FAILED DialError proxy http://127.0.0.1:{other} ")
+
+
+def test_a_keepalive_gets_past_a_proxy_that_cuts_what_is_idle(
+    processes: Processes, proxies: Proxies, identities: Identities
+) -> None:
+    via = ("--via", f"http://127.0.0.1:{proxies.tinyproxy(timeout=3)}")
+    ends = []
+    for more in (("--keepalive", "1"), ()):
+        gate = start_gate(processes, identities, ["tcp:127.0.0.1:9"])
+        place = gate.address("listening on")
+        ends.append(start_portal(processes, identities, place, "--socks", "0", *via, *more))
+    lively, silent = ends
+    # When this one has been cut, the other one, which began before, would have been too.
+    silent.wait_for("Tunnel usher with server has ended")
+    assert "has ended" not in lively.process.log

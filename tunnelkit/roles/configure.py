@@ -70,6 +70,7 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
         ),
         "front_ends": registry.configured(settings),
         "maps": tuple(given.parsed(parse_map) for given in settings.all("map")),
+        "keepalive": count(settings, "keepalive", 10, 1, 3600),
         "half_closed_limit": count(settings, "half-closed-limit", 3600, 1, 604_800),
         "system_resolver": system_resolver(settings),
         "rules": tuple(given.parsed(parse_rule) for given in settings.all("allow")),

@@ -84,6 +84,8 @@ class EndConfig:
     """What requests of the other end mean here (row P6)."""
     half_closed_limit: int = 3600
     """Seconds that a channel may stand still whose one direction is over."""
+    keepalive: int = 10
+    """This end sends something through each tunnel at least every so many seconds."""
     system_resolver: bool = False
     """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
 

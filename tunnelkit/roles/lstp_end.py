@@ -83,6 +83,7 @@ class LstpEndService(EndService):
         self.protocol = LstpProtocol(
             MuxConfig(
                 max_channels=config.max_channels,
+                keepalive=config.keepalive,
                 software=f"tunnelkit/{__version__}",
                 compression=AVAILABLE if config.compress else (NONE,),
             ),

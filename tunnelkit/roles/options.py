@@ -88,6 +88,11 @@ END = (
         "names, in threads (default: own)",
     ),
     Option(
+        "keepalive",
+        "SECONDS",
+        "after which this end says something through a tunnel that is silent (default: 10)",
+    ),
+    Option(
         "half-closed-limit",
         "SECONDS",
         "after which a channel is reset whose one direction is over and where nothing moves "
@@ -131,7 +136,7 @@ _ADMISSION_TOKEN_FILE = Option(
 )
 
 TUNNEL_END = (
-    *END,
+    *(option for option in END if option.name != "keepalive"),
     _MANUAL,
     Option("rendezvous", "NAME", "of the way in which the two ends meet"),
 )

@@ -106,8 +106,12 @@ class SecureProxyClientService(EndService):
     def __init__(self, reactor: Any, role: str, config: SecureProxyClientConfig) -> None:
         software = f"tunnelkit/{__version__}"
         budget = Shared.of(reactor).budget
-        lstp = MuxConfig(max_channels=config.max_sessions, software=software)
-        usher = UsherConfig(max_sessions=config.max_sessions, software=software)
+        lstp = MuxConfig(
+            max_channels=config.max_sessions, keepalive=config.keepalive, software=software
+        )
+        usher = UsherConfig(
+            max_sessions=config.max_sessions, keepalive=config.keepalive, software=software
+        )
         protocols = {
             "lstp": LstpProtocol(lstp, budget),
             "usher": UsherProtocol(usher, budget, (Version.V1_1,)),

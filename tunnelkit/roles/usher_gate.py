@@ -61,7 +61,11 @@ class UsherGateService(EndService):
     dials = False
 
     def __init__(self, reactor: Any, role: str, config: UsherGateConfig) -> None:
-        mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
+        mux = UsherConfig(
+            max_sessions=config.max_sessions,
+            keepalive=config.keepalive,
+            software=f"tunnelkit/{__version__}",
+        )
         protocol = UsherProtocol(mux, Shared.of(reactor).budget)
         super().__init__(reactor, role, config, TUNNEL, {"usher": protocol})
         self._listen = config.listen

@@ -46,7 +46,11 @@ class UsherPortalService(EndService):
     """One running portal."""
 
     def __init__(self, reactor: Any, role: str, config: UsherPortalConfig) -> None:
-        mux = UsherConfig(max_sessions=config.max_sessions, software=f"tunnelkit/{__version__}")
+        mux = UsherConfig(
+            max_sessions=config.max_sessions,
+            keepalive=config.keepalive,
+            software=f"tunnelkit/{__version__}",
+        )
         protocol = UsherProtocol(mux, Shared.of(reactor).budget)
         super().__init__(reactor, role, config, TUNNEL, {"usher": protocol}, config.server_name)
         way = WayOut(reactor, config.via, "gate", config.gate)
