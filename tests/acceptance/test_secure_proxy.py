@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from tests.acceptance.communication import (
     Names,
     start_server,
 )
-from tests.acceptance.processes import Identities, Processes, WebServer, curl, tunnelkit
+from tests.acceptance.processes import (
+    Fetched,
+    Identities,
+    Processes,
+    WebServer,
+    curl,
+    tunnelkit,
+)
 from tests.acceptance.ssh import Sshd
 from tests.acceptance.x11 import program
 from tests.peers.secureproxy_peer import Client
@@ -231,14 +239,27 @@ def test_the_central_log_has_each_session_twice_with_one_id(
     assert {line["event"] for line in lines} == {"decision", "session-open", "session-end"}
 
 
-def test_a_server_that_comes_back_finds_its_clients_again(
+def test_a_server_that_comes_back_under_load_finds_its_clients_again(
     processes: Processes, identities: Identities, web: WebServer
 ) -> None:
     first = start_server(processes, identities)
-    digest = web.add("file", 1000)
+    digest = web.add("file", 3 * MIB)
     far = first.client("server", "--allow", f"tcp:127.0.0.1:{web.port}")
     near = first.client("client", "--target", "server", "--forward", f"0=tcp:127.0.0.1:{web.port}")
     port = first.port
+    fetched: list[Fetched] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            fetched.append(curl(f"http://{near.address('forward')}/file"))
+
+    loads = [threading.Thread(target=load) for _ in range(3)]
+    processes.on_end(stop.set)
+    for thread in loads:
+        thread.start()
+    while not fetched:
+        stop.wait(0.01)
     first.role.process.kill()
     far.wait_for("Not present at the server")
     before = len(near.process.lines)
@@ -247,7 +268,12 @@ def test_a_server_that_comes_back_finds_its_clients_again(
         identities(SERVER), "--policy", first.policy,
     )  # fmt: skip
     near.wait_for("with server is up", since=before)
+    stop.set()
+    for thread in loads:
+        thread.join(60)
     assert curl(f"http://{near.address('forward')}/file").sha256 == digest
+    # What was cut off was seen to be: nothing was taken for the whole file that is not.
+    assert all(one.sha256 == digest for one in fetched if one.status == 0)
 
 
 def test_the_page_of_the_one_port_that_needs_nobody(server: Communication) -> None:
