@@ -77,6 +77,7 @@ class LstpMux:
         self.life = Life(now)
         self.outbox = Outbox(self.life)
         self.flow = FlowControl(budget if budget is not None else Budget())
+        self.path: Path = self.flow.path
         self.properties: Properties = Properties(
             master, config, None if parent is None else parent.properties
         )
@@ -99,11 +100,6 @@ class LstpMux:
         self.data_to_send = self.outbox.take
         self._by_id = self.live.by_id
         self.outbox.put(self.properties.said(self.trusted.first_announcement(now)))
-
-    @property
-    def path(self) -> Path:
-        """What is known of the way to the other end."""
-        return self.flow.path
 
     @property
     def budget(self) -> Budget:

@@ -142,7 +142,9 @@ class Path:
         "_span",
         "_virtual",
         "bandwidth",
+        "batch",
         "delivered",
+        "frame",
         "in_flight",
         "inflight_target",
         "phase",
@@ -155,6 +157,10 @@ class Path:
         self.in_flight = 0
         self.bandwidth = 0.0
         self.inflight_target = FIRST
+        self.batch = _SMALLEST_BATCH
+        """Bytes to hand to the socket at once, and to leave unsent in it: 4 KiB to 1 MiB."""
+        self.frame = _SMALLEST_FRAME
+        """Bytes that a channel may fill in its turn, however many there are."""
         self.virtual_due = 0.0
         """When `deliver_virtually` is worth a call if the path is full; 0: not at all."""
         self._goal = FIRST
@@ -194,16 +200,6 @@ class Path:
     def room(self) -> int:
         """Bytes that may be sent now, as far as the path is concerned."""
         return self.inflight_target - self.in_flight
-
-    @property
-    def batch(self) -> int:
-        """Bytes to hand to the socket at once, and to leave unsent in it: 4 KiB to 1 MiB."""
-        return min(max(int(self.bandwidth * _BATCH_TIME), _SMALLEST_BATCH), _LARGEST_BATCH)
-
-    @property
-    def frame(self) -> int:
-        """Bytes that a channel may fill in its turn, however many there are."""
-        return min(max(self.batch // 4, _SMALLEST_FRAME), _LARGEST_FRAME)
 
     # -- what happens -----------------------------------------------------
 
@@ -312,10 +308,18 @@ class Path:
             # In time, not in round trips: these are long while there is a queue to get rid of.
             self._slot_start = now
             self._bandwidths.appendleft(0.0)
-        self.bandwidth = max(self._bandwidths)
+        self._set_bandwidth(max(self._bandwidths))
         self._aim()
         far = self.min_rtt >= _VIRTUAL_FROM and self.phase is Phase.PROBE_BW
         self.virtual_due = now + _VIRTUAL_AFTER + _BATCH_TIME if far else 0.0
+
+    def _set_bandwidth(self, bandwidth: float) -> None:
+        """The sizes that follow from it are asked for far more often than it changes."""
+        if bandwidth == self.bandwidth:
+            return
+        self.bandwidth = bandwidth
+        self.batch = min(max(int(bandwidth * _BATCH_TIME), _SMALLEST_BATCH), _LARGEST_BATCH)
+        self.frame = min(max(self.batch // 4, _SMALLEST_FRAME), _LARGEST_FRAME)
 
     def _sample(self, limited: bool) -> None:
         sample, limited = self._rate.sample(

@@ -61,6 +61,7 @@ class PlainMux:
         self._receiving: PlainChannel | None = None
         """Whose payload is arriving; None: it is discarded."""
         self._flow = FlowControl(budget)
+        self.path: Path = self._flow.path
         self._channels: dict[int, PlainChannel] = {}
         self._next_id = 1 if master else 2
         self._far_id = 0
@@ -225,11 +226,6 @@ class PlainMux:
         return self._all_over(code, reason)
 
     # -- the contract -----------------------------------------------------
-
-    @property
-    def path(self) -> Path:
-        """What is known of the way to the other end."""
-        return self._flow.path
 
     def channels(self) -> Iterable[int]:
         """Ids of the channels that are not over."""

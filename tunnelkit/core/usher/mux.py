@@ -54,6 +54,7 @@ class UsherMux(UsherReceiver):
         self, version: Version, config: UsherConfig, now: float, *, budget: Budget | None = None
     ) -> None:
         super().__init__(version, config, budget if budget is not None else Budget(), now)
+        self.path: Path = self.flow.path
         self._said = now
         self._datagrams = 0
         self._sending = OPEN_TO_SEND if self._plain else OPEN_TO_SEND | {State.PENDING}
@@ -63,11 +64,6 @@ class UsherMux(UsherReceiver):
                 config.window, config.max_sessions, config.keepalive, config.software
             )
             self._put(settings, 0)
-
-    @property
-    def path(self) -> Path:
-        """What is known of the way to the other end."""
-        return self.flow.path
 
     @property
     def budget(self) -> Budget:

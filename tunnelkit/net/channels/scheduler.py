@@ -104,8 +104,11 @@ class Scheduler:
                     continue
                 used = len(control)
                 buffer[:used] = control
-            if self._ready or self._path_waits:
-                used = self._fill(buffer, used)
+            if not self._ready and not self._path_waits:
+                if used:
+                    stream.send(buffer[:used])
+                break
+            used = self._fill(buffer, used)
             if not used:
                 # All that came of pulling may be the end of a channel, which is control.
                 control = mux.data_to_send()
@@ -123,12 +126,13 @@ class Scheduler:
     def _fill(self, buffer: memoryview, used: int) -> int:
         """Pull from channels into frames at ``buffer[used:]``; how far it is filled then."""
         mux = self._mux
+        path = mux.path
         ready = self._ready
-        if self._path_waits and mux.path.room > 0:
+        if self._path_waits and path.room > 0:
             ready.extend(self._path_waits)
             self._path_waits.clear()
-        batch = mux.path.batch
-        smallest = mux.path.frame
+        batch = path.batch
+        smallest = path.frame
         if not batch // 2 <= self._low_water <= batch * 2:
             self._low_water = batch
             self._stream.set_low_water(batch)
