@@ -163,7 +163,7 @@ def test_whoever_is_revoked_is_cut_and_stays_out(
         bad.wait_for("has ended")
         assert time.monotonic() - began < 5
         server.wait_for("bad has been revoked")
-        server.wait_for("No tunnel test with who calls itself bad")
+        server.wait_for('No tunnel test with who calls itself "bad"')
         kept.sendall(b"GET /file HTTP/1.0\r\n\r\n")
         assert re.match(rb"HTTP/1\.. 200 ", kept.recv(1000))
     assert fetches(good, digest)
@@ -176,7 +176,7 @@ def test_whoever_is_revoked_is_cut_and_stays_out(
         "lstp-client-end", *meeting(middle), "--identity", own("good"), "--peer", "server",
         "--socks", "0", wait=False,
     )  # fmt: skip
-    server.wait_for("No tunnel test with who calls itself good", since=seen)
+    server.wait_for('No tunnel test with who calls itself "good"', since=seen)
     shutil.move(keys / "aside", keys / "revoked.crl")
     late.wait_for("Tunnel test with server is up")
 

@@ -145,6 +145,6 @@ def test_whoever_is_not_a_named_peer_gets_no_tunnel(
         "lstp-client-end", "--middle", middle.address("listening on"), "--tunnel", "test",
         "--identity", identities("stranger"), "--peer", "server", "--socks", "0", wait=False,
     )  # fmt: skip
-    server.wait_for("No tunnel test with who calls itself stranger")
+    server.wait_for('No tunnel test with who calls itself "stranger"')
     stranger.wait_for("No tunnel test|trying again")
     assert not any("is up" in line for line in server.process.lines + stranger.process.lines)

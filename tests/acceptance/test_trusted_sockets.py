@@ -321,7 +321,7 @@ def test_only_the_names_that_are_expected_can_publish(
         "lstp-server-end", *meeting(middle), "--identity", identities("mallory"),
         "--peer", "client", "--publish", f"web=127.0.0.1:{inside.port},listen={port}",
     )  # fmt: skip
-    outside.wait_for("No tunnel test with who calls itself mallory")
+    outside.wait_for('No tunnel test with who calls itself "mallory"')
     assert not is_open(port)
     assert not any("Listening" in line for line in outside.process.lines)
 

@@ -6,8 +6,11 @@ import socket
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from tests.net.channels.ends import FAR, NEAR, PROTOCOLS, EndsCase
+from tests.net.channels.ends import FAR, NEAR, PROTOCOLS, EndsCase, reactor
+from tunnelkit.core.lstp.middle import Lobby
 from tunnelkit.errors import PeerNotTrusted
 from tunnelkit.net.channels.unproved import (
     HANDSHAKE_BURST,
@@ -17,6 +20,8 @@ from tunnelkit.net.channels.unproved import (
     PENALTY,
     Unproved,
 )
+from tunnelkit.net.lstp.meeting import LstpParty, LstpRendezvous
+from tunnelkit.net.lstp.middle import LstpMiddleFactory
 from tunnelkit.net.usher.meeting import GateRendezvous
 
 
@@ -142,6 +147,28 @@ class GateTests(EndsCase):
         theirs.setblocking(False)
         gate.accept(theirs, ("192.0.2.1", 4000))
         assert _is_closed(ours)
+
+    async def test_where_the_name_of_a_stranger_ends_is_to_be_seen_in_the_log(self) -> None:
+        said: list[str] = []
+
+        def note(event: LogEvent) -> None:
+            if "announced" in event:
+                said.append(formatEvent(event))
+
+        observer: Any = note
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        middle = LstpMiddleFactory(reactor, Lobby("middle", "here"))
+        self.addCleanup(middle.shut_down)
+        listening = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        way = await self._way(listening, middle)
+        name = 'boss: done" peer="boss'
+        for who, own, role in ((FAR, FAR, "server-end"), (NEAR, name, "client-end")):
+            party = LstpParty("c" * 43, own, role)
+            self.end(who, LstpRendezvous(self.shared, way, party), [PROTOCOLS["lstp"]()])
+        await self.until(lambda: said)
+        shown = r'"boss: done\" peer=\"boss"'
+        assert said[0].startswith(f"No tunnel test with who calls itself {shown}: ")
 
 
 def _is_closed(sock: socket.socket) -> bool:

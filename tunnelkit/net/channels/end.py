@@ -9,6 +9,7 @@ not work it tries again, with backoff.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from enum import Enum
 from typing import Any
@@ -258,9 +259,11 @@ class TunnelEnd:
             _log.warn("Refused {caller}: {reason}", caller=meeting.caller, reason=reason)
         elif meeting.announced:
             _log.warn(
-                "No tunnel {tunnel} with who calls itself {announced}: {reason}",
+                "No tunnel {tunnel} with who calls itself {shown}: {reason}",
                 tunnel=self.tunnel.name,
                 announced=meeting.announced,
+                # A stranger's own words: where they end is to be seen.
+                shown=json.dumps(meeting.announced),
                 reason=reason,
             )
         elif meeting.exclusive:
