@@ -69,7 +69,8 @@ def resources(reactor: Any) -> dict[str, object]:
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        descriptors = len(os.listdir("/proc/self/fd"))
+        # Since Linux 6.2 the directory's size is their number; listing 10,000 takes 7 ms.
+        descriptors = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
     except OSError:
         memory = descriptors = 0
     return {
