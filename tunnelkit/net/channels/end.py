@@ -41,7 +41,7 @@ _MOST_DISTRUST = 2.0
 
 
 class Stage(Enum):
-    """On the way to a tunnel; the values are for `tunnelkit status`."""
+    """On the way to a tunnel; the values are for ``tunnelkit status``."""
 
     DOWN = "down"
     """There is none, and the next attempt is later, or nobody wants one."""
