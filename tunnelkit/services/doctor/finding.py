@@ -160,6 +160,11 @@ _OF_OTHERS = (
         "give the name that the certificate has: --peer; or correct where this end dials",
     ),
     (
+        r"perhaps because of the name or key in it",
+        "the other end does not take this end in: it knows its CA, and not its name or key",
+        "look at --peer and --peer-pin at the other end, and at its log",
+    ),
+    (
         r"it says 'unknown ca'|does not accept this end's certificate|bad certificate",
         "the other end trusts another CA than the one of this identity, or does not name this end",
         "issue both identities from one `keys init`; look at --peer at the other end",
