@@ -13,6 +13,7 @@ copies bytes, and tells only when the first ones pass and when the pair ends.
 from __future__ import annotations
 
 import hmac
+import random
 from collections.abc import Callable
 
 from tunnelkit.core.lstp.cascade import REDIAL_DELAY, Dial, Upstream
@@ -151,8 +152,9 @@ class Lobby:
         if len(self._in_setup) <= self._max_in_setup:
             return []
         busiest = self._in_setup.busiest()
-        oldest = next(other for other in self._in_setup if other.address == busiest)
-        return self._refuse(oldest, Code.LIMIT, "too many connections in setup")
+        # Not the oldest: who comes often enough would push out whoever needs a round trip.
+        crowd = [other for other in self._in_setup if other.counted == busiest]
+        return self._refuse(random.choice(crowd), Code.LIMIT, "too many connections in setup")
 
     def receive(
         self, connection: MiddleConnection, data: bytes | bytearray | memoryview, now: float
@@ -310,7 +312,7 @@ class Lobby:
         same = [other for other in queue if other.setup_info().role == info.role]
         plate = nameplate_of(info.common)
         if plate is not None:
-            why = self._nameplates.refusal(plate, connection.address, bool(same), now)
+            why = self._nameplates.refusal(plate, connection.counted, bool(same), now)
             if why:
                 return self._refuse(connection, Code.CROWDED, why)
         older = [other for other in same if other.setup_info().unique == info.unique]
@@ -323,7 +325,7 @@ class Lobby:
         ]
         if candidates:
             # min() takes the first of equals: the one that has waited longest.
-            partner = min(candidates, key=lambda other: self._suspects.count(other.address, now))
+            partner = min(candidates, key=lambda other: self._suspects.count(other.counted, now))
             return commands + self._pair(partner, connection, now)
         if len(same) - len(older) >= MAX_WAITING_PER_ROLE:
             return self._refuse(connection, Code.LIMIT, "too many ends wait in this role")
@@ -331,20 +333,20 @@ class Lobby:
 
     def _let_wait(self, connection: MiddleConnection, common: str, now: float) -> list[Command]:
         commands: list[Command] = []
-        held = self._waiting.addresses.get(connection.address, 0)
+        held = self._waiting.addresses.get(connection.counted, 0)
         if held >= self._max_waiting_per_address:
             return self._refuse(connection, Code.LIMIT, "too many ends wait from this address")
         if len(self._waiting) >= self._max_waiting:
             busiest = self._waiting.busiest()
             if self._waiting.addresses[busiest] <= held + 1:
                 return self._refuse(connection, Code.LIMIT, "too many ends wait")
-            crowd = [other for other in self._waiting if other.address == busiest]
+            crowd = [other for other in self._waiting if other.counted == busiest]
             commands = self._refuse(crowd[-1], Code.LIMIT, "too many ends wait from this address")
         self._in_setup.remove(connection)
         self._waiting.add(connection, now)
         self._meetings.setdefault(common, []).append(connection)
         if nameplate_of(common) is not None:
-            self._nameplates.waits(connection.address)
+            self._nameplates.waits(connection.counted)
         if self._cascades:
             commands.append(Dial(connection))
         return commands
@@ -367,7 +369,7 @@ class Lobby:
             if not queue:
                 del self._meetings[common]
             if nameplate_of(common) is not None:
-                self._nameplates.waits_no_more(connection.address)
+                self._nameplates.waits_no_more(connection.counted)
         self._to_redial.remove(connection)
         if connection.upstream is not None:
             # Whoever owns its socket closes it with this one, or copies its bytes from now on.
@@ -408,7 +410,7 @@ class Lobby:
         self._paired -= 1
         for one in (connection, partner):
             if self._fresh.remove(one):
-                self._suspects.add(one.address, now)
+                self._suspects.add(one.counted, now)
             self._flowing.discard(one)
             one.state = State.ENDED
             one.partner = None

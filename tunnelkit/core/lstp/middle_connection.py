@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
+from tunnelkit.core.counted_address import counted_address
 from tunnelkit.core.table import step
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.wire.buffer import FrameReader
@@ -75,6 +76,7 @@ class MiddleConnection:
     __slots__ = (
         "_reader",
         "address",
+        "counted",
         "hops",
         "info",
         "owner",
@@ -86,6 +88,9 @@ class MiddleConnection:
 
     def __init__(self, address: str, owner: object = None) -> None:
         self.address = address
+        counted = counted_address(address)
+        self.counted = address if counted == address else counted
+        """The address as limits count it."""
         """Where it comes from, without port: what limits count by."""
         self.owner = owner
         """For whoever owns the socket; the lobby does not look at it."""

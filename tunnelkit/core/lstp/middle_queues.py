@@ -61,17 +61,17 @@ class DeadlineQueue:
     def add(self, connection: MiddleConnection, now: float) -> None:
         """At the end of the queue."""
         self._deadlines[connection] = now + self._delay
-        self.addresses[connection.address] = self.addresses.get(connection.address, 0) + 1
+        self.addresses[connection.counted] = self.addresses.get(connection.counted, 0) + 1
 
     def remove(self, connection: MiddleConnection) -> bool:
         """Whether it was there."""
         if self._deadlines.pop(connection, None) is None:
             return False
-        left = self.addresses[connection.address] - 1
+        left = self.addresses[connection.counted] - 1
         if left:
-            self.addresses[connection.address] = left
+            self.addresses[connection.counted] = left
         else:
-            del self.addresses[connection.address]
+            del self.addresses[connection.counted]
         return True
 
     def next_deadline(self) -> float | None:

@@ -7,9 +7,7 @@ them at a time, by address and in all, for ten seconds.
 
 from __future__ import annotations
 
-import random
 import socket
-from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -17,6 +15,7 @@ import attrs
 from twisted.logger import Logger
 
 from tunnelkit.core.counted_address import counted_address
+from tunnelkit.core.newcomers import Newcomers
 from tunnelkit.errors import ProtocolError
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import SocketCarrier
@@ -74,8 +73,7 @@ class Arrivals:
         self.shared = shared
         self.proxies = tuple(proxies)
         self._on_arrival = on_arrival
-        self._nameless: dict[_Nameless, None] = {}
-        self._addresses: Counter[str] = Counter()
+        self._nameless: Newcomers[_Nameless] = Newcomers(MAX_NAMELESS, MAX_NAMELESS_PER_ADDRESS)
 
     def __len__(self) -> int:
         return len(self._nameless)
@@ -86,14 +84,12 @@ class Arrivals:
         host, port = address
         # A proxy in front speaks for many: its own connections are its own affair.
         trusted = self._is_proxy(host)
-        if not trusted and not self._room_for(counted_address(host)):
-            sock.close()
-            return
-        if len(self._nameless) >= MAX_NAMELESS:
-            self._make_room()
+        counted = counted_address(host)
+        crowded_out = self._nameless.who_gives_way(counted, many=trusted)
+        if crowded_out is not None:
+            crowded_out.drop("too many have not said what they want")
         nameless = _Nameless(self, SocketCarrier(self.shared.poller, sock), host, port, trusted)
-        self._nameless[nameless] = None
-        self._addresses[nameless.counted] += 1
+        self._nameless.add(nameless, counted)
         nameless.start()
 
     def _is_proxy(self, host: str) -> bool:
@@ -103,22 +99,9 @@ class Arrivals:
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self.proxies)
 
-    def _room_for(self, counted: str) -> bool:
-        return self._addresses[counted] < MAX_NAMELESS_PER_ADDRESS
-
-    def _make_room(self) -> None:
-        """The address that has most gives way, at random among its own."""
-        busiest = max(self._addresses, key=self._addresses.__getitem__)
-        crowd = [other for other in self._nameless if other.counted == busiest]
-        random.choice(crowd).drop("too many have not said what they want")
-
     def forget(self, nameless: _Nameless) -> None:
         """It is over, or somebody else's."""
-        if nameless in self._nameless:
-            del self._nameless[nameless]
-            self._addresses[nameless.counted] -= 1
-            if not self._addresses[nameless.counted]:
-                del self._addresses[nameless.counted]
+        self._nameless.discard(nameless)
 
     def arrived(self, nameless: _Nameless, arrived: Arrived) -> None:
         """It has said what it wants."""
@@ -127,7 +110,7 @@ class Arrivals:
 
     def close(self) -> None:
         """Drop all of them."""
-        for nameless in list(self._nameless):
+        for nameless in self._nameless:
             nameless.drop("the server is stopping")
 
 
@@ -141,7 +124,6 @@ class _Nameless:
         self._carrier = carrier
         self._host = host
         self._port = port
-        self.counted = counted_address(host)
         self._header = ProxyHeaderReader() if proxied else None
         self._hello = ClientHelloReader()
         self._timer = Timer(arrivals.shared.reactor, self._late)
