@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
@@ -178,6 +180,23 @@ class EgressTests(TestCase):
         port = unused_port()
         assert await self.code(egress, f"tcp:127.0.0.1:{port}") == Code.REFUSED
         assert await self.code(egress, f"tcp:some.example:{port}") == Code.REFUSED
+
+    async def test_no_descriptors_left_is_not_called_too_many_requests(self) -> None:
+        self.allow("tcp:127.0.0.1:9")
+        egress = self.egress(FakeResolver())
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with capturedLogs() as events:
+                refusals = [await self.refusal(egress, "tcp:127.0.0.1:9") for _ in range(3)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for refusal in refusals:
+            assert refusal.code is Code.LIMIT
+            assert refusal.reason == "no descriptors or memory are left there"
+        (line,) = (formatEvent(event) for event in events if event["log_level"] is LogLevel.error)
+        assert line.startswith("Cannot connect out: 127.0.0.1:9: Too many open files")
 
     async def test_a_silent_address_times_out(self) -> None:
         hole = BlackHole()

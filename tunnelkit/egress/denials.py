@@ -1,4 +1,5 @@
-"""What rules have not allowed, in the log: each for itself at first, summed up when there are many.
+"""What could not be done for a peer, in the log: each refusal by a rule for itself at first,
+summed up when there are many.
 
 A peer can be refused as often as it likes; what it can fill a disk with is bounded.
 """
@@ -27,6 +28,8 @@ class Denials:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._windows: dict[str, _Window] = {}
+        self._exhausted_again: float = reactor.seconds()
+        """From when on another line may say so."""
 
     def tell(self, peer: str, why: str) -> None:
         """``peer`` has been refused something; ``why`` is one printable line."""
@@ -43,6 +46,13 @@ class Denials:
         window.last = why
         if not window.timer.running:
             window.timer.start_at(window.since + WINDOW)
+
+    def exhausted(self, why: str) -> None:
+        """There were no descriptors or memory to connect out with: one line a minute says so."""
+        now: float = self._reactor.seconds()
+        if now >= self._exhausted_again:
+            self._exhausted_again = now + WINDOW
+            _log.error("Cannot connect out: {why} (descriptors: ulimit -n, LimitNOFILE=)", why=why)
 
     def close(self) -> None:
         """Tell what has not been told yet; no more is expected."""

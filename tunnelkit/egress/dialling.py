@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from tunnelkit.egress.denials import Denials
 from tunnelkit.egress.names import Names
-from tunnelkit.egress.requests import Authorizer, EgressRequest, refuse
+from tunnelkit.egress.requests import EXHAUSTED, Authorizer, EgressRequest, refuse
 from tunnelkit.egress.resolve import interleaved
 from tunnelkit.errors import Code, DialError, DialTimeout, NotAuthorized
 from tunnelkit.net.channels.contracts import LocalSide
@@ -230,7 +230,13 @@ class Dial:
                 self._timer.start(STAGGER)
             return
         if not self._attempts and not self._over:
-            self.fail(*self._most_telling())
+            code, why = self._most_telling()
+            if code is Code.LIMIT:  # from the operating system: no dial has begun
+                self._way.denials.exhausted(why)
+                self._end(aborted=False)
+                refuse(self._request, code, why, told=EXHAUSTED)
+            else:
+                self.fail(code, why)
 
     def _attempt(self, address: str) -> tuple[Deferred[socket.socket], str] | None:
         """Authorize and connect, and the rule that allows it; None if that address is not allowed

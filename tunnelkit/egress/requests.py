@@ -28,6 +28,8 @@ _REASONS = {
     Code.PROTOCOL: "not a destination",
     Code.SHUTDOWN: "the far side is shutting down",
 }
+EXHAUSTED = "no descriptors or memory are left there"
+"""What is told with LIMIT when it is not the peer that has too many."""
 
 
 class EgressRequest(Protocol):
@@ -73,12 +75,12 @@ class Authorizer(Foresight, Protocol):
         """Raises `NotAuthorized`."""
 
 
-def refuse(request: EgressRequest, code: Code, why: str) -> None:
-    """Answer no; ``why`` is for the log, the opener is told what ``code`` says."""
+def refuse(request: EgressRequest, code: Code, why: str, told: str = "") -> None:
+    """Answer no; ``why`` is for the log, the opener is told what ``code`` says, or ``told``."""
     _log.debug(
         "Refused {peer} the destination {destination}: {why}",
         peer=printable(request.peer),
         destination=printable(request.destination),
         why=printable(why),
     )
-    request.refuse(code, _REASONS.get(code, str(code)))
+    request.refuse(code, told or _REASONS.get(code, str(code)))
