@@ -28,7 +28,7 @@ def test_front_ends_that_cannot_work_are_named_when_the_tunnel_comes_up(
             ("--forward to udp:ns.example:53", "datagrams but between IPv4 addresses"),
         ):
             gate.wait_for(
-                f"warn +{what} cannot work with client: usher/1 has no {lacking}; "
+                rf"warn +\[usher-gate\] {what} cannot work with client: usher/1 has no {lacking}; "
                 "the far side would have to offer usher/1.1"
             )
     finally:
