@@ -5,10 +5,12 @@ Nothing here sleeps: a process is ready when its log says so.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
 import os
+import random
 import re
 import signal
 import socket
@@ -202,10 +204,16 @@ class Role:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, for programs that cannot choose one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on, for programs that cannot choose one.
+
+    Below those that the system gives to connections: until the program listens, none of them
+    can be there by chance.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @attrs.frozen
