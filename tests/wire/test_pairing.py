@@ -12,9 +12,8 @@ from tests.wire.pairing_samples import MESSAGES, NONCE, PIN, SUITE
 from tests.wire.vectors import read_vectors
 from tunnelkit.errors import LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.buffer import Frame, FrameReader
-from tunnelkit.wire.lstp import HEADER
+from tunnelkit.wire.lstp import HEADER, MAX_BODY
 from tunnelkit.wire.pairing import (
-    MAX_BODY,
     MAX_CERTIFICATE,
     MessageType,
     Offer,

@@ -9,23 +9,20 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar
 
 import attrs
 
-from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
-from tunnelkit.wire.buffer import Frame
+from tunnelkit.errors import Code
 from tunnelkit.wire.json_body import Fields, load
-from tunnelkit.wire.lstp import HEADER
 from tunnelkit.wire.message_fields import body_if_any, body_of, read_code, read_reason, short
+from tunnelkit.wire.message_set import MessageSet
 
 ALPN = b"tunnelkit-pair/1"
 VERSION = 1
 INSIDE = "inside"
 JOINER = "joiner"
-MAX_BODY = 16384
 MAX_CERTIFICATE = 4096
 """Bytes of a certificate in DER."""
 MAX_WORDS = 64
@@ -204,38 +201,8 @@ class Refuse:
 
 Message = Pake | Confirm | Offer | Accept | Refuse
 
-_READERS: dict[int, Callable[[bytes], Message]] = {
-    int(message.type): message.read for message in (Pake, Confirm, Offer, Accept, Refuse)
-}
+_MESSAGES: MessageSet[Message] = MessageSet((Pake, Confirm, Offer, Accept, Refuse))
 
-
-def check_header(length: int, kind: int) -> None:
-    """Refuse a message by its header, before any of its body is kept (rule X7).
-
-    Raises `RemoteProtocolError` for an unknown type or a body over its limit.
-    """
-    if length > MAX_BODY:
-        raise RemoteProtocolError(
-            f"a message of type {kind} with {length} bytes; at most {MAX_BODY} are allowed"
-        )
-    if kind not in _READERS:
-        raise RemoteProtocolError(f"unknown message type {kind}")
-
-
-def decode(frame: Frame) -> Message:
-    """The message in ``frame``; flags and unknown fields are ignored.
-
-    Raises `RemoteProtocolError` naming the message, the field and what is expected.
-    """
-    if frame.channel:
-        raise RemoteProtocolError(f"channel {frame.channel}, channel 0 expected")
-    check_header(len(frame.body), frame.type)
-    return _READERS[frame.type](frame.body)
-
-
-def encode(message: Message) -> bytes:
-    """Header and body. Raises `LocalProtocolError` if the body is over its limit."""
-    body = message.body()
-    if len(body) > MAX_BODY:
-        raise LocalProtocolError(f"a body of {len(body)} bytes is too large for {message.type}")
-    return HEADER.pack(len(body), message.type, 0, 0, 0) + body
+check_header = _MESSAGES.check_header
+decode = _MESSAGES.decode
+encode = _MESSAGES.encode
