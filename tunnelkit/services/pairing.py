@@ -12,25 +12,25 @@ from typing import Any
 import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.application.service import IService
 from twisted.internet import defer
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from tunnelkit.core.pairing.code import LIFETIME, PairingCode, rendezvous_id
 from tunnelkit.core.pairing.exchange import Party
-from tunnelkit.errors import Code, ConfigError, PairingFailed, PeerNotTrusted, TunnelkitError
+from tunnelkit.errors import Code, PairingFailed, PeerNotTrusted, TunnelkitError
 from tunnelkit.interfaces import IRendezvous
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.meeting import LstpParty, LstpRendezvous
 from tunnelkit.net.pairing.session import PairingSession
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import TlsContext, certificate_name
-from tunnelkit.net.usher.meeting import GateRendezvous, UsherGateFactory, UsherRendezvous
+from tunnelkit.net.usher.meeting import UsherRendezvous
 from tunnelkit.policy.identity import Identity, fingerprint
 from tunnelkit.policy.keys import self_signed
 from tunnelkit.roles.end import WayOut
+from tunnelkit.roles.usher_rendezvous import ListeningGate
 from tunnelkit.wire.lstp import CLIENT_END, SERVER_END
 from tunnelkit.wire.pairing import ALPN, INSIDE, JOINER, Offer
 
@@ -51,7 +51,7 @@ class LstpPairing:
     middle: tuple[str, int]
     via: tuple[Hop, ...] | None = ()
 
-    async def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
+    def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
         """See `PairingWay`."""
         way = WayOut(reactor, self.via, "middle", self.middle)
         role = SERVER_END if inside else CLIENT_END
@@ -66,42 +66,15 @@ class GatePairing:
     address: tuple[str, int]
     via: tuple[Hop, ...] | None = ()
 
-    async def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
+    def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
         """See `PairingWay`."""
-        if not inside:
-            return UsherRendezvous(WayOut(reactor, self.via, "gate", self.address))
-        gate = GateRendezvous(Shared.of(reactor))
-        host, port = self.address
-        quoted = host.replace(":", r"\:")
-        endpoint = serverFromString(reactor, f"tcp:{port}:interface={quoted}")
-        try:
-            listening = await endpoint.listen(UsherGateFactory(gate))
-        except Exception as error:
-            raise ConfigError(f"cannot listen on {host}:{port}: {error}") from None
-        return _UntilMet(gate, listening)
+        if inside:
+            return ListeningGate(reactor, self.address)
+        return UsherRendezvous(WayOut(reactor, self.via, "gate", self.address))
 
 
 PairingWay = LstpPairing | GatePairing
 """How the two ends meet: ``rendezvous(reactor, nameplate, inside)``."""
-
-
-@implementer(IRendezvous)
-class _UntilMet:
-    """A gate whose port is given back by `close`."""
-
-    serves = True
-
-    def __init__(self, gate: GateRendezvous, listening: Any) -> None:
-        self._gate = gate
-        self._listening = listening
-
-    def meet(self, on_waiting: Callable[[str], object] | None = None) -> Any:
-        """See `IRendezvous`."""
-        return self._gate.meet(on_waiting)
-
-    async def close(self) -> None:
-        """Listen no more."""
-        await maybeDeferred(self._listening.stopListening)
 
 
 @attrs.frozen(kw_only=True)
@@ -114,7 +87,6 @@ class Own:
     tunnel: str = ""
     """The inside's: what the tunnel is called."""
     rules: tuple[str, ...] = ()
-    services: tuple[str, ...] = ()
 
     def party(self) -> Party:
         """The same for the exchange."""
@@ -126,7 +98,6 @@ class Own:
                 rendezvous=self.identity.rendezvous_secret,
                 tunnel=self.tunnel,
                 rules=self.rules,
-                services=self.services,
             )
         return Party(INSIDE if self.inside else JOINER, offer, self.identity.fingerprint)
 
@@ -138,7 +109,6 @@ async def pair(
     own: Own,
     *,
     agree: Callable[[Offer], Awaitable[bool]],
-    on_waiting: Callable[[], object] = lambda: None,
 ) -> Offer:
     """Meet who has the same ``code``; what it offers, once both have agreed.
 
@@ -154,11 +124,11 @@ async def pair(
         if not await agree(offer):
             raise PairingFailed("it was refused by hand", Code.REFUSED)
 
-    rendezvous = await way.rendezvous(reactor, code.nameplate, own.inside)
+    rendezvous = way.rendezvous(reactor, code.nameplate, own.inside)
     until = reactor.seconds() + (LIFETIME if own.inside else JOINER_PATIENCE)
     try:
         for _ in range(MOST_MEETINGS if own.inside else 1):
-            meeting = await _in_time(reactor, until, rendezvous.meet(lambda _: on_waiting()), own)
+            meeting = await _in_time(reactor, until, rendezvous.meet(), own)
             session = PairingSession(shared, meeting, context, own.party(), code.secret, judge)
             try:
                 return await session.done
@@ -167,13 +137,14 @@ async def pair(
                     raise
                 _log.warn("Somebody came who did not get as far as a try: {error}", error=error)
     finally:
-        if isinstance(rendezvous, _UntilMet):
-            await rendezvous.close()
+        part = IService(rendezvous, None)
+        if part is not None:
+            await maybeDeferred(part.stopService)
     raise PairingFailed(f"{MOST_MEETINGS} others came, none with a code: begin again", Code.CROWDED)
 
 
 async def _in_time(reactor: Any, until: float, meeting: Any, own: Own) -> Any:
-    waiting: Deferred[Any] = maybeDeferred(lambda: Deferred.fromCoroutine(_awaited(meeting)))
+    waiting: Deferred[Any] = ensureDeferred(meeting)
     waiting.addTimeout(max(0.0, until - reactor.seconds()), reactor)
     try:
         return await waiting
@@ -186,10 +157,6 @@ async def _in_time(reactor: Any, until: float, meeting: Any, own: Own) -> Any:
                 "does it meet at the same place?"
             )
         raise PairingFailed(reason, Code.TIMED_OUT) from None
-
-
-async def _awaited(meeting: Any) -> Any:
-    return await meeting
 
 
 def check_offer(offer: Offer, pin: str) -> None:

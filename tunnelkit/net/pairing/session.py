@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tunnelkit.core.pairing.exchange import Event, Exchange, Failed, Offered, Paired, Party
@@ -20,7 +21,7 @@ from tunnelkit.wire.pairing import Offer
 EXPORTER = b"EXPORTER-tunnelkit-pair"
 """Label under which TLS gives the 32 bytes that stand for this connection."""
 
-Judge = Callable[[Offer, str], Awaitable[None]]
+Judge = Callable[[Offer, str], Coroutine[Any, Any, None]]
 """``(offer, pin)``: whether to take what the other end offers; raises `PairingFailed` if not."""
 
 
@@ -101,7 +102,7 @@ class PairingSession:
                 self._fail(PairingFailed(event.reason, event.code))
             elif isinstance(event, Offered):
                 self._offer = event.offer
-                judged = ensureDeferred(_as_coroutine(self._judge(event.offer, event.pin)))
+                judged = Deferred.fromCoroutine(self._judge(event.offer, event.pin))
                 judged.addCallbacks(self._agreed, self._not_agreed)
             elif isinstance(event, Paired):
                 assert self._offer is not None
@@ -158,7 +159,3 @@ class PairingSession:
     def _cancel(self, _done: Deferred[Offer]) -> None:
         self._timer.stop()
         self._stream.abort()
-
-
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable
