@@ -27,6 +27,14 @@ TERMS = (
     ),
 )
 
+CRL = Option(
+    "crl",
+    "FILE",
+    "with revoked certificates (`tunnelkit keys revoke`)",
+    live=True,
+    files="*.crl",
+)
+
 END = (
     Option("identity", "FILE.pem", "that `tunnelkit keys issue` made for this end", files="*.pem"),
     *TERMS,
@@ -45,13 +53,7 @@ END = (
         repeatable=True,
         commas=True,
     ),
-    Option(
-        "crl",
-        "FILE",
-        "with revoked certificates (`tunnelkit keys revoke`)",
-        live=True,
-        files="*.crl",
-    ),
+    CRL,
     Option(
         "protocol",
         "NAME",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.policy.settings import Option
-from tunnelkit.roles.options import DIALLING, END, TERMS
+from tunnelkit.roles.options import CRL, DIALLING, END, TERMS
 
 SECURE_PROXY_LIMITS = (
     ("max-clients", "clients", 1_000_000, "clients that are present or only ask"),
@@ -43,13 +43,7 @@ SECURE_PROXY_SERVER = (
         live=True,
     ),
     Option("log", "FILE", "to which decisions and sessions are written, as JSON lines", files="*"),
-    Option(
-        "crl",
-        "FILE",
-        "with revoked certificates (`tunnelkit keys revoke`)",
-        live=True,
-        files="*.crl",
-    ),
+    CRL,
     Option(
         "login-file",
         "FILE",
