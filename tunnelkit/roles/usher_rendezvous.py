@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from zope.interface import implementer
 
-from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IRendezvous
+from tunnelkit.local.listening import ListeningService
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
-from tunnelkit.net.usher.meeting import (
-    GateRendezvous,
-    UsherGateFactory,
-    UsherMeeting,
-    UsherRendezvous,
-)
-from tunnelkit.policy.destination import parse_host_port, parse_listen
+from tunnelkit.net.usher.meeting import GateRendezvous, UsherMeeting, UsherRendezvous
+from tunnelkit.policy.acl import Policy, PolicyHolder
+from tunnelkit.policy.destination import TCP, parse_host_port, parse_listen
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import proxies
 from tunnelkit.roles.end import WayOut
@@ -63,26 +58,23 @@ def make_rendezvous(reactor: Any, config: Config) -> IRendezvous:
 
 
 @implementer(IRendezvous)
-class ListeningGate(Service):
+class ListeningGate(ListeningService):
     """A gate with its port."""
 
     serves = True
 
     def __init__(self, reactor: Any, address: tuple[str, int]) -> None:
         self._gate = GateRendezvous(Shared.of(reactor))
-        host, port = address
-        try:
-            self._port = reactor.listenTCP(port, UsherGateFactory(self._gate), interface=host)
-        except CannotListenError as error:
-            raise ConfigError(
-                f"cannot listen on {format_address(address)}: {error.socketError}"
-            ) from None
+        super().__init__(reactor, PolicyHolder(Policy()), TCP, *address, self._entered)
 
     def meet(self, on_waiting: Callable[[str], object] | None = None) -> Deferred[UsherMeeting]:
         """See `IRendezvous`."""
         return self._gate.meet(on_waiting)
 
-    def stopService(self) -> Any:
-        """Give the port back."""
-        Service.stopService(self)
-        return self._port.stopListening()
+    def _entered(self, sock: socket.socket) -> None:
+        try:
+            address = sock.getpeername()[:2]
+        except OSError:
+            sock.close()  # it has gone again
+            return
+        self._gate.accept(sock, address)

@@ -125,6 +125,9 @@ async def pair(
             raise PairingFailed("it was refused by hand", Code.REFUSED)
 
     rendezvous = way.rendezvous(reactor, code.nameplate, own.inside)
+    part = IService(rendezvous, None)
+    if part is not None:
+        part.startService()
     until = reactor.seconds() + (LIFETIME if own.inside else JOINER_PATIENCE)
     try:
         for _ in range(MOST_MEETINGS if own.inside else 1):
@@ -137,7 +140,6 @@ async def pair(
                     raise
                 _log.warn("Somebody came who did not get as far as a try: {error}", error=error)
     finally:
-        part = IService(rendezvous, None)
         if part is not None:
             await maybeDeferred(part.stopService)
     raise PairingFailed(f"{MOST_MEETINGS} others came, none with a code: begin again", Code.CROWDED)
