@@ -335,7 +335,9 @@ class TunnelConnection:
 
     def tls_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
         """See `TlsSink`."""
-        self._loss = str(reason)
+        if self._ended is None:
+            # What the other end said before it left tells more than that it left.
+            self._loss = str(reason)
         self.dispatch(self.mux.connection_lost(clean, self.clock()))
 
     # -- events -----------------------------------------------------------
