@@ -6,22 +6,20 @@ import contextlib
 import json
 import socket
 
-from tests.acceptance.processes import TUNNELKIT, Identities, Processes, tunnelkit
-from tests.acceptance.tunnels import start_tunnel
+from tests.acceptance.processes import TUNNELKIT, Processes, tunnelkit
+from tests.acceptance.tunnels import Transport
 
 
 def test_a_killed_end_leaves_what_was_open_and_its_peer_vouches_for_the_file(
-    processes: Processes, identities: Identities
+    processes: Processes, transport: Transport
 ) -> None:
     audit, kept = processes.directory / "audit", processes.directory / "kept"
     with contextlib.ExitStack() as stack:
         there = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         target = f"tcp:127.0.0.1:{there.getsockname()[1]}"
-        tunnel = start_tunnel(
-            processes, identities, [target],
-            "--forward", f"0={target}", "--checkpoints", kept,
-            server=["--audit", audit],
-        )  # fmt: skip
+        tunnel = transport(
+            [target], "--forward", f"0={target}", "--checkpoints", kept, server=["--audit", audit]
+        )
         host, port = tunnel.client.address("forward").rsplit(":", 1)
         stack.enter_context(socket.create_connection((host, int(port))))
         stack.enter_context(there.accept()[0])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
 from tests.frontends.talk import BlackHole, Echo, Server, Talk
@@ -31,6 +32,14 @@ def hello(name: bytes) -> bytes:
     message = body.block16(extensions).done()
     record = b"\x01" + len(message).to_bytes(3, "big") + message
     return b"\x16\x03\x01" + len(record).to_bytes(2, "big") + record
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for it; the test's time limit bounds it."""
+    while not condition():
+        pause: Deferred[None] = Deferred()
+        reactor.callLater(0.002, pause.callback, None)
+        await pause
 
 
 class UsherRelayTests(TestCase):
@@ -90,6 +99,24 @@ class UsherRelayTests(TestCase):
             assert await talk.end() == said
             await talk.close()
         assert not self.others
+
+    async def test_who_was_led_to_which_gate_is_in_the_log_when_it_begins_and_ends(self) -> None:
+        inside = self.inside()
+        self.relay(db=("gate.example", inside))
+        said = hello(b"db")
+        with capturedLogs() as events:
+            talk = await self.connect()
+            talk.write(said)
+            talk.half_close()
+            await talk.end()
+            await talk.close()
+            await until(lambda: any(event.get("event") == "relay-ended" for event in events))
+        began, ended = (event for event in events if "event" in event)
+        assert (began["event"], ended["event"]) == ("relayed", "relay-ended")
+        for field, value in {"relay": 1, "name": "db", "target": f"127.0.0.1:{inside}"}.items():
+            assert began[field] == ended[field] == value
+        assert began["address"].startswith("127.0.0.1:")
+        assert (ended["sent"], ended["received"]) == (len(said), len(said))
 
     async def test_no_name_leads_elsewhere_with_what_was_read(self) -> None:
         self.relay(db=("gate.example", 1))

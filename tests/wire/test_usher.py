@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tunnelkit.errors import LocalProtocolError, RemoteProtocolError
+from tunnelkit.wire.checkpoint import Checkpoint
 from tunnelkit.wire.usher import (
     HEADER,
     HEADER_SIZE,
@@ -19,6 +20,7 @@ from tunnelkit.wire.usher import (
     Record,
     RecordType,
     UsherAck,
+    UsherCheckpoint,
     UsherClose,
     UsherCredit,
     UsherEnd,
@@ -85,6 +87,10 @@ RECORDS: dict[Version, dict[str, tuple[Record, int]]] = {
             0,
         ),
         "service": (UsherService(), 0),
+        "checkpoint": (
+            UsherCheckpoint(Checkpoint(bytes(range(16)).hex(), 1000, bytes(range(32, 64)).hex())),
+            0,
+        ),
     },
 }
 CASES = [(version, name) for version, records in RECORDS.items() for name in records]
@@ -200,6 +206,9 @@ def test_what_no_usher_1_record_may_say_is_refused(kind: RecordType, body: str) 
         (RecordType.SETTINGS, "0002 0003 00000001 0003 00000001 00"),
         (RecordType.SETTINGS, "ffff 00"),
         (RecordType.PING, "0002 0000000000000000"),
+        (RecordType.CHECKPOINT, "0000000000000000" + "00" * 48),
+        (RecordType.CHECKPOINT, "0020000000000000" + "00" * 48),
+        (RecordType.CHECKPOINT, "0000000000000001" + "00" * 49),
         (RecordType.SEND_UDP_ANY, "0004 6100 0035 0004 6100 0035"),
         (RecordType.SEND_UDP_ANY, "0002 00 0035 0002 6100 0035"),
         (RecordType.SEND_UDP_ANY, "0002" + "61" * 254 + "00 0035 0002 6100 0035"),
@@ -234,7 +243,7 @@ def test_lengths_are_refused_by_the_header(version: Version) -> None:
 
 @pytest.mark.parametrize(
     ("version", "kinds"),
-    [(V1, (0, -2, 8, 16, 20, 32767, -32768)), (V1_1, (0, -2, 8, 15, 22, RecordType.ACK))],
+    [(V1, (0, -2, 8, 16, 20, 32767, -32768)), (V1_1, (0, -2, 8, 15, 23, RecordType.ACK))],
 )
 def test_an_unknown_type_is_refused(version: Version, kinds: tuple[int, ...]) -> None:
     for kind in kinds:

@@ -85,6 +85,7 @@ class UsherRelay(Service):
         self._joined: Newcomers[Relay] = Newcomers(MAX_RELAYED, MAX_RELAYED)
         self._turns = TokenBuckets(RELAY_RATE, RELAY_BURST)
         self._too_often = TurnedAway(shared.reactor.seconds, "be relayed", RELAY_RATE)
+        self._serial = 0
         self._drained: Deferred[None] | None = None
         self._quiet = QuietRelays(shared.reactor, lambda: self._joined)
 
@@ -162,13 +163,17 @@ class UsherRelay(Service):
         if not carrier.lendable:
             sock.close()
             raise DialError("the portal has gone")
-        _log.info(
-            "Relaying {address} to {name} at {target}",
-            address=carrier.far_address,
-            name=name,
-            target=format_address(sock.getpeername()),
-        )
-        relay = Relay(self.shared.poller, carrier, sock, self._ended, to_b=hello)
+        self._serial += 1
+        who = {
+            "relay": self._serial,
+            "address": carrier.far_address,
+            "name": name,
+            "target": format_address(sock.getpeername()),
+        }
+        _log.info("Relaying {address} to {name} at {target}", event="relayed", **who)
+        began = self.shared.reactor.seconds()
+        ended = partial(self._ended, who, began, len(hello))
+        relay = Relay(self.shared.poller, carrier, sock, ended, to_b=hello)
         crowded_out = self._joined.who_gives_way(counted)
         if crowded_out is not None:
             crowded_out.abort("another needed its place")
@@ -212,12 +217,25 @@ class UsherRelay(Service):
                 why=result.getErrorMessage() or "no answer in time",
             )
 
-    def _ended(self, relay: Any, sent: int, received: int, outcome: str) -> None:
+    def _ended(
+        self,
+        who: Mapping[str, object],
+        began: float,
+        early: int,
+        relay: Any,
+        sent: int,
+        received: int,
+        outcome: str,
+    ) -> None:
         self._joined.discard(relay)
         _log.info(
-            "A relayed connection has ended: {outcome}, {sent} bytes in, {received} out",
+            "A relayed connection has ended: {outcome}, {sent} bytes in, {received} out"
+            " ({address} to {name})",
+            event="relay-ended",
+            **who,
+            seconds=round(self.shared.reactor.seconds() - began, 3),
             outcome=outcome,
-            sent=sent,
+            sent=early + sent,
             received=received,
         )
         if not self._joined and self._drained is not None:

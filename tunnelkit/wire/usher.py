@@ -15,6 +15,7 @@ from tunnelkit.wire.usher_extensions import (
     MAX_NAME,
     MAX_WINDOW,
     ExtensionRecord,
+    UsherCheckpoint,
     UsherCredit,
     UsherPing,
     UsherSendUdpAny,
@@ -68,6 +69,7 @@ __all__ = [
     "Record",
     "RecordType",
     "UsherAck",
+    "UsherCheckpoint",
     "UsherClose",
     "UsherCredit",
     "UsherEnd",
@@ -126,6 +128,7 @@ _EXTENSIONS: tuple[type[ExtensionRecord], ...] = (
     UsherSendUdpAny,
     UsherCredit,
     UsherService,
+    UsherCheckpoint,
 )
 _READERS: dict[int, Callable[[bytes, Version], Record]] = {
     int(record.type): record.read for record in (*_BASE, *_EXTENSIONS)

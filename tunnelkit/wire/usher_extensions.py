@@ -9,6 +9,7 @@ from typing import ClassVar
 import attrs
 
 from tunnelkit.errors import LocalProtocolError, RemoteProtocolError
+from tunnelkit.wire.checkpoint import MOST_LINES, Checkpoint
 from tunnelkit.wire.primitives import Reader, Writer
 from tunnelkit.wire.usher_records import (
     MAX_ID,
@@ -32,6 +33,8 @@ _KEYS = {1: ("window", 0, MAX_WINDOW), 2: ("max_sessions", 0, MAX_ID), 3: ("keep
 """KEY of a setting: field, least and largest value."""
 _SETTING = struct.Struct(">HI")
 _OFFSETS = struct.Struct(">QQ")
+_CHECKPOINT = struct.Struct(">Q16s32s")
+"""SEQ, CHAIN, HASH."""
 
 
 @attrs.frozen
@@ -208,6 +211,34 @@ class UsherService:
         return cls(body)
 
 
+@attrs.frozen
+class UsherCheckpoint:
+    """How far this side's audit file has come, for the other side to keep (row O8)."""
+
+    type: ClassVar[RecordType] = RecordType.CHECKPOINT
+
+    checkpoint: Checkpoint
+
+    def body(self) -> bytes:
+        told = self.checkpoint
+        return _CHECKPOINT.pack(told.seq, bytes.fromhex(told.chain), bytes.fromhex(told.hash))
+
+    @classmethod
+    def read(cls, body: bytes, version: Version) -> UsherCheckpoint:
+        reader = Reader(body, "UsherCheckpoint")
+        seq, chain, hashed = _CHECKPOINT.unpack(reader.take(_CHECKPOINT.size))
+        reader.finish()
+        if not 1 <= seq <= MOST_LINES:
+            raise RemoteProtocolError(f"UsherCheckpoint: SEQ is {seq}; 1 to {MOST_LINES} are lines")
+        return cls(Checkpoint(chain.hex(), seq, hashed.hex()))
+
+
 ExtensionRecord = (
-    UsherSettings | UsherPing | UsherShutdown | UsherSendUdpAny | UsherCredit | UsherService
+    UsherSettings
+    | UsherPing
+    | UsherShutdown
+    | UsherSendUdpAny
+    | UsherCredit
+    | UsherService
+    | UsherCheckpoint
 )

@@ -49,6 +49,7 @@ class RecordType(IntEnum):
     SEND_UDP_ANY = 19
     CREDIT = 20
     SERVICE = 21
+    CHECKPOINT = 22
 
 
 class Version(Enum):

@@ -48,7 +48,7 @@ def test_the_next_middle_hears_the_setup_with_this_hop_and_its_partner_is_paired
     assert isinstance(send, Send)
     assert send.connection is waiting
     assert bytes(send.data).endswith(b"the beginning of TLS")
-    assert pair == Pair(waiting, upstream)
+    assert pair == Pair(waiting, upstream, "alice", "bob")
     assert room.lobby.answered(upstream, b"more", 1.0) == []
 
 

@@ -131,7 +131,7 @@ def test_the_first_waits_and_the_second_is_paired_with_it() -> None:
         second: encode(CommonUniqueInfo(OFFICE, "alice", "client-end"))
         + encode(TopologyExchange((Hop("alice", "client-end", "inside", "a" * 32), HOP))),
     }
-    assert commands[-1] == Pair(first, second)
+    assert commands[-1] == Pair(first, second, "alice", "bob")
     assert (room.lobby.in_setup, room.lobby.waiting, room.lobby.pairs) == (0, 0, 1)
 
 

@@ -12,11 +12,13 @@ from tunnelkit.core.mux.credit import MAX_WINDOW
 from tunnelkit.core.usher.mux import UsherMux
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.errors import Code, LocalProtocolError
+from tunnelkit.wire.checkpoint import Checkpoint
 from tunnelkit.wire.usher import (
     Address,
     AddressType,
     Direction,
     Record,
+    UsherCheckpoint,
     UsherClose,
     UsherCredit,
     UsherEnd,
@@ -341,6 +343,21 @@ def test_datagrams_go_between_any_addresses(
 
 def test_records_reserved_for_services_are_ignored() -> None:
     assert Talk(V1_1).hears((UsherService(b"anything"), 0)) == []
+
+
+def test_a_checkpoint_of_an_audit_file_is_told_and_heard() -> None:
+    told = Checkpoint("0" * 32, 7, "f" * 64)
+    talk, silent = fresh(), Talk(Version.V1)
+    talk.said()
+    talk.mux.say_checkpoint(told, 0.0)
+    assert talk.said() == []  # nobody is there yet
+    talk.hears((UsherSettings(), 0))
+    talk.said()
+    for mux in (talk.mux, silent.mux):
+        mux.say_checkpoint(told, 0.0)
+    assert talk.said() == [(UsherCheckpoint(told), 0)]
+    assert silent.said() == []
+    assert talk.hears((UsherCheckpoint(told), 0)) == [t.CheckpointCame(told)]
 
 
 def test_an_acknowledgement_of_usher_1_ends_the_tunnel() -> None:

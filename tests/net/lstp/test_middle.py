@@ -15,6 +15,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Protocol
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -208,6 +209,23 @@ class MiddleTests(TestCase):
         first.sock.close()
         await self.got(second, lambda end: end.ended)
         assert self.middle.lobby.pairs in (0, 1)
+
+    async def test_who_was_paired_with_whom_is_in_the_log_when_it_begins_and_ends(self) -> None:
+        with capturedLogs() as events:
+            first, second = await self.pair()
+            first.sock.sendall(b"hello")
+            await self.got(second, lambda end: end.got.endswith(b"hello"))
+            first.sock.close()
+            second.sock.close()
+            await until(lambda: any(event.get("event") == "pair-ended" for event in events))
+        began, ended = (event for event in events if "event" in event)
+        assert (began["event"], ended["event"]) == ("paired", "pair-ended")
+        for event in (began, ended):
+            assert event["pair"] == 1
+            assert (event["first_name"], event["second_name"]) == ("alice", "bob")
+            assert event["first"].startswith("127.0.0.1:")
+            assert event["second"].startswith("127.0.0.1:")
+        assert (ended["bytes_first"], ended["bytes_second"]) == (5, 0)
 
     async def test_after_fifteen_seconds_a_waiting_end_hears_something(self) -> None:
         end = self.end(CLIENT)

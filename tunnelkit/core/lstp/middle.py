@@ -282,7 +282,7 @@ class Lobby:
             ]
         commands: list[Command] = [
             Send(waiting, upstream.setup_with(upstream.hop) + upstream.leftover),
-            Pair(waiting, upstream),
+            Pair(waiting, upstream, waiting.setup_info().unique, partner.unique),
         ]
         self._make_pair(waiting, upstream, now)
         return commands
@@ -387,7 +387,7 @@ class Lobby:
         commands: list[Command] = [
             Send(first, second.setup_with(hop)),
             Send(second, first.setup_with(hop)),
-            Pair(first, second),
+            Pair(first, second, first.setup_info().unique, second.setup_info().unique),
         ]
         self._make_pair(first, second, now)
         return commands

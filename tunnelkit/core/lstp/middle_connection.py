@@ -178,3 +178,6 @@ class Pair(NamedTuple):
 
     first: MiddleConnection
     second: MiddleConnection
+    first_name: str
+    """What it calls itself, which nobody has proved yet."""
+    second_name: str

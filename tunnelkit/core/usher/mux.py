@@ -1,11 +1,11 @@
 """Usher: sessions, flow control and life of one tunnel (rows U1, U3, U5, U6).
 
-`UsherMux` meets `Mux`, `DatagramMux` and `ListeningMux` of `tunnelkit.core.mux.contract`.
-A channel's number is this side's id of the session. Payload takes a way of
-its own in both directions, as in LSTP: `receive` reports slices of what it was
-given, and `frame_into` writes a header in front of payload that the caller has
-already put in place. Everything else goes through the table in
-`tunnelkit.core.usher.session`.
+`UsherMux` meets `Mux`, `DatagramMux`, `ListeningMux` and `VouchingMux` of
+`tunnelkit.core.mux.contract`. A channel's number is this side's id of the
+session. Payload takes a way of its own in both directions, as in LSTP:
+`receive` reports slices of what it was given, and `frame_into` writes a header
+in front of payload that the caller has already put in place. Everything else
+goes through the table in `tunnelkit.core.usher.session`.
 
 A broken rule ends the tunnel with UsherEnd. Only data beyond the window is
 the fault of one session, which is reset.
@@ -31,6 +31,7 @@ from tunnelkit.core.usher.session import (
 from tunnelkit.core.usher.texts import NotInUsher1, open_record, reason_text, shortened
 from tunnelkit.errors import Code, LocalProtocolError
 from tunnelkit.wire import usher
+from tunnelkit.wire.checkpoint import Checkpoint
 from tunnelkit.wire.usher import HEADER, HEADER_SIZE, Address, AddressType, RecordType, Version
 
 NO_OTHER_DATAGRAMS = "datagrams but between IPv4 addresses"
@@ -251,6 +252,12 @@ class UsherMux(UsherReceiver):
         if not self._plain:
             self._put(usher.UsherShutdown(math.ceil(grace), shortened(reason)), 0)
         return self._maybe_over()
+
+    def say_checkpoint(self, checkpoint: Checkpoint, now: float) -> None:
+        """See `VouchingMux`; `usher/1` cannot say it."""
+        self._now = now
+        if self._up and not self._over and not self._plain:
+            self._put(usher.UsherCheckpoint(checkpoint), 0)
 
     def connection_lost(self, clean: bool, now: float) -> Sequence[t.Event]:
         """The connection is gone; every session still open is reset."""

@@ -317,6 +317,8 @@ class UsherReceiver(SessionActions):
             return [t.Draining(record.grace, record.reason), *self._maybe_over()]
         if isinstance(record, usher.UsherEnd):
             return self._ended_there(record.reason)
+        if isinstance(record, usher.UsherCheckpoint):
+            return [t.CheckpointCame(record.checkpoint)]
         return t.NO_EVENTS
 
     def _ended_there(self, text: str) -> Sequence[t.Event]:

@@ -205,7 +205,7 @@ class LstpMiddleFactory(Factory):
                 assert self._next_middle is not None
                 guest.ask(self._next_middle)
             elif isinstance(command, Pair):
-                self._join(_party_of(command.first), _party_of(command.second))
+                self._join(command)
             else:
                 self._close(command)
         self._arm()
@@ -223,22 +223,23 @@ class LstpMiddleFactory(Factory):
         )
         guest.leave()
 
-    def _join(self, first: Party, second: Party) -> None:
+    def _join(self, command: Pair) -> None:
+        first, second = _party_of(command.first), _party_of(command.second)
         for one, other in ((first, second), (second, first)):
             if isinstance(one, Guest):
                 if one.upstream_party is other:
                     one.upstream_party = None
                 one.stop_asking()
         self._pairs_ever += 1
-        paired = Paired(first, second, self._pairs_ever, self._now())
+        names = command.first_name, command.second_name
+        paired = Paired(first, second, names, self._pairs_ever, self._now())
         first.paired = second.paired = paired
         self._pairs.add(paired)
         self._young.append(paired)
         _log.info(
-            "Pair {pair} begins: {first} and {second}",
-            pair=paired.number,
-            first=first.carrier.far_address or "this process",
-            second=second.carrier.far_address or "this process",
+            "Pair {pair} begins: {first} {first_name!r} and {second} {second_name!r}",
+            event="paired",
+            **paired.who(),
         )
         paired.relay = join(
             self._poller,
@@ -257,12 +258,11 @@ class LstpMiddleFactory(Factory):
         self._bytes_of_ended += ab + ba
         _log.info(
             "Pair {pair} ended: {outcome}, {bytes_first} and {bytes_second} bytes, {seconds:.3f} s",
-            pair=paired.number,
-            first=paired.first.carrier.far_address,
-            second=paired.second.carrier.far_address,
+            event="pair-ended",
+            **paired.who(),
             bytes_first=ab,
             bytes_second=ba,
-            seconds=now - paired.since,
+            seconds=round(now - paired.since, 3),
             outcome=outcome,
         )
         if paired.first.connection.state is State.PAIRED:

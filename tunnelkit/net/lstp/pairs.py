@@ -17,13 +17,28 @@ IDLE = 600.0
 class Paired:
     """Two parties and the relay between them."""
 
-    __slots__ = ("_looked", "_moved", "first", "holders", "number", "relay", "second", "since")
+    __slots__ = (
+        "_looked",
+        "_moved",
+        "first",
+        "first_name",
+        "holders",
+        "number",
+        "relay",
+        "second",
+        "second_name",
+        "since",
+    )
 
     relay: Relay | CarrierRelay
 
-    def __init__(self, first: Party, second: Party, number: int, since: float) -> None:
+    def __init__(
+        self, first: Party, second: Party, names: tuple[str, str], number: int, since: float
+    ) -> None:
         self.first = first
         self.second = second
+        self.first_name, self.second_name = names
+        """What they call themselves; a middle can prove nothing of it."""
         self.number = number
         self.since = since
         addresses = {counted_address(party.connection.address) for party in (first, second)}
@@ -31,6 +46,16 @@ class Paired:
         """The addresses that have this pair; none for a party in this process."""
         self._moved = 0
         self._looked = since
+
+    def who(self) -> dict[str, object]:
+        """The pair's number, addresses and names, for the log."""
+        return {
+            "pair": self.number,
+            "first": self.first.carrier.far_address or "this process",
+            "second": self.second.carrier.far_address or "this process",
+            "first_name": self.first_name,
+            "second_name": self.second_name,
+        }
 
     def is_idle(self, now: float) -> bool:
         """Nothing has moved for long, as far as the looks at it tell."""
