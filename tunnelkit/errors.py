@@ -104,7 +104,14 @@ class Revoked(AuthError):
 
 
 class NotAuthorized(AuthError):
-    """No rule allows this destination."""
+    """No rule allows this destination.
+
+    ``reason`` says why in one word of a few, for metrics.
+    """
+
+    def __init__(self, message: str = "", reason: str = "no-rule") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ProtocolError(TunnelkitError):

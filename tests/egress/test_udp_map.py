@@ -92,8 +92,8 @@ class UdpMapTests(TestCase):
     def meant(self, host: str, port: int) -> Remote:
         return self.mapped.get((host, port), (host, port))
 
-    def denied(self, peer: str, why: str) -> None:
-        self.told.append(why)
+    def denied(self, peer: str, error: NotAuthorized) -> None:
+        self.told.append(str(error))
 
     def passed(
         self, peer: str, remote: Remote, meant: Remote, sent: int, received: int, seconds: float

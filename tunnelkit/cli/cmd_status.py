@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunnelkit.cli.control_client import add_control_argument, ask
@@ -31,6 +32,30 @@ def run(args: argparse.Namespace) -> int:
         return result
     width = max(map(len, status), default=0)
     for name, value in status.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        print(f"{name.replace('_', ' '):<{width}}  {shown or '-'}")
+        for label, shown in _lines(name.replace("_", " "), value):
+            print(f"{label:<{width}}  {shown or '-'}")
     return result
+
+
+def _lines(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """What to print of one field: one line, or one for each record of a list."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        for record in value:
+            yield name, _fields(record)
+            name = ""
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, value))
+    elif isinstance(value, dict):
+        yield name, _durations(value) if "counts" in value else _fields(value)
+    else:
+        yield name, str(value)
+
+
+def _fields(record: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in record.items())
+
+
+def _durations(histogram: Mapping[str, Any]) -> str:
+    count = sum(histogram["counts"])
+    mean = 1000 * histogram["seconds"] / count if count else 0.0
+    return f"{count}, {mean:.1f} ms each"

@@ -6,6 +6,7 @@ A peer can be refused as often as it likes; what it can fill a disk with is boun
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -27,12 +28,16 @@ class Denials:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self.counts: Counter[str] = Counter()
+        """How many there have been since the start, by reason."""
         self._windows: dict[str, _Window] = {}
         self._exhausted_again: float = reactor.seconds()
         """From when on another line may say so."""
 
-    def tell(self, peer: str, why: str) -> None:
-        """``peer`` has been refused something; ``why`` is one printable line."""
+    def tell(self, peer: str, why: str, reason: str = "no-rule") -> None:
+        """``peer`` has been refused something; ``why`` is one printable line, ``reason`` that of
+        `NotAuthorized`, or ``no-permission``: the operating system does not allow it."""
+        self.counts[reason] += 1
         now: float = self._reactor.seconds()
         window = self._windows.get(peer)
         if window is None or (not window.summed and now - window.since >= WINDOW):

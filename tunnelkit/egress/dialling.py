@@ -115,6 +115,7 @@ class Dial:
         "_attempts",
         "_budget",
         "_deadline",
+        "_denied",
         "_destination",
         "_failures",
         "_make_side",
@@ -148,6 +149,8 @@ class Dial:
         self._addresses: deque[str] = deque()
         self._attempts: list[Deferred[socket.socket]] = []
         self._failures: list[tuple[Code, str]] = []
+        self._denied = "no-permission"
+        """Why it is not allowed, if it is not: in one word."""
         self._timer = Timer(way.reactor, self._try_next)
         self._over = False
 
@@ -176,7 +179,7 @@ class Dial:
         """Refuse the request."""
         if not self._over:
             if code is Code.NOT_ALLOWED:
-                self._way.denials.tell(self._request.peer, why)
+                self._way.denials.tell(self._request.peer, why, self._denied)
             self._end(aborted=False)
             refuse(self._request, code, why)
 
@@ -204,6 +207,7 @@ class Dial:
         if isinstance(error, DialError):
             self.fail(error.code, str(error))
         elif isinstance(error, NotAuthorized):
+            self._denied = error.reason
             self.fail(Code.NOT_ALLOWED, str(error))
         elif failure.check(CancelledError, DeferredTimeout):
             self.fail(Code.TIMED_OUT, f"{self._name}: no answer from the resolver")
@@ -251,6 +255,7 @@ class Dial:
                 self._request.peer, "connect", where.kind, address, where.port, self._name
             )
         except NotAuthorized as error:
+            self._denied = error.reason
             self._failures.append((Code.NOT_ALLOWED, str(error)))
             return None
         connect = connect_unix if decision.protocol == UNIX else connect_tcp

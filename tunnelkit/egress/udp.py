@@ -61,7 +61,7 @@ class UdpEgress(Service):
             if destination.is_address:
                 self.authorize(request.peer, destination.host, destination.port, None)
         except NotAuthorized as error:
-            self.denied(request.peer, str(error))
+            self.denied(request.peer, error)
             request.refuse(Code.NOT_ALLOWED, "not allowed there")
             return
         self.map.serve(request, fixed=destination.host != "*")
@@ -78,9 +78,9 @@ class UdpEgress(Service):
         """See `UdpRules`."""
         return self._egress.maps.meant_address(host, port)
 
-    def denied(self, peer: str, why: str) -> None:
+    def denied(self, peer: str, error: NotAuthorized) -> None:
         """See `UdpRules`."""
-        self._egress.denials.tell(peer, why)
+        self._egress.denials.tell(peer, str(error), error.reason)
 
     def passed(
         self,

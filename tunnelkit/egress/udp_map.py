@@ -253,7 +253,7 @@ class MappedFlow:
             code, reason = failure.value.code, str(failure.value)
         elif isinstance(failure.value, NotAuthorized):
             code, reason = Code.NOT_ALLOWED, str(failure.value)
-            self._map.rules.denied(self.peer, reason)
+            self._map.rules.denied(self.peer, failure.value)
         else:
             _log.failure("Resolving for UDP failed", failure)
         if self._mappings.get(mapping.remote) is mapping:
@@ -268,13 +268,13 @@ class MappedFlow:
     def _send(self, mapping: _Mapping, data: bytes | memoryview) -> None:
         addresses, (host, port) = mapping.addresses, mapping.meant
         assert addresses is not None
-        denied = ""
+        denied: NotAuthorized | None = None
         for place, address in enumerate(addresses):
             name = None if host == address else host
             try:
                 decision = self._map.rules.authorize(self.peer, address, port, name)
             except NotAuthorized as error:
-                denied = denied or str(error)
+                denied = denied or error
                 continue
             try:
                 send_udp(self._socket_for(decision), decision, data)
@@ -288,9 +288,9 @@ class MappedFlow:
             mapping.received += len(data)
             self._by_address[decision.address, decision.port] = mapping
             return
-        if denied:
+        if denied is not None:
             self._map.rules.denied(self.peer, denied)
-            self._undeliverable(Code.NOT_ALLOWED, denied)
+            self._undeliverable(Code.NOT_ALLOWED, str(denied))
 
     def _socket_for(self, decision: Decision) -> socket.socket:
         six = ":" in decision.address

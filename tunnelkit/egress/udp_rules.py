@@ -8,6 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from tunnelkit.core.decision import Decision
+from tunnelkit.errors import NotAuthorized
 from tunnelkit.net.channels.contracts import Remote
 
 
@@ -27,7 +28,7 @@ class UdpRules(Protocol):
     def authorize(self, peer: str, address: str, port: int, name: str | None) -> Decision:
         """Permission to send there now; raises `NotAuthorized`."""
 
-    def denied(self, peer: str, why: str) -> object:
+    def denied(self, peer: str, error: NotAuthorized) -> object:
         """A datagram has not been allowed."""
 
     def passed(

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Iterable
 from ipaddress import ip_address
 from time import monotonic
+from typing import NamedTuple
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.errors import NotAuthorized
@@ -59,6 +60,13 @@ _KINDS = {
 }
 
 
+class _Denial(NamedTuple):
+    """What becomes a `NotAuthorized`."""
+
+    why: str
+    reason: str
+
+
 class Prospect(enum.Enum):
     """What can come of a name before it has been looked up (rule X23)."""
 
@@ -83,7 +91,7 @@ class Policy:
         self._rules: dict[str, list[Rule]] = {}
         for rule in self.rules:
             self._rules.setdefault(rule.kind, []).append(rule)
-        self._answers: dict[tuple[str, str, str, str, int, str | None], Decision | str] = {}
+        self._answers: dict[tuple[str, str, str, str, int, str | None], Decision | _Denial] = {}
         self._answers_end = 0.0
 
     def authorize(
@@ -129,7 +137,7 @@ class Policy:
             answer = known
         if isinstance(answer, Decision):
             return answer
-        raise NotAuthorized(answer)
+        raise NotAuthorized(answer.why, answer.reason)
 
     def prospect(self, peer: str, action: str, protocol: str, host: str, port: int) -> Prospect:
         """What can come of ``peer``'s wish for the name ``host``: asked before anything is looked
@@ -178,7 +186,7 @@ class Policy:
 
     def _decide(
         self, peer: str, action: str, protocol: str, address: str, port: int, host: str | None
-    ) -> Decision | str:
+    ) -> Decision | _Denial:
         """A Decision, or why there is none."""
         kind = _KINDS.get((action, protocol), "")
         rules = [rule for rule in self._rules.get(kind, ()) if rule.is_for(peer)]
@@ -190,10 +198,10 @@ class Policy:
                 raise ValueError("zone")
             target = ip_address(address)
         except ValueError:
-            return f"{shown} is not an address"
+            return _Denial(f"{shown} is not an address", "no-address")
         highest = MAX_DISPLAY if kind == X11 else 65535
         if not (0 if kind in (LISTEN, X11) else 1) <= port <= highest:
-            return f"{shown} has no possible port"
+            return _Denial(f"{shown} has no possible port", "no-address")
         dialled = X11_BASE_PORT + port if kind == X11 else port
         transport = TCP if kind == X11 else protocol
         name = host.lower().removesuffix(".") if host else None
@@ -210,9 +218,10 @@ class Policy:
             ):
                 return Decision(peer, action, transport, str(target), dialled, rule.text)
         if is_own:
-            return f"{shown} is a listener of this process"
+            return _Denial(f"{shown} is a listener of this process", "own-listener")
         what = next((f" ({what} address)" for what, _ in ranges), "")
-        return f"no rule allows {printable(peer)} to {shown}{what}"
+        why = f"no rule allows {printable(peer)} to {shown}{what}"
+        return _Denial(why, "special-address" if ranges else "no-rule")
 
 
 def _decide_local(
@@ -223,7 +232,7 @@ def _decide_local(
     protocol: str,
     address: str,
     port: int,
-) -> Decision | str:
+) -> Decision | _Denial:
     """`Policy._decide` for what has no address in a network."""
     for rule in rules:
         if kind == UNIX and rule.exact == address:
@@ -233,7 +242,8 @@ def _decide_local(
         if kind == X11 and rule.host is None and rule.network is None and rule.has_port(port):
             path = f"/tmp/.X11-unix/X{port}"
             return Decision(peer, action, UNIX, path, 0, rule.text)
-    return f"no rule allows {printable(peer)} to {printable(f'{action} {protocol}:{address}')}"
+    shown = printable(f"{action} {protocol}:{address}")
+    return _Denial(f"no rule allows {printable(peer)} to {shown}", "no-rule")
 
 
 class PolicyHolder:

@@ -29,6 +29,7 @@ from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, known_authorities, load_revocations
 from tunnelkit.policy.stamp import stamp
+from tunnelkit.policy.validity import KeyStatus, key_status
 from tunnelkit.roles.expiry import ExpiryWarnings, Term
 
 _log = Logger()
@@ -100,6 +101,10 @@ class CredentialWatch:
     def is_revoked(self, chain: tuple[Listing, ...]) -> bool:
         """Whether one of these certificates is on the list, where it can be read."""
         return self._revocations is not None and self._revocations.names(chain)
+
+    def status(self) -> KeyStatus:
+        """How long the keys and the list are good."""
+        return key_status(self.identity.credentials, self._revocations)
 
     def look(self, now: datetime | None = None) -> None:
         """Look once: take in what has changed, then cut whoever is revoked, or out of date at

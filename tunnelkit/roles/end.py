@@ -166,6 +166,7 @@ class EndService(MultiService):
         for part in (UdpEgress(self._egress), ListenEgress(self._egress)):
             IService(part).setServiceParent(self)
         self.tunnel = Tunnel(self.shared, tunnel_name, self._egress, AccessLog.of(reactor))
+        self.tunnel.totals.expect({*config.peers, *config.pins.values()})
         self._front_ends = FrontEnds(reactor, self.tunnel, self.policy)
         make_context = partial(context_for, protocols=self.protocols, server_name=server_name)
         self._watch = CredentialWatch(
@@ -283,17 +284,19 @@ class EndService(MultiService):
         certificate = self._watch.identity.credentials.certificate
         return EndStatus.of(
             self.tunnel.status(),
+            self._watch.status(),
             role=self._role,
             name=self._config.identity.name,
             state=self._state(),
             where=self._whereto,
             ports=tuple(descriptions(self)),
             draining=self.end.draining,
-            until=certificate.not_valid_after_utc,
+            denied=dict(self._egress.denials.counts),
+            certificate_until=certificate.not_valid_after_utc.isoformat(),
         )
 
     def _state(self) -> str:
-        if self.tunnel.status().up:
+        if self.tunnel.connections:
             return "connected"
         if self.dials and not self.end.wanted:
             return "draining" if self.end.draining else "disconnected"

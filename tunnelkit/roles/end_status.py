@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from tunnelkit.net.channels.contracts import TunnelStatus
-from tunnelkit.net.role_status import RoleStatus, metric
+from tunnelkit.net.channels.contracts import PeerStatus, TunnelStatus
+from tunnelkit.net.role_status import Histogram, RoleStatus, durations, metric, metric_by, rows
+from tunnelkit.policy.validity import KeyStatus
 
 
 @attrs.frozen(kw_only=True)
-class EndStatus(RoleStatus):
+class EndStatus(KeyStatus, RoleStatus):
     """Of one end. What counts up does so since the start."""
 
     name: str
@@ -28,35 +29,51 @@ class EndStatus(RoleStatus):
     path: tuple[str, ...]
     """The parties on the newest connection's path, own end first."""
     connections: int = metric("connections_open", "Connections that carry channels now")
-    connects: int = metric("connects_total", "Connections that came up", outcome="up")
-    channels: int = metric("channels_open", "Channels open now")
+    connects: int = metric("tunnel_connects_total", "Attempts to connect", outcome="up")
+    connects_failed: int = metric("tunnel_connects_total", "Attempts to connect", outcome="failed")
+    channels: int
+    """Open now, with all peers; so are those below up to the bytes."""
     draining: int = metric("channels_draining", "Channels that may still finish")
-    channels_opened: int = metric("channel_opens_total", "Channels", outcome="opened")
-    channels_refused: int = metric("channel_opens_total", "Channels", outcome="refused")
-    channels_broken: int = metric("channels_broken_total", "Open channels that did not end cleanly")
-    bytes_sent: int = metric("bytes_total", "Bytes of channels", direction="sent")
-    bytes_received: int = metric("bytes_total", "Bytes of channels", direction="received")
+    channels_opened: int
+    channels_refused: int
+    channels_broken: int
+    bytes_sent: int
+    bytes_received: int
+    with_peers: tuple[PeerStatus, ...] = rows("peer", PeerStatus)
+    open_times: Histogram = durations(
+        "open_seconds", "From the request for a channel to the answer that it is open"
+    )
+    denied: Mapping[str, int] = metric_by(
+        "reason", "authorize_denied_total", "What peers asked for and may not have"
+    )
+    handshakes_rejected: Mapping[str, int] = metric_by(
+        "reason", "handshakes_rejected_total", "Handshakes that came to nothing"
+    )
     last_error: str
     """Why it is not connected; empty while it is."""
     certificate_until: str
     """When its certificate ends, ISO 8601."""
 
     @classmethod
-    def of(cls, tunnel: TunnelStatus, *, until: datetime, **more: Any) -> EndStatus:
-        """That of an end of ``tunnel`` whose certificate is good ``until`` then."""
+    def of(cls, tunnel: TunnelStatus, keys: KeyStatus, **more: Any) -> EndStatus:
+        """That of an end of ``tunnel`` with these keys."""
         return cls(
+            **attrs.asdict(keys),
             tunnel=tunnel.name,
             peers=tunnel.peers,
             path=tunnel.topology,
             connections=tunnel.connections,
             connects=tunnel.connects,
+            connects_failed=tunnel.connects_failed,
             channels=tunnel.channels,
             channels_opened=tunnel.channels_opened,
             channels_refused=tunnel.channels_refused,
             channels_broken=tunnel.channels_broken,
             bytes_sent=tunnel.bytes_sent,
             bytes_received=tunnel.bytes_received,
+            with_peers=tunnel.with_peers,
+            open_times=tunnel.open_times,
+            handshakes_rejected=tunnel.handshakes_rejected,
             last_error=tunnel.last_error,
-            certificate_until=until.isoformat(),
             **more,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -39,6 +39,8 @@ class Records:
     def __init__(self, path: str | None, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
+        self.denied: Counter[str] = Counter()
+        """Decisions against somebody since the start, by action."""
         self._began: dict[str, float] = {}
         self.recent: deque[dict[str, object]] = deque(maxlen=RECENT)
         """The newest lines."""
@@ -98,6 +100,8 @@ class Records:
             )
 
     def _decided(self, decided: Decided) -> None:
+        if not decided.allowed:
+            self.denied[decided.action] += 1
         self._line(
             "decision",
             who=printable(decided.who),

@@ -20,7 +20,7 @@ from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IKeepsFiles, IPortProtocol, IRoleService
-from tunnelkit.net.role_status import RoleStatus
+from tunnelkit.net.role_status import RoleStatus, metric_by
 from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
 from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer, ServerStatus
 from tunnelkit.net.secureproxy.vhost import VhostPages
@@ -36,6 +36,7 @@ from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.policy.stamp import stamp
+from tunnelkit.policy.validity import KeyStatus
 from tunnelkit.registry.memory import MemoryRegistry
 from tunnelkit.roles.configure import count, identity_terms, revocation_list, secret_text, state_dir
 from tunnelkit.roles.credential_watch import CredentialWatch
@@ -77,13 +78,16 @@ class SecureProxyServerConfig:
 
 
 @attrs.frozen(kw_only=True)
-class SecureProxyServerStatus(ServerStatus, RoleStatus):
+class SecureProxyServerStatus(ServerStatus, KeyStatus, RoleStatus):
     """What a Communication Server is doing, at one moment."""
 
     name: str
     listening: str
     present: tuple[str, ...]
     """Names of the clients that are here."""
+    denied: Mapping[str, int] = metric_by(
+        "reason", "authorize_denied_total", "What the policy has not allowed, by what it was"
+    )
 
 
 @implementer(IRoleService, IKeepsFiles)
@@ -261,7 +265,9 @@ class SecureProxyServerService(Service):
             name=self.server.name,
             listening=", ".join(listener.address for listener in self._listeners),
             present=tuple(sorted(registration.name for registration in registry)),
+            denied=dict(self._records.denied),
             **attrs.asdict(self.server.status()),
+            **attrs.asdict(self._watch.status()),
         )
 
     def sessions(self) -> dict[str, object]:

@@ -4,7 +4,7 @@ of their own to servers, and their keys."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -22,12 +22,13 @@ from tunnelkit.frontends.wtls.domain import DomainProxy
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.operator import OperatorProxy
 from tunnelkit.interfaces import IRoleService
-from tunnelkit.net.role_status import RoleStatus, metric
+from tunnelkit.net.role_status import RoleStatus, metric, metric_by
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.rules import Rule, parse_network, parse_rule
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
+from tunnelkit.policy.validity import KeyStatus
 
 _log = Logger()
 
@@ -59,13 +60,18 @@ def sources_of(settings: Settings) -> tuple[Network, ...]:
 
 
 @attrs.frozen(kw_only=True)
-class WtlsStatus(RoleStatus):
+class WtlsStatus(KeyStatus, RoleStatus):
     """What one of the two proxies is doing, at one moment."""
 
     listening: str
     associations: int = metric("associations_open", "DTLS associations with devices")
     dropped: int = metric("datagrams_dropped_total", "Datagrams dropped unread")
-    refused: int = metric("handshakes_refused_total", "Handshakes that failed")
+    rejected: Mapping[str, int] = metric_by(
+        "reason", "handshakes_rejected_total", "Handshakes that came to nothing"
+    )
+    denied: Mapping[str, int] = metric_by(
+        "reason", "authorize_denied_total", "What devices asked for and may not have"
+    )
 
 
 @implementer(IRoleService)
@@ -85,9 +91,11 @@ class WtlsService(MultiService):
         self.grace = DRAIN
         """See `IRoleService`."""
         self.ports: list[Any] = []
+        self._keys: list[ProxyKeys] = []
         try:
             for address, port in parts.listen:
                 keys = ProxyKeys(Shared.of(reactor).reactor, parts.identity_file, parts.crl_file)
+                self._keys.append(keys)
                 self.ports.append(self.make_port(reactor, way, keys, address, port))
         except ConfigError:
             for bound in self.ports:
@@ -117,11 +125,19 @@ class WtlsService(MultiService):
 
     def status(self) -> WtlsStatus:
         """What it is doing."""
-        found: Counter[str] = Counter()
+        found: Any = Counter()
         for port in self.ports:
             found.update(port.status())
-        listening = ", ".join(port.address for port in self.ports)
-        return self.status_class(role=self._role, listening=listening, **found)
+        rejected: Counter[str] = sum((port.server.rejected for port in self.ports), Counter())
+        return self.status_class(
+            role=self._role,
+            listening=", ".join(port.address for port in self.ports),
+            rejected=dict(rejected),
+            denied=dict(self._egress.denials.counts),
+            # All ports have the same files.
+            **attrs.asdict(self._keys[0].status()),
+            **found,
+        )
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What it can be told (row O2)."""

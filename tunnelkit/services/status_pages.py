@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web import http, resource, server
 
 from tunnelkit.net.role_status import RoleStatus
+from tunnelkit.services.in_turns import send_in_turns
 from tunnelkit.services.metrics import OPENMETRICS, TEXT, rendered
 from tunnelkit.services.status_guard import MAX_BODY, Guard
 
@@ -52,7 +53,7 @@ class StatusPages(resource.Resource):
         self._reactor = reactor
         self._status = status
         self._healthy = healthy
-        self._shown: dict[bytes, Callable[[server.Request], bytes]] = {
+        self._shown: dict[bytes, Callable[[server.Request], bytes | int]] = {
             b"/status.json": self._json,
             b"/metrics": self._metrics,
             b"/healthz": self._health,
@@ -61,7 +62,7 @@ class StatusPages(resource.Resource):
             f"/{name}".encode("ascii"): commands[name] for name in _ACTIONS if name in commands
         }
 
-    def render(self, request: server.Request) -> bytes:
+    def render(self, request: server.Request) -> bytes | int:
         """Answer."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
@@ -82,11 +83,12 @@ class StatusPages(resource.Resource):
     def _json(self, request: server.Request) -> bytes:
         return _sent(request, _JSON, json.dumps(self._status().as_mapping()).encode("ascii"))
 
-    def _metrics(self, request: server.Request) -> bytes:
+    def _metrics(self, request: server.Request) -> int:
         accepts = b",".join(request.requestHeaders.getRawHeaders(b"accept") or [])
         openmetrics = b"application/openmetrics-text" in accepts
-        body = rendered(self._status(), self._reactor, openmetrics)
-        return _sent(request, OPENMETRICS if openmetrics else TEXT, body)
+        request.setHeader(b"Content-Type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
+        send_in_turns(request, rendered(self._status(), self._reactor, openmetrics), self._reactor)
+        return server.NOT_DONE_YET
 
     def _health(self, request: server.Request) -> bytes:
         healthy = self._healthy()

@@ -197,6 +197,11 @@ class Path:
         return self._round_trips.shortest
 
     @property
+    def round_trip(self) -> float | None:
+        """Seconds that the last one took, a queue on its way included; None while unknown."""
+        return self._round_trips.latest or None
+
+    @property
     def room(self) -> int:
         """Bytes that may be sent now, as far as the path is concerned."""
         return self.inflight_target - self.in_flight

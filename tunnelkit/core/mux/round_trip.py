@@ -41,9 +41,20 @@ class Mark:
 class RoundTrips:
     """Samples of the round trip on one path."""
 
-    __slots__ = ("_doubt_from", "_periods", "_until", "probed", "shortest", "smoothed", "unqueued")
+    __slots__ = (
+        "_doubt_from",
+        "_periods",
+        "_until",
+        "latest",
+        "probed",
+        "shortest",
+        "smoothed",
+        "unqueued",
+    )
 
     def __init__(self) -> None:
+        self.latest = 0.0
+        """What the last one took; 0 while unknown."""
         self.shortest = 0.0
         """Of the last two periods; 0 while unknown."""
         self.smoothed = 0.0
@@ -68,6 +79,7 @@ class RoundTrips:
 
     def seen(self, seconds: float) -> None:
         """A round trip was measured."""
+        self.latest = seconds
         if 0 < seconds < self._periods[0]:
             self._periods = (seconds, self._periods[1])
             self.shortest = min(self._periods)

@@ -117,7 +117,6 @@ class DomainProxy(Service, Factory):
             "associations": len(self._associations),
             "mappings": 0 if self._mappings is None else self._mappings.count,
             "dropped": dropped,
-            "refused": self.server.refused,
         }
 
     # -- datagrams --------------------------------------------------------

@@ -14,6 +14,7 @@ from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, known_authorities, load_revocations
 from tunnelkit.policy.stamp import stamp
+from tunnelkit.policy.validity import KeyStatus, key_status
 
 _log = Logger()
 
@@ -36,6 +37,10 @@ class ProxyKeys:
         self.context = self._read()
         self._server: DtlsServer | None = None
         self._timer = Timer(reactor, self.look)
+
+    def status(self) -> KeyStatus:
+        """How long the keys and the list are good."""
+        return key_status(self._credentials, self._revocations)
 
     def serve(self, server: DtlsServer) -> None:
         """Keep ``server`` in step from now on."""
@@ -63,7 +68,7 @@ class ProxyKeys:
         self._cut_revoked(self._server)
 
     def _read(self) -> DtlsContext:
-        credentials = load_identity(self._identity_file).credentials
+        credentials = self._credentials = load_identity(self._identity_file).credentials
         if self._crl_file is not None:
             revocations = load_revocations(self._crl_file, known_authorities(credentials))
             if revocations.problem:

@@ -154,7 +154,6 @@ class OperatorProxy(Service, Factory):
             "associations": len(self.server.associations),
             "tunnels": len(self._paths),
             "dropped": self.server.dropped + self.gateway.dropped,
-            "refused": self.server.refused,
         }
 
     # -- datagrams --------------------------------------------------------

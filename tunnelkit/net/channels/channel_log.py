@@ -42,8 +42,8 @@ class ChannelLog:
         channel.serial = next(self._serials)
         channel.origin = origin
 
-    def began(self, channel: Channel) -> None:
-        """The channel is open."""
+    def began(self, channel: Channel, seconds: float) -> None:
+        """The channel is open, ``seconds`` after it was asked for."""
         self._owner.channel_began(
             ChannelOpening(
                 channel.serial,
@@ -52,6 +52,7 @@ class ChannelLog:
                 channel.inbound,
                 channel.rule,
                 channel.origin,
+                seconds,
             )
         )
 

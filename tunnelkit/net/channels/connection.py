@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tunnelkit.core.mux import contract as t
+from tunnelkit.core.mux.path import Path
 from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
 from tunnelkit.net.channels.addressed_flows import UdpFlows
 from tunnelkit.net.channels.channel import Channel
@@ -162,7 +163,7 @@ class TunnelConnection:
         channel.rule = rule
         self._channel_log.enter(channel, request.origin or self.far_address)
         self._channels[request.channel] = channel
-        self._channel_log.began(channel)
+        self._channel_log.began(channel, now - request.came)
         if request.early:
             channel.queue.append(request.early)
             channel.queued = len(request.early)
@@ -237,6 +238,16 @@ class TunnelConnection:
     def channel_count(self) -> int:
         """Channels open now."""
         return len(self._channels)
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for applications here."""
+        return sum([channel.queued for channel in self._channels.values()])
+
+    @property
+    def path(self) -> Path:
+        """What is known of the way to the other end."""
+        return self.mux.path
 
     # -- scheduling -------------------------------------------------------
 
@@ -377,7 +388,9 @@ class TunnelConnection:
     def _on_requested(self, event: t.ChannelRequested) -> None:
         listener = self._channels.get(event.listener) if event.listener else None
         destination = event.destination if listener is None else listener.destination
-        request = ChannelRequest(self, event.channel, destination, listener, event.origin)
+        request = ChannelRequest(
+            self, event.channel, destination, listener, event.origin, self.clock()
+        )
         self._requests.add(request)
         if event.listener and (listener is None or not isinstance(listener.side, AcceptingSide)):
             request.refuse(Code.NO_SUCH_SERVICE, "nobody listens any more")
@@ -402,7 +415,8 @@ class TunnelConnection:
         """A channel asked for here is connected."""
         opening = self._openings.pop(event.channel, None)
         if opening is not None:
-            self._channel_log.began(self._channels[event.channel])
+            channel = self._channels[event.channel]
+            self._channel_log.began(channel, self.clock() - channel.started)
             opening.callback(event.bound)
 
     def channel_ended(self, event: t.ChannelEnded) -> None:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 
 from tunnelkit.core.mux import contract as t
 from tunnelkit.errors import Code
+from tunnelkit.net.role_status import Durations, Histogram, metric
 
 END = -1
 """What `LocalSide.pull_into` returns once the application has sent everything."""
@@ -39,6 +40,8 @@ class ChannelOpening:
     origin: str
     """The address that it came from: the program's here; of an inbound one, the connection's that
     carries the tunnel, or what the far side says of the client that came in over its listener."""
+    seconds: float = 0.0
+    """From the request to the answer."""
 
 
 @attrs.frozen
@@ -79,6 +82,28 @@ class HasOrigin:
 
 
 @attrs.frozen
+class PeerStatus:
+    """What there is with one peer, at one moment; what counts up does so since the start."""
+
+    peer: str
+    """Its verified name; ``other``: all beyond the first thousand."""
+    up: bool = metric("tunnel_up", "Whether a tunnel with the peer is up")
+    channels: int = metric("channels_open", "Channels open now")
+    channels_opened: int = metric("channel_opens_total", "Channels", outcome="opened")
+    channels_refused: int = metric("channel_opens_total", "Channels", outcome="refused")
+    channels_broken: int = metric("channels_broken_total", "Open channels that did not end cleanly")
+    bytes_sent: int = metric("bytes_total", "Bytes of channels", direction="sent")
+    bytes_received: int = metric("bytes_total", "Bytes of channels", direction="received")
+    round_trip: float | None = metric(
+        "round_trip_seconds", "What the last round trip took that was measured"
+    )
+    in_flight: int = metric(
+        "path_bytes_in_flight", "Bytes under way that no far application has been seen to take"
+    )
+    queued: int = metric("queued_bytes", "Bytes that wait for applications here")
+
+
+@attrs.frozen
 class TunnelStatus:
     """A snapshot for status pages and logs."""
 
@@ -100,6 +125,13 @@ class TunnelStatus:
     channels_refused: int = 0
     channels_broken: int = 0
     """Those that were open and did not end cleanly in both directions."""
+    connects_failed: int = 0
+    """Attempts that came to nothing."""
+    handshakes_rejected: Mapping[str, int] = attrs.field(factory=dict)
+    """By reason."""
+    open_times: Histogram = attrs.field(factory=lambda: Durations().snapshot())
+    """From requests to answers that channels are open."""
+    with_peers: tuple[PeerStatus, ...] = ()
 
 
 # -- channels and flows -----------------------------------------------------------

@@ -25,6 +25,7 @@ from tunnelkit.interfaces import IChannelProtocol, IEnd, IMeeting, IRendezvous
 from tunnelkit.net.channels.contracts import ExtendedConnection, ServiceBook
 from tunnelkit.net.channels.establish import MakeMux, secure
 from tunnelkit.net.channels.member import JoinedConnection, Member, TunnelMember
+from tunnelkit.net.channels.totals import CROWDED_OUT, TOO_OFTEN
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.channels.unproved import Unproved
 from tunnelkit.net.dial.backoff import Backoff
@@ -204,6 +205,7 @@ class TunnelEnd:
             except TunnelkitError as error:
                 reason = str(error)
                 self.tunnel.is_down(reason)
+                self.tunnel.totals.failed += 1
             self.stage = Stage.DOWN
             if clock() - began >= _SETTLED:
                 self._backoff.reset()
@@ -238,8 +240,10 @@ class TunnelEnd:
         if host:
             if not self.unproved.admits(host):
                 meeting.carrier.abort()
+                self.tunnel.totals.rejected[TOO_OFTEN] += 1
                 return
-            self.unproved.make_room(host)
+            if self.unproved.make_room(host):
+                self.tunnel.totals.rejected[CROWDED_OUT] += 1
         member = TunnelMember(self, meeting.hops)
         proving = secure(self.shared, meeting, self.context, self.peers, member.make_mux, member)
         if host:
@@ -247,6 +251,7 @@ class TunnelEnd:
         try:
             await proving
         except TunnelkitError as error:
+            self.tunnel.totals.not_proved(error)
             self._not_proved(meeting, error)
             return
         self._distrust.reset()

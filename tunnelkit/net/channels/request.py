@@ -34,6 +34,7 @@ class ChannelRequest:
 
     __slots__ = (
         "_connection",
+        "came",
         "channel",
         "destination",
         "early",
@@ -52,6 +53,7 @@ class ChannelRequest:
         destination: str,
         listener: Channel | None = None,
         origin: str = "",
+        came: float = 0.0,
     ) -> None:
         self._connection: RequestConnection | None = connection
         self.channel = channel
@@ -61,6 +63,8 @@ class ChannelRequest:
         self.listener = listener
         self.origin = origin
         """The client's address in text, as the far side tells it."""
+        self.came = came
+        """When it was asked for."""
         self.early = bytearray()
         """What the far application has sent already; at most `contract.EARLY_DATA` bytes."""
         self.early_datagrams: list[tuple[tuple[str, int], bytes]] = []

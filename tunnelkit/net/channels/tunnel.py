@@ -117,6 +117,10 @@ class Tunnel:
             self.totals.opened,
             self.totals.refused,
             self.totals.broken,
+            self.totals.failed,
+            dict(self.totals.rejected),
+            self.totals.open_times.snapshot(),
+            self.totals.by_peer(connections),
         )
 
     # -- opening ----------------------------------------------------------

@@ -76,12 +76,13 @@ class Unproved:
         self._too_often.turned_away(host)
         return False
 
-    def make_room(self, host: str) -> None:
+    def make_room(self, host: str) -> bool:
         """Drop one of those without proof, from ``host`` or from the address that has most, if
-        there are too many for one more."""
+        there are too many for one more; whether there were."""
         proving = self._proving.who_gives_way(counted_address(host), many=self.is_bastion(host))
         if proving is not None:
             proving.cancel()
+        return proving is not None
 
     def add(self, proving: Deferred[Any], host: str) -> None:
         """One from ``host``; ``proving`` fires when it has proved itself or failed."""

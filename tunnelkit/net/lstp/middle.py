@@ -11,8 +11,8 @@ nothing here sees their bytes any more.
 from __future__ import annotations
 
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
@@ -44,7 +44,7 @@ from tunnelkit.core.lstp.middle import (
 )
 from tunnelkit.net.lstp.guests import Guest, Party, UpstreamParty
 from tunnelkit.net.lstp.pairs import Paired, who_gives_way
-from tunnelkit.net.role_status import metric
+from tunnelkit.net.role_status import metric, metric_by
 from tunnelkit.net.sockets.descriptors import for_strangers
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.quiet import QuietRelays
@@ -69,6 +69,9 @@ class MiddleStatus:
     bytes_relayed: int = metric("relayed_bytes_total", "Bytes passed on, both directions")
     not_admitted: int = metric(
         "not_admitted_total", "Connections turned away because of where they came from"
+    )
+    rejected: Mapping[str, int] = metric_by(
+        "reason", "handshakes_rejected_total", "Ends sent away before they had a partner"
     )
 
 
@@ -111,6 +114,7 @@ class LstpMiddleFactory(Factory):
         self._pairs_ever = 0
         self._bytes_of_ended = 0
         self._not_admitted = 0
+        self._rejected: Counter[str] = Counter()
         self._idle: list[Deferred[None]] = []
 
     # -- arrivals --
@@ -215,6 +219,7 @@ class LstpMiddleFactory(Factory):
         if guest.paired is not None:
             guest.paired.relay.abort(f"{command.code}: {command.reason}")
             return
+        self._rejected[str(command.code)] += 1
         _log.info(
             "Sent away {address}: {code}, {reason}",
             address=guest.connection.address,
@@ -309,6 +314,7 @@ class LstpMiddleFactory(Factory):
             pairs_ever=self._pairs_ever,
             bytes_relayed=self._bytes_of_ended + flowing,
             not_admitted=self._not_admitted,
+            rejected=dict(self._rejected),
         )
 
     def shut_down(self) -> Deferred[None]:

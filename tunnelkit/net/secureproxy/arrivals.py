@@ -73,6 +73,8 @@ class Arrivals:
         self.shared = shared
         self.proxies = tuple(proxies)
         self._on_arrival = on_arrival
+        self.dropped = 0
+        """Connections that have not said what they want, since the start."""
         self._nameless: Newcomers[_Nameless] = Newcomers(MAX_NAMELESS, MAX_NAMELESS_PER_ADDRESS)
 
     def __len__(self) -> int:
@@ -110,7 +112,7 @@ class Arrivals:
 
     def close(self) -> None:
         """Drop all of them."""
-        for nameless in self._nameless:
+        for nameless in list(self._nameless):
             nameless.drop("the server is stopping")
 
 
@@ -170,6 +172,7 @@ class _Nameless:
         """End the connection."""
         self._timer.stop()
         self._arrivals.forget(self)
+        self._arrivals.dropped += 1
         # Anybody can cause this line, as often as they like.
         _log.debug("Dropped {address}: {why}", address=self._carrier.far_address, why=why)
         self._carrier.abort()

@@ -9,6 +9,7 @@ Two connections that belong together become one by a relay of
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ from tunnelkit.core.secureproxy.policy import Policy
 from tunnelkit.core.secureproxy.server import CommunicationServer
 from tunnelkit.core.secureproxy.session import Session, Visitor
 from tunnelkit.interfaces import IRegistry
-from tunnelkit.net.role_status import metric
+from tunnelkit.net.role_status import metric, metric_by
 from tunnelkit.net.secureproxy.arrivals import Arrivals, Arrived, Network
 from tunnelkit.net.secureproxy.browsers import Browser, Errand, refuse
 from tunnelkit.net.secureproxy.client_stream import ClientStream
@@ -77,6 +78,9 @@ class ServerStatus:
     clients: int = metric("clients_present", "Clients that are present")
     sessions: int = metric("sessions_open", "Sessions that have begun and are not over")
     bytes_relayed: int = metric("relayed_bytes_total", "Bytes passed on, both directions")
+    rejected: Mapping[str, int] = metric_by(
+        "reason", "handshakes_rejected_total", "Connections that came to nothing"
+    )
 
 
 class SecureProxyServer:
@@ -126,6 +130,7 @@ class SecureProxyServer:
         self._joined: dict[Session, Relay | CarrierRelay] = {}
         self._lent: dict[Session, TlsCarrier] = {}
         self._bytes_of_ended = 0
+        self._rejected: Counter[str] = Counter()
         self._idle: list[Deferred[None]] = []
 
     # -- arrivals -----------------------------------------------------------------
@@ -147,6 +152,7 @@ class SecureProxyServer:
             assert host is not None
             self._pass_on(arrived, host)
         elif host is None or (host not in ("", self.name) and kind != WEB):
+            self._rejected["unknown-name"] += 1
             _log.info("Refused {address}: an unknown name", address=arrived.observed)
             refuse(arrived.carrier, UNRECOGNIZED_NAME)
         elif ALPN in arrived.hello.alpn and kind != WEB:
@@ -156,6 +162,7 @@ class SecureProxyServer:
         elif self.browse is not None and (not arrived.hello.alpn or HTTP in arrived.hello.alpn):
             self.browse(arrived, host)
         else:
+            self._rejected["no-protocol"] += 1
             refuse(arrived.carrier, NO_APPLICATION_PROTOCOL)
 
     def _further(self, offered: Sequence[bytes]) -> Browse | None:
@@ -208,6 +215,7 @@ class SecureProxyServer:
         if client.connection is not None:
             self.do(self.core.lost(client.connection, reason, self._now()))
         else:
+            self._rejected["not-proved"] += 1
             _log.debug("No client: {reason}", reason=reason)
 
     def browser_lost(self, visitor: Visitor) -> None:
@@ -260,6 +268,7 @@ class SecureProxyServer:
     def _login_checked(self, name: str | None, connection: ServerConnection) -> None:
         now = self._now()
         if name is None:
+            self._rejected["login"] += 1
             self.do(self.core.rejected(connection, now))
         else:
             self.do(self.core.identified(connection, name, now))
@@ -387,6 +396,7 @@ class SecureProxyServer:
             clients=len(self.core.registry),
             sessions=len(self.core.sessions),
             bytes_relayed=self._bytes_of_ended + flowing,
+            rejected={"no-hello": self.arrivals.dropped, **self._rejected},
         )
 
     def drain(self, grace: float) -> Deferred[None]:

@@ -9,6 +9,7 @@ complete (RFC 6347, 4.2.8): whoever forges hellos disturbs nobody.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -79,8 +80,9 @@ class DtlsServer(DatagramProtocol):
         self.idle = idle
         self.dropped = 0
         """Datagrams that were no DTLS, or for nobody."""
-        self.refused = 0
-        """Good hellos for which there was no room."""
+        self.rejected: Counter[str] = Counter()
+        """Handshakes that came to nothing, by reason: good hellos for which there was no room,
+        those that failed, and those that were not over in time."""
         self._per_host = per_host
         self._most = most
         self._is_real = is_real
@@ -179,7 +181,7 @@ class DtlsServer(DatagramProtocol):
         if place is None:
             full = self._hosts.get(address[0], 0) >= self._per_host
             if full or len(self._places) >= self._most:
-                self.refused += 1
+                self.rejected["no-room"] += 1
                 return
             place = self._places[address] = _Place(self, address)
             self._hosts[address[0]] = self._hosts.get(address[0], 0) + 1
@@ -250,6 +252,7 @@ class _Place:
     def look_at_time(self, now: float) -> None:
         """Give up what takes too long; close what is idle."""
         if self._pending is not None and now >= self._limit:
+            self._server.rejected["timed-out"] += 1
             self._drop_pending()
         if self.live is not None and now - self.last >= self._server.idle:
             self.live.loseConnection()
@@ -282,6 +285,7 @@ class _Place:
             return
         self.flush(pending)
         if pending.over:
+            self._server.rejected["failed"] += 1
             self._drop_pending()
             self._leave_if_empty()
         elif pending.established:
