@@ -39,6 +39,7 @@ CONTRACTS = {
     "tunnelkit.net.role_status",
     "tunnelkit.net.sockets.carrier",
     "tunnelkit.net.sockets.context",
+    "tunnelkit.policy.identity",
 }
 """In whose terms `tunnelkit.interfaces` speaks."""
 GENERIC = (

@@ -8,7 +8,7 @@ uses ``typing.Protocol`` instead.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.defer import Deferred
@@ -36,6 +36,10 @@ from tunnelkit.net.channels.contracts import (
 from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.carrier import Carrier
 from tunnelkit.net.sockets.context import Shared
+
+if TYPE_CHECKING:
+    # Every start of twistd imports this module; what is in there takes long.
+    from tunnelkit.policy.identity import Identity
 
 # zope.interface methods take no ``self``.
 # ruff: noqa: N805
@@ -173,6 +177,17 @@ class IRendezvous(Interface):
         ``on_waiting(where)`` is told that this end can be found now, ``where`` for the log
         (``at the middle``; may be empty). Fails with `DialError` or `ProtocolError`: the end asks
         again after a pause. May be cancelled.
+        """
+
+
+class IUsesIdentity(Interface):
+    """A rendezvous, or a part of one, that needs to know who the end is."""
+
+    def use_identity(identity: Identity) -> None:
+        """``identity`` is the end's own, and its credentials say who is revoked.
+
+        Called before the first meeting, and again whenever the keys, the rendezvous secret or the
+        list have changed; the name stays. Raises `ConfigError` the first time if it does not do.
         """
 
 

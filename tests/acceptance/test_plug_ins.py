@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.applications import Application, echo, receive
+from tests.acceptance.communication import SERVER, start_server
 from tests.acceptance.processes import (
     TWISTD,
     Identities,
@@ -156,7 +157,7 @@ def test_any_protocol_over_the_rendezvous_carries_bytes_of_the_front_end(
         keeper.wait_for(f"channel in peer=client destination={application.destination}")
 
 
-@pytest.mark.parametrize("rendezvous", ["lstp", "usher"])
+@pytest.mark.parametrize("rendezvous", ["lstp", "usher", "secure-proxy"])
 @pytest.mark.parametrize("protocol", ["frames", "lstp", "usher"])
 def test_any_protocol_over_the_rendezvous_that_come_with_the_package(
     elsewhere: Environment,
@@ -172,12 +173,18 @@ def test_any_protocol_over_the_rendezvous_that_come_with_the_package(
         processes.role("lstp-middle", "--listen", place)
         near = ("--middle", place, "--tunnel", "any")
         far = (*near, "--serve")
+    elif rendezvous == "secure-proxy":
+        server = start_server(processes, identities)
+        far = ("--server", f"127.0.0.1:{server.port}", "--server-name", SERVER)
+        near = (*far, "--target", "server")
     common = ("--rendezvous", rendezvous, "--protocol", protocol)
     with Application(echo) as application:
-        processes.role(
+        waiting = processes.role(
             "tunnel-end", *common, *far, "--identity", identities("server"), "--peer", "client",
             "--allow", application.destination, env=elsewhere,
         )  # fmt: skip
+        if rendezvous == "secure-proxy":
+            waiting.wait_for(f"Present at {SERVER}")
         client = processes.role(
             "tunnel-end", *common, *near, "--identity", identities("client"), "--peer", "server",
             "--forward", f"0={application.destination}", env=elsewhere,
@@ -205,7 +212,7 @@ def test_the_protocol_is_chosen_by_name_at_ends_of_any_kind(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "--rendezvous is missing: expected NAME of one (board, lstp, usher)"),
+        ([], "--rendezvous is missing: expected NAME of one (board, lstp, secure-proxy, usher)"),
         (["--rendezvous", "bord"], "--rendezvous: 'bord' is not installed (did you mean 'board'?)"),
         (["--rendezvous", "board"], "--protocol is missing: expected NAME of one (frames, lstp, "),
         (["--rendezvous", "board", "--protocol", "lstp"], "--board is missing: expected PATH of "),
@@ -213,6 +220,10 @@ def test_the_protocol_is_chosen_by_name_at_ends_of_any_kind(
         (
             ["--rendezvous", "usher", "--protocol", "lstp", "--gate", "a:1", "--await", "0"],
             "--gate a:1: this end is a gate itself: expected --gate or --await",
+        ),
+        (
+            ["--rendezvous", "secure-proxy", "--protocol", "lstp"],
+            "--server is missing: expected HOST:PORT of the server",
         ),
     ],
 )
@@ -222,6 +233,54 @@ def test_what_is_missing_at_an_end_of_any_kind_is_named(
     done = run(elsewhere, *TWISTD, "-n", "tunnel-end", *words)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith(f"twistd tunnel-end: {said}")
+
+
+def test_an_end_is_present_at_the_server_only_while_it_wants_a_tunnel(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    server = start_server(processes, identities)
+    control = tmp_path / "control"
+    processes.role(
+        "tunnel-end", "--rendezvous", "secure-proxy", "--protocol", "usher",
+        "--server", f"127.0.0.1:{server.port}", "--server-name", SERVER, "--manual",
+        "--control", control, "--identity", identities("server"), "--peer", "client",
+        "--allow", "tcp:127.0.0.1:1",
+    )  # fmt: skip
+    for _ in range(2):
+        since = len(server.role.process.lines)
+        tunnelkit("connect", "--control", control)
+        server.role.process.wait_for(
+            "who=server action=publish what=tunnel allowed=True", since=since
+        )
+        tunnelkit("disconnect", "--control", control)
+        server.role.process.wait_for(
+            "server is not present any more: .*no tunnel is wanted", since=since
+        )
+
+
+def test_an_end_with_a_new_secret_meets_others_by_it(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    processes.role("lstp-middle", "--listen", place)
+    common = ("--rendezvous", "lstp", "--protocol", "usher", "--middle", place, "--tunnel", "any")
+    other = Identities(tmp_path / "others")
+    tunnelkit("keys", "init", "--dir", other.directory)
+    file = tmp_path / "server.pem"
+    shutil.copy(identities("server"), file)
+    with Application(echo) as application:
+        end = processes.role(
+            "tunnel-end", *common, "--serve", "--identity", file, "--peer", "client",
+            "--allow", application.destination,
+        )  # fmt: skip
+        shutil.copy(other("server"), tmp_path / "new.pem")
+        os.replace(tmp_path / "new.pem", file)
+        end.wait_for("The rendezvous secret has changed")
+        client = processes.role(
+            "tunnel-end", *common, "--identity", other("client"), "--peer", "server",
+            "--forward", f"0={application.destination}",
+        )  # fmt: skip
+        assert talk(client.port("forward"), b"x", 1) == b"x"
 
 
 # -- the role -------------------------------------------------------------

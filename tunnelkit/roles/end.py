@@ -184,6 +184,15 @@ class EndService(MultiService):
         """For the next handshake."""
         return self._watch.context
 
+    @property
+    def identity(self) -> Identity:
+        """The newest, and with it who is revoked now."""
+        found, current = self._watch.identity, self.context.credentials
+        credentials = attrs.evolve(
+            found.credentials, check_revocation=current.check_revocation, crls=current.crls
+        )
+        return attrs.evolve(found, credentials=credentials)
+
     def run(self, rendezvous: IRendezvous, whereto: str) -> None:
         """Meet others by ``rendezvous``, and open the ports; ``whereto`` is for the ready line."""
         self.run_end(self.make_end(rendezvous, self._config.peers, self.told_ready), whereto)
@@ -312,7 +321,7 @@ class EndService(MultiService):
 
     def _credentials_changed(self) -> None:
         self.end.context = self._watch.context
-        self.identity_changed(self._watch.identity)
+        self.identity_changed(self.identity)
 
     def identity_changed(self, identity: Identity) -> None:
         """The keys are perhaps new, and the rendezvous secret; the name is not."""

@@ -7,7 +7,6 @@ from typing import Any
 import attrs
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from tunnelkit.core.lstp.compression import AVAILABLE, NONE
 from tunnelkit.core.lstp.mux import MuxConfig
@@ -43,10 +42,9 @@ from tunnelkit.roles.configure import (
 )
 from tunnelkit.roles.end import EndConfig, EndService, WayOut
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig, LstpMiddleService
+from tunnelkit.roles.lstp_rendezvous import meet_as
 from tunnelkit.version import __version__
 from tunnelkit.wire.lstp import BOTH, SERVER_END, derive_common
-
-_log = Logger()
 
 LSTP = "lstp"
 """What ``--protocol`` calls it."""
@@ -132,11 +130,8 @@ class LstpEndService(EndService):
         return super().stopService()
 
     def identity_changed(self, identity: Identity) -> None:
-        """Wait under the new rendezvous id if the secret is another one (row K5)."""
-        common = derive_common(identity.rendezvous_secret, self._tunnel_name)
-        if common != self._rendezvous.party.common:
-            _log.info("The rendezvous secret has changed: meeting the other end by it from now on")
-            self._rendezvous.become(attrs.evolve(self._rendezvous.party, common=common))
+        """See `EndService`."""
+        meet_as(self._rendezvous, identity, self._tunnel_name)
 
     def _meeting_place(
         self, config: LstpEndConfig, party: LstpParty

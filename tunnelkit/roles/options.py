@@ -113,7 +113,7 @@ _VIA_PASSWORD_FILE = Option(
     "via-password-file", "FILE", "with the last proxy's password", files="*"
 )
 
-_WAY_OUT = (
+WAY_OUT = (
     Option(
         "via",
         "URL",
@@ -126,7 +126,7 @@ _WAY_OUT = (
 
 _MANUAL = Option("manual", "", "connect only when `tunnelkit connect` says so; needs --control")
 
-DIALLING = (*_WAY_OUT, _MANUAL)
+DIALLING = (*WAY_OUT, _MANUAL)
 """What an end has that dials."""
 
 _ADMISSION_TOKEN_FILE = Option(
@@ -151,7 +151,7 @@ _GATE = Option("gate", "HOST:PORT", "of the gate, or of a bastion that relays to
 LSTP_MEETING = (
     _MIDDLE,
     _TUNNEL,
-    *_WAY_OUT,
+    *WAY_OUT,
     _ADMISSION_TOKEN_FILE,
     Option("serve", "", "wait at the middle for the others, as a server end does"),
 )
@@ -160,7 +160,7 @@ LSTP_MEETING = (
 USHER_MEETING = (
     _GATE,
     Option("await", "[HOST:]PORT", "where the others come to, instead of --gate"),
-    *_WAY_OUT,
+    *WAY_OUT,
 )
 """What it takes to dial a gate or to be one, whatever is spoken then."""
 

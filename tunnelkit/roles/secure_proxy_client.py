@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import attrs
-from cryptography import x509
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
@@ -21,11 +17,9 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.forward.udp import UdpForward
 from tunnelkit.net.channels.end import TunnelEnd
 from tunnelkit.net.channels.tunnel import Tunnel
-from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.protocol import LstpProtocol
 from tunnelkit.net.secureproxy.control import look_up
 from tunnelkit.net.secureproxy.end import SecureProxyEnd
-from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.rendezvous import (
     InitiatorRendezvous,
     MemberRendezvous,
@@ -34,66 +28,49 @@ from tunnelkit.net.secureproxy.rendezvous import (
 from tunnelkit.net.secureproxy.sites import Sites
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
-from tunnelkit.net.tls.context import Credentials, KeyUse, TlsContext
 from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.access_log import AccessLog
-from tunnelkit.policy.destination import UDP, ForwardSpec, parse_forward, parse_host_port
-from tunnelkit.policy.files import read_file
-from tunnelkit.policy.printable import printable
+from tunnelkit.policy.destination import UDP, ForwardSpec, parse_forward
 from tunnelkit.policy.settings import Given, Settings
 from tunnelkit.roles.configure import (
     USHER_SESSIONS,
     count,
     end_parts,
-    proxies,
-    secret_line,
-    to_name,
-    to_server_name,
 )
-from tunnelkit.roles.end import EndConfig, EndService, WayOut
+from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.secure_proxy_link import LinkConfig, asked_for, configure_link, resource
 from tunnelkit.roles.secure_proxy_resources import (
     DEFAULT_RESOURCE,
     RESOURCE,
     Published,
     published_resources,
-    session_name,
     with_tunnel,
 )
 from tunnelkit.version import __version__
-from tunnelkit.wire.secureproxy import ALPN, GROUP, Login, Presence
+from tunnelkit.wire.secureproxy import GROUP, Presence
 from tunnelkit.wire.usher import Version
 
 TUNNEL = "secure-proxy"
 """What logs call the tunnels: a session has no name."""
 SPARES = 2
-_SYSTEM = "system"
 
 
 @attrs.frozen(kw_only=True)
 class SecureProxyClientConfig(EndConfig):
     """What a client is told."""
 
-    server: tuple[str, int]
-    """Host and port of the Communication Server."""
-    server_name: str
-    """The name that its certificate must have."""
-    server_authorities: tuple[x509.Certificate, ...] = ()
-    """The CAs that may have issued it; empty: the identity's."""
-    login: Login | None = None
+    link: LinkConfig
+    """The way to the Communication Server."""
     target: str | None = None
     """Whom to ask for a session: a name, or ``group:`` and a group's; None: nobody."""
     resource: str = DEFAULT_RESOURCE
     group_forwards: tuple[tuple[str, ForwardSpec], ...] = ()
     """UDP ports whose datagrams go to every member of a group, ``group:NAME``."""
     published: tuple[Published, ...] = ()
-    via: tuple[Hop, ...] | None = ()
-    """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
     max_sessions: int = USHER_SESSIONS
     """Channels that another client may have open at once."""
     spares: int = SPARES
     """Connections ahead for browsers of each site that is passed on unopened."""
-    binding_required: bool = True
-    """Other clients must say which TLS they are in, as this one does."""
     proxy_header: bool = False
     """Begin what browsers send to web servers inside with a PROXY header."""
 
@@ -118,17 +95,8 @@ class SecureProxyClientService(EndService):
         }
         super().__init__(reactor, role, config, TUNNEL, protocols)
         self._client = config
-        way = WayOut(reactor, config.via, "server", config.server)
-        self._link = ServerLink(
-            self.shared,
-            way,
-            self._server_context(),
-            config.server_name,
-            software=software,
-            login=config.login,
-            secret=config.identity.rendezvous_secret,
-            binding_required=config.binding_required,
-        )
+        way = config.link.way(reactor)
+        self._link = config.link.link(self.shared, way, self.identity)
         name = config.identity.name
         resolver = SystemResolver(self.shared.reactor)
         sites = Sites(
@@ -185,23 +153,6 @@ class SecureProxyClientService(EndService):
             self._ready_told = True
             self.told_ready()
 
-    def _server_context(self) -> TlsContext:
-        """For the TLS with the server."""
-        credentials: Credentials = self.context.credentials
-        config = self._client
-        if config.server_authorities:
-            # The list of the revoked is of the identity's CA.
-            credentials = attrs.evolve(
-                credentials,
-                authorities=config.server_authorities,
-                check_revocation=False,
-                crls=(),
-            )
-        # Here the roles in TLS are always the same, and public CAs issue for servers only.
-        credentials = attrs.evolve(credentials, use=KeyUse.ROLE)
-        name = config.server_name if _is_name(config.server_name) else ""
-        return TlsContext(credentials, (ALPN,), server_name=name)
-
     def look_up(self, target: str) -> Deferred[Presence]:
         """Who is there: a name, or ``group:`` and a group's; fails with `RemoteProtocolError`."""
         return look_up(self._link, target)
@@ -233,16 +184,7 @@ class SecureProxyClientService(EndService):
 
     def identity_changed(self, identity: Any) -> None:
         """The keys are perhaps new."""
-        self._link.context = self._server_context()
-        self._link.secret = identity.rendezvous_secret
-
-
-def _is_name(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return True
-    return False
+        self._client.link.renew(self._link, identity)
 
 
 config_class = SecureProxyClientConfig
@@ -250,9 +192,7 @@ config_class = SecureProxyClientConfig
 
 def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
     """See `IProxyRole`."""
-    server = settings.required("server", "HOST:PORT of the server, e.g. relay.example:443")
-    host, port = server.parsed(parse_host_port)
-    named = settings.one("server-name")
+    link = configure_link(settings)
     group_forwards, settings = _group_forwards(settings)
     parts = end_parts(settings, peer_needed=False)
     if group_forwards and not parts["peers"]:
@@ -260,24 +200,18 @@ def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
             "--forward to a group: any member may come: expected --peer for each one that is "
             "welcome"
         )
-    target = _target(settings)
+    target = asked_for(settings)
     if target is not None and not parts["peers"]:
         parts["peers"] = frozenset({target})
     published = published_resources(settings)
-    resource = settings.one("resource")
     config = SecureProxyClientConfig(
-        server=(host, port),
-        server_name=host if named is None else named.parsed(to_server_name),
-        server_authorities=_server_authorities(settings),
-        login=_login(settings),
+        link=link,
         target=target,
-        resource=DEFAULT_RESOURCE if resource is None else resource.parsed(session_name),
+        resource=resource(settings),
         group_forwards=group_forwards,
         published=with_tunnel(published, bool(parts["rules"])),
-        via=proxies(settings),
         max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
         spares=count(settings, "spares", SPARES, 0, 4),
-        binding_required=_binding_required(settings),
         proxy_header=settings.flag("site-proxy-header"),
         **parts,
     )
@@ -310,58 +244,6 @@ def _group_forwards(
         found += [(f"{GROUP}{group}", spec) for spec in specs]
     values = {name: settings.all(name) for name in settings.names}
     return tuple(found), Settings({**values, "forward": others})
-
-
-def _target(settings: Settings) -> str | None:
-    given = settings.one("target")
-    if given is None:
-        return None
-    target = given.parsed(to_name)
-    if target.startswith(GROUP):
-        if not RESOURCE.fullmatch(target[len(GROUP) :]):
-            given.wrong("not a group's name", "group:NAME, letters, digits, '.', '_' and '-'")
-        if not settings.all("peer"):
-            given.wrong("any member of a group may come", "--peer for each one that is welcome")
-    return target
-
-
-def _login(settings: Settings) -> Login | None:
-    name, file = settings.one("login"), settings.one("login-file")
-    if name is None:
-        if file is not None:
-            file.wrong("nobody logs in", "--login NAME as well")
-        return None
-    if file is None:
-        name.wrong("its password is missing", "--login-file FILE as well")
-    return Login(name.parsed(to_name), password=secret_line(file))
-
-
-def _binding_required(settings: Settings) -> bool:
-    given = settings.one("session-binding")
-    if given is not None and given.text not in ("required", "optional"):
-        given.wrong("not known", "required or optional")
-    return given is None or given.text == "required"
-
-
-def _server_authorities(settings: Settings) -> tuple[x509.Certificate, ...]:
-    given = settings.one("server-ca")
-    if given is None:
-        return ()
-    path = _system_authorities() if given.text == _SYSTEM else given.text
-    data = read_file(path, f"{given.where} {printable(path)}", 1 << 21)
-    try:
-        return tuple(x509.load_pem_x509_certificates(data))
-    except ValueError:
-        given.wrong("no certificates that can be read", "a PEM file of CAs, or `system`")
-
-
-def _system_authorities() -> str:
-    """The file of the CAs that this machine trusts."""
-    found = ssl.get_default_verify_paths()
-    for path in (found.cafile, found.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt"):
-        if path and Path(path).is_file():
-            return path
-    raise ConfigError("--server-ca system: this machine has no file of CAs: expected FILE")
 
 
 def make_service(reactor: Any, config: SecureProxyClientConfig) -> SecureProxyClientService:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.policy.settings import Option
-from tunnelkit.roles.options import CRL, DIALLING, END, TERMS
+from tunnelkit.roles.options import CRL, DIALLING, END, TERMS, WAY_OUT
 
 SECURE_PROXY_LIMITS = (
     ("max-clients", "clients", 1_000_000, "clients that are present or only ask"),
@@ -57,9 +57,7 @@ SECURE_PROXY_SERVER = (
     ),
 )
 
-SECURE_PROXY_CLIENT = (
-    *(option for option in END if option.name != "peer-pin"),
-    *DIALLING,
+_SERVER = (
     Option("server", "HOST:PORT", "of the Communication Server"),
     Option("server-name", "NAME", "that its certificate must have (default: HOST)"),
     Option(
@@ -70,14 +68,29 @@ SECURE_PROXY_CLIENT = (
     ),
     Option("login", "NAME", "to log in as, where the server does not know this certificate"),
     Option("login-file", "FILE", "with the password or token for it", files="*"),
-    Option("target", "NAME|group:NAME", "of the client to which the ports here lead"),
-    Option("resource", "NAME", "of the target's to ask for (default: tunnel)"),
     Option(
         "session-binding",
         "required|optional",
         "whether another client must show that nobody ends the TLS between the two; "
         "optional: it may leave that out (default: required)",
     ),
+)
+_TARGET = Option("target", "NAME|group:NAME", "of the client to which the ports here lead")
+
+SECURE_PROXY_MEETING = (
+    *_SERVER,
+    *WAY_OUT,
+    _TARGET,
+    Option("resource", "NAME", "to ask the target for, or to be asked for (default: tunnel)"),
+)
+"""What it takes to be introduced by a Communication Server, whatever is spoken then."""
+
+SECURE_PROXY_CLIENT = (
+    *(option for option in END if option.name != "peer-pin"),
+    *DIALLING,
+    *_SERVER,
+    _TARGET,
+    Option("resource", "NAME", "of the target's to ask for (default: tunnel)"),
     Option(
         "publish",
         "NAME|pass:HOST=tcp:HOST:PORT|web:HOST=http://HOST:PORT",

@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 from twisted.application.service import IService
 
-from tunnelkit.interfaces import IRendezvousMaker
+from tunnelkit.interfaces import IRendezvousMaker, IUsesIdentity
+from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import end_parts, require_use
 from tunnelkit.roles.end import EndConfig, EndService
@@ -30,10 +31,17 @@ class TunnelEndService(EndService):
     def __init__(self, reactor: Any, role: str, config: TunnelEndConfig) -> None:
         super().__init__(reactor, role, config, config.rendezvous.name, {})
         rendezvous = config.rendezvous.make_rendezvous(reactor, config.meeting)
+        self._keyed = IUsesIdentity(rendezvous, None)
+        self.identity_changed(self.identity)
         part = IService(rendezvous, None)
         if part is not None:
             part.setServiceParent(self)
         self.run(rendezvous, config.rendezvous.describe(config.meeting))
+
+    def identity_changed(self, identity: Identity) -> None:
+        """See `EndService`; also at the start."""
+        if self._keyed is not None:
+            self._keyed.use_identity(identity)
 
 
 config_class = TunnelEndConfig
