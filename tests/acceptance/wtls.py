@@ -50,6 +50,7 @@ def start_domain(
     *origins: str,
     listen: str = "127.0.0.1:0",
     identities: Identities | None = None,
+    options: Sequence[object] = (),
     env: dict[str, str] | None = None,
 ) -> Domain:
     """A domain proxy with a CA of its own (or that of ``identities``); ``HOST=URL`` each."""
@@ -61,7 +62,7 @@ def start_domain(
     named = [word for origin in origins for word in ("--origin", origin)]
     proxy = processes.role(
         "wtls-domain-proxy", "--listen", listen, "--identity", identities("door"),
-        "--map-key-file", key, *named, env=env,
+        "--map-key-file", key, *named, *options, env=env,
     )  # fmt: skip
     return Domain(proxy, identities)
 

@@ -17,6 +17,8 @@ from tunnelkit.policy.printable import printable
 
 _log = Logger()
 
+REASONS = ("no-rule", "special-address", "own-listener", "no-address", "no-permission")
+"""Those of `NotAuthorized`; and that the operating system does not allow it."""
 SINGLE = 10
 """Refusals of one peer within `WINDOW` that get a line each."""
 WINDOW = 60.0
@@ -28,15 +30,15 @@ class Denials:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self.counts: Counter[str] = Counter()
-        """How many there have been since the start, by reason."""
+        self.counts: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
+        """How many there have been since the start, by each of `REASONS`."""
         self._windows: dict[str, _Window] = {}
         self._exhausted_again: float = reactor.seconds()
         """From when on another line may say so."""
 
     def tell(self, peer: str, why: str, reason: str = "no-rule") -> None:
-        """``peer`` has been refused something; ``why`` is one printable line, ``reason`` that of
-        `NotAuthorized`, or ``no-permission``: the operating system does not allow it."""
+        """``peer`` has been refused something; ``why`` is one printable line, ``reason`` one of
+        `REASONS`."""
         self.counts[reason] += 1
         now: float = self._reactor.seconds()
         window = self._windows.get(peer)

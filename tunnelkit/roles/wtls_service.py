@@ -128,7 +128,9 @@ class WtlsService(MultiService):
         found: Any = Counter()
         for port in self.ports:
             found.update(port.status())
-        rejected: Counter[str] = sum((port.server.rejected for port in self.ports), Counter())
+        rejected: Counter[str] = Counter()
+        for port in self.ports:
+            rejected.update(port.server.rejected)
         return self.status_class(
             role=self._role,
             listening=", ".join(port.address for port in self.ports),

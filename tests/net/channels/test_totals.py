@@ -92,4 +92,7 @@ def test_handshakes_that_come_to_nothing_are_counted_by_reason() -> None:
     totals = Totals()
     for error in (Revoked(), PeerNotTrusted(), PeerNotTrusted()):
         totals.not_proved(error)
-    assert totals.rejected == {"revoked": 1, "not-trusted": 2}
+    assert +totals.rejected == {"revoked": 1, "not-trusted": 2}
+    # Prometheus sees a first one only if there was a 0 before.
+    assert totals.rejected["protocol"] == 0
+    assert "protocol" in totals.rejected

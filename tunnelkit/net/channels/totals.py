@@ -35,6 +35,7 @@ _REASONS: tuple[tuple[type[TunnelkitError], str], ...] = (
     (ProtocolError, "protocol"),
     (DialError, "lost"),
 )
+_OTHER = "other"
 
 
 class Carries(Protocol):
@@ -81,7 +82,8 @@ class Totals:
         """Connections that have come up."""
         self.failed = 0
         """Attempts that have not led to one."""
-        self.rejected: Counter[str] = Counter()
+        words = (*(word for _, word in _REASONS), _OTHER, CROWDED_OUT, TOO_OFTEN)
+        self.rejected: Counter[str] = Counter(dict.fromkeys(words, 0))
         """Handshakes that came to nothing, by reason."""
         self.open_times = Durations()
         """From a request to the answer that its channel is open."""
@@ -108,7 +110,7 @@ class Totals:
 
     def not_proved(self, error: TunnelkitError) -> None:
         """A handshake has ended with ``error``."""
-        reason = next((word for kind, word in _REASONS if isinstance(error, kind)), "other")
+        reason = next((word for kind, word in _REASONS if isinstance(error, kind)), _OTHER)
         self.rejected[reason] += 1
 
     def channel(self, event: ChannelEvent) -> None:

@@ -67,6 +67,7 @@ Browse = Callable[[Arrived, str], object]
 Record = Callable[[Command], object]
 """Is told of each `Decided`, `Present`, `Left`, `SessionBegan` and `SessionEnded`."""
 
+_REJECTED = ("unknown-name", "no-protocol", "not-proved", "login")
 _FOR_SOCKETS = (Authenticate, Claim, Close, Cut, Join, Lend, Send, Switch, TurnAway)
 
 
@@ -130,7 +131,7 @@ class SecureProxyServer:
         self._joined: dict[Session, Relay | CarrierRelay] = {}
         self._lent: dict[Session, TlsCarrier] = {}
         self._bytes_of_ended = 0
-        self._rejected: Counter[str] = Counter()
+        self._rejected = Counter(dict.fromkeys(_REJECTED, 0))
         self._idle: list[Deferred[None]] = []
 
     # -- arrivals -----------------------------------------------------------------

@@ -80,7 +80,7 @@ class DtlsServer(DatagramProtocol):
         self.idle = idle
         self.dropped = 0
         """Datagrams that were no DTLS, or for nobody."""
-        self.rejected: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter({"no-room": 0, "failed": 0, "timed-out": 0})
         """Handshakes that came to nothing, by reason: good hellos for which there was no room,
         those that failed, and those that were not over in time."""
         self._per_host = per_host
