@@ -106,7 +106,7 @@ class Counts(NamedTuple):
     """How often each system call; empty if they could not be counted."""
 
 
-def say(party: Party, word: str) -> dict[str, Any]:
+def say(party: Party, word: str) -> Any:
     """Say a command of ``bench/role.py`` to a party; what it had counted before."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
         control.settimeout(10)
@@ -114,8 +114,7 @@ def say(party: Party, word: str) -> dict[str, Any]:
         with control.makefile("rw") as stream:
             stream.write(f"{word}\n")
             stream.flush()
-            answer: dict[str, Any] = json.loads(stream.read())
-    return answer
+            return json.loads(stream.read())
 
 
 def grown(before: Mapping[str, Any], after: Mapping[str, Any], count: int) -> dict[str, Any]:

@@ -8,10 +8,13 @@ and answers with JSON:
 ``calls``  functions called from now on are counted, each by its name (cProfile)
 ``codes``  byte codes from now on are counted (slow: about ten times)
 ``read``   changes nothing
+``turns``  turns of the reactor are timed from now on, by what they take of the thread's CPU time;
+           the answer is the list of those before, each with the garbage collector's share of it
 
-Every answer is what has been counted up to the command, so that two of them have a difference.
-While something is counted the delays of reports that travel by themselves are ten seconds: a
-process that is slowed down by counting would otherwise send more of them than it does in truth.
+Every other answer is what has been counted up to the command, so that two of them have a
+difference. While something is counted the delays of reports that travel by themselves are ten
+seconds: a process that is slowed down by counting would otherwise send more of them than it does
+in truth.
 
 The file runs on its own, without the rest of this package.
 """
@@ -19,12 +22,14 @@ The file runs on its own, without the rest of this package.
 from __future__ import annotations
 
 import cProfile
+import gc
 import json
 import os
 import resource
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
@@ -59,6 +64,45 @@ def name_of(code: CodeType | str) -> str:
         return code.strip("<>")
     file = "/".join(Path(code.co_filename).parts[-2:])
     return f"{file}:{getattr(code, 'co_qualname', code.co_name)}"
+
+
+class Turns:
+    """Of the reactor: how long each keeps everybody else waiting."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[float, float]] = []
+        self._began = self._collecting = self._collected = 0.0
+        self._watching = False
+
+    def restart(self) -> list[tuple[float, float]]:
+        """Those so far, in seconds; begin anew. Runs in the reactor's thread."""
+        if not self._watching:
+            self._watching = True
+            self._watch()
+        taken, self._taken = self._taken, []
+        return taken
+
+    def _watch(self) -> None:
+        from twisted.internet import reactor
+
+        loop: Any = reactor
+        begin_turn = loop.runUntilCurrent
+
+        def turn() -> None:
+            now = time.thread_time()
+            self._taken.append((now - self._began, self._collected))
+            self._began, self._collected = now, 0.0
+            begin_turn()
+
+        self._began = time.thread_time()
+        loop.runUntilCurrent = turn
+        gc.callbacks.append(self._collector)
+
+    def _collector(self, phase: str, info: object) -> None:
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            self._collected += time.thread_time() - self._collecting
 
 
 class Counts:
@@ -138,18 +182,25 @@ class Counts:
 
 def serve(listener: socket.socket, counts: Counts) -> None:
     """Answer commands until the process ends."""
-    changes = {"plain": counts.plain, "calls": counts.calls, "codes": counts.codes}
+    changes: dict[str, Callable[[], Any]] = {
+        "plain": counts.plain,
+        "calls": counts.calls,
+        "codes": counts.codes,
+        "turns": Turns().restart,
+    }
     while True:
         connection, _ = listener.accept()
         with connection, connection.makefile("rw") as stream:
             command = stream.readline().strip()
-            before = counts.read()
-            if command in changes:
+            before: object = counts.read()
+            if command != "read":
                 # Not before: twistd chooses the reactor.
                 from twisted.internet import interfaces, reactor, threads
 
                 loop = interfaces.IReactorFromThreads(reactor)
-                threads.blockingCallFromThread(loop, changes[command])
+                result = threads.blockingCallFromThread(loop, changes[command])
+                if command == "turns":
+                    before = result
             stream.write(json.dumps(before))
 
 

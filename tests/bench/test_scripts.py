@@ -72,6 +72,18 @@ def test_the_whole_job_is_repeated_beside_busy_loops() -> None:
     assert figures == sorted(figures)
 
 
+def test_turns_are_measured_while_ends_are_scraped_and_while_they_are_not() -> None:
+    options = ("--channels", "60", "--runs", "1", "--seconds", "0.3", "--json")
+    done = run("scraped", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["channels"] == 60
+    assert found["quiet"].keys() == found["scraped"].keys() == found["sizes"].keys()
+    for turns in (*found["quiet"].values(), *found["scraped"].values()):
+        assert all(0 <= collected <= taken for taken, collected in turns)
+        assert len(turns) > 1
+
+
 def test_an_unknown_load_is_named() -> None:
     done = run("whole_job", "--loads", "no-such")
     assert done.returncode == 2
