@@ -7,7 +7,7 @@ uses ``typing.Protocol`` instead.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, IServiceMaker
@@ -36,6 +36,7 @@ from tunnelkit.net.channels.contracts import (
 from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.carrier import Carrier
 from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.traffic import Traffic
 
 if TYPE_CHECKING:
     # Every start of twistd imports this module; what is in there takes long.
@@ -96,6 +97,22 @@ class IRoleService(IService):
         """Put in force what can change while it runs; what that was, in words.
 
         Raises `ConfigError`, and nothing has changed then.
+        """
+
+
+class ISteered(Interface):
+    """A role's service that shows what is open, and lets a person end it (row O6)."""
+
+    def traffic() -> Iterable[Traffic]:
+        """All that is open, made as it is asked for."""
+
+    def end_one(number: str) -> bool:
+        """End what has that `Traffic.id`; False: there is no such thing."""
+
+    def throw_out(who: str, seconds: float) -> int:
+        """End all of ``who``, and refuse him for so long; how much was ended.
+
+        A peer's name; where names are not proved, an address.
         """
 
 

@@ -7,7 +7,7 @@ identity -> dialer -> meeting -> secured connection -> tunnel -> front ends here
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,7 +26,14 @@ from tunnelkit.egress.names import use_system_resolver
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError, DialError
-from tunnelkit.interfaces import IChannelProtocol, IDialer, IEndService, IProtocolMaker, IRendezvous
+from tunnelkit.interfaces import (
+    IChannelProtocol,
+    IDialer,
+    IEndService,
+    IProtocolMaker,
+    IRendezvous,
+    ISteered,
+)
 from tunnelkit.net.channels.end import Stage, TunnelEnd, context_for
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
@@ -34,6 +41,7 @@ from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.identity import STRICT, Identity, Terms
@@ -43,6 +51,7 @@ from tunnelkit.policy.special import Network
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.ports import FrontEnds, descriptions
+from tunnelkit.roles.thrown_out import tell_thrown_out
 
 _log = Logger()
 
@@ -121,7 +130,7 @@ class RunningEnd(Protocol):
         """Meet nobody any more, and drain what is up."""
 
 
-@implementer(IEndService)
+@implementer(IEndService, ISteered)
 class EndService(MultiService):
     """One running end; its ports are bound when it is made (`ConfigError` if one is taken).
 
@@ -276,7 +285,21 @@ class EndService(MultiService):
             whereto=self._whereto,
         )
 
-    # -- by hand (rows L14, O2) -------------------------------------------
+    # -- by hand (rows L14, O2, O6) ---------------------------------------
+
+    def traffic(self) -> Iterator[Traffic]:
+        """See `ISteered`."""
+        return self.tunnel.traffic()
+
+    def end_one(self, number: str) -> bool:
+        """See `ISteered`."""
+        return number.isdecimal() and self.tunnel.end_channel(int(number))
+
+    def throw_out(self, who: str, seconds: float) -> int:
+        """See `ISteered`."""
+        ended = self.tunnel.throw_out(who, seconds)
+        tell_thrown_out(who, seconds, ended)
+        return ended
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What a running end can be told."""

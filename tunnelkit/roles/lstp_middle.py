@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -14,13 +14,14 @@ from zope.interface import implementer
 
 from tunnelkit.core.lstp.middle import Lobby
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IRoleService
+from tunnelkit.interfaces import IRoleService, ISteered
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.lstp.middle import LstpMiddleFactory, MiddleStatus
 from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.descriptors import for_strangers
 from tunnelkit.net.sockets.tcp import Listener, format_address
 from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.acl import Policy
 from tunnelkit.policy.destination import parse_host_port, parse_listen
 from tunnelkit.policy.rules import parse_network
@@ -28,6 +29,7 @@ from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.configure import admission_token, count, proxies, to_name
 from tunnelkit.roles.end import GRACE, WayOut
+from tunnelkit.roles.thrown_out import tell_thrown_out
 
 _log = Logger()
 
@@ -64,7 +66,7 @@ class LstpMiddleStatus(MiddleStatus, RoleStatus):
     """Where, and where it looks for partners that are not here."""
 
 
-@implementer(IRoleService)
+@implementer(IRoleService, ISteered)
 class LstpMiddleService(Service):
     """One running middle; its ports are bound when it is made (`ConfigError` if one is taken)."""
 
@@ -111,6 +113,20 @@ class LstpMiddleService(Service):
         """What the middle is doing."""
         found = attrs.asdict(self.factory.status())
         return LstpMiddleStatus(role=self._role, listening=self.addresses, **found)
+
+    def traffic(self) -> Iterator[Traffic]:
+        """See `ISteered`."""
+        return self.factory.traffic()
+
+    def end_one(self, number: str) -> bool:
+        """See `ISteered`."""
+        return self.factory.end_one(number)
+
+    def throw_out(self, who: str, seconds: float) -> int:
+        """See `ISteered`: by address, since a middle can prove no name."""
+        ended = self.factory.throw_out(who, seconds)
+        tell_thrown_out(who, seconds, ended)
+        return ended
 
     def startService(self) -> None:
         """Say that the middle is there."""

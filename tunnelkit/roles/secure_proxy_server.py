@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from zope.interface import implementer
 from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IKeepsFiles, IPortProtocol, IRoleService
+from tunnelkit.interfaces import IKeepsFiles, IPortProtocol, IRoleService, ISteered
 from tunnelkit.net.role_status import RoleStatus, metric_by
 from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
 from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer, ServerStatus
@@ -27,6 +27,7 @@ from tunnelkit.net.secureproxy.vhost import VhostPages
 from tunnelkit.net.sockets.tcp import Listener
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import TlsContext
+from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.acl import Policy
 from tunnelkit.policy.destination import parse_listen
 from tunnelkit.policy.identity import STRICT, Identity, Terms, load_certificate_file
@@ -46,6 +47,7 @@ from tunnelkit.roles.secure_proxy_logins import Logins, SecretFileChecker, parse
 from tunnelkit.roles.secure_proxy_options import SECURE_PROXY_LIMITS
 from tunnelkit.roles.secure_proxy_policy import load_policy
 from tunnelkit.roles.secure_proxy_records import Records
+from tunnelkit.roles.thrown_out import tell_thrown_out
 from tunnelkit.wire.secureproxy import ALPN, WEB
 
 _log = Logger()
@@ -90,7 +92,7 @@ class SecureProxyServerStatus(ServerStatus, KeyStatus, RoleStatus):
     )
 
 
-@implementer(IRoleService, IKeepsFiles)
+@implementer(IRoleService, IKeepsFiles, ISteered)
 class SecureProxyServerService(Service):
     """One running server; its ports are bound when it is made (`ConfigError` if one is taken)."""
 
@@ -256,6 +258,20 @@ class SecureProxyServerService(Service):
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What a running server can be told."""
         return {"sessions": self.sessions, "log": self.log}
+
+    def traffic(self) -> Iterator[Traffic]:
+        """See `ISteered`."""
+        return self.server.traffic()
+
+    def end_one(self, number: str) -> bool:
+        """See `ISteered`."""
+        return self.server.end_one(number)
+
+    def throw_out(self, who: str, seconds: float) -> int:
+        """See `ISteered`: a client's name."""
+        ended = self.server.throw_out(who, seconds)
+        tell_thrown_out(who, seconds, ended)
+        return ended
 
     def status(self) -> SecureProxyServerStatus:
         """What the server is doing."""

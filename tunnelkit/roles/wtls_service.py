@@ -4,7 +4,7 @@ of their own to servers, and their keys."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -21,14 +21,17 @@ from tunnelkit.frontends.wtls.answers import DRAIN
 from tunnelkit.frontends.wtls.domain import DomainProxy
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.operator import OperatorProxy
-from tunnelkit.interfaces import IRoleService
+from tunnelkit.interfaces import IRoleService, ISteered
 from tunnelkit.net.role_status import RoleStatus, metric, metric_by
 from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.tcp import format_address
+from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.rules import Rule, parse_network, parse_rule
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.policy.validity import KeyStatus
+from tunnelkit.roles.thrown_out import tell_thrown_out
 
 _log = Logger()
 
@@ -74,7 +77,7 @@ class WtlsStatus(KeyStatus, RoleStatus):
     )
 
 
-@implementer(IRoleService)
+@implementer(IRoleService, ISteered)
 class WtlsService(MultiService):
     """One of the two proxies; its ports are bound when it is made. A subclass makes them."""
 
@@ -140,6 +143,38 @@ class WtlsService(MultiService):
             **attrs.asdict(self._keys[0].status()),
             **found,
         )
+
+    def traffic(self) -> Iterator[Traffic]:
+        """See `ISteered`: a row for each association."""
+        for port in self.ports:
+            for association in port.server.associations:
+                address = format_address(association.address)
+                yield Traffic(
+                    id=f"{port.address} {address}",
+                    kind="association",
+                    who=association.peer_name or "a device without a certificate",
+                    what=f"by {port.address}",
+                    origin=address,
+                    seconds=None,
+                    sent=association.bytes_sent,
+                    received=association.bytes_received,
+                    state="open",
+                )
+
+    def end_one(self, number: str) -> bool:
+        """See `ISteered`."""
+        return any(
+            port.server.end(association.address)
+            for port in self.ports
+            for association in port.server.associations
+            if number == f"{port.address} {format_address(association.address)}"
+        )
+
+    def throw_out(self, who: str, seconds: float) -> int:
+        """See `ISteered`: by address, since devices show no certificate."""
+        ended: int = sum(port.server.throw_out(who, seconds) for port in self.ports)
+        tell_thrown_out(who, seconds, ended)
+        return ended
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """What it can be told (row O2)."""

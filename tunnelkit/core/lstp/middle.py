@@ -194,6 +194,14 @@ class Lobby:
             self._forget(connection)
         return []
 
+    def all_waiting(self) -> tuple[MiddleConnection, ...]:
+        """The ends that wait for a partner; ``setup_info()`` is what they say of themselves."""
+        return tuple(self._waiting)
+
+    def send_away(self, connection: MiddleConnection, reason: str) -> list[Command]:
+        """Send one away who is not paired."""
+        return self._refuse(connection, Code.NOT_ALLOWED, reason)
+
     def shut_down(self) -> list[Command]:
         """Send everybody away who is not paired (ERROR ``shutdown``)."""
         commands: list[Command] = []

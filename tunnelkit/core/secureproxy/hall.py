@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from tunnelkit.core.barred import Barred
 from tunnelkit.core.deadlines import Deadlines
 from tunnelkit.core.secureproxy.accounts import Accounts
 from tunnelkit.core.secureproxy.commands import Command, Decided, Send
@@ -50,6 +51,8 @@ class Hall:
         """All connections of which it is known whose they are, and that are not joined."""
         self.control: dict[ServerConnection, None] = {}
         """Those of them that are control connections."""
+        self.barred = Barred()
+        """Names that an administrator keeps out for a while."""
         self.draining = False
         self._commands: list[Command] = []
 

@@ -51,7 +51,7 @@ class Reception:
     def admit(self, connection: ServerConnection, name: str, now: float) -> None:
         """It is known who it is: see whether, and as what, it may stay."""
         try:
-            self._check(connection, name)
+            self._check(connection, name, now)
             hello = connection.hello
             assert hello is not None  # the state: HELLO has come
             connection.trust(name)
@@ -98,11 +98,15 @@ class Reception:
             self._failures.add(hello.login.name, connection.address, now)
         self._refuse(connection, Code.NOT_ALLOWED, "the login is wrong", now, MessageType.HELLO)
 
-    def _check(self, connection: ServerConnection, name: str) -> None:
+    def _check(self, connection: ServerConnection, name: str, now: float) -> None:
         verdict = self._hall.policy.may_register(name)
         if not verdict:
             self._hall.decide(name, "register", "", verdict, connection.observed)
             raise RemoteProtocolError("no rule allows it", code=Code.NOT_ALLOWED)
+        seconds = self._hall.barred.seconds(name, now)
+        if seconds:
+            reason = f"kept out by hand for {seconds:.0f} s more"
+            raise RemoteProtocolError(reason, code=Code.NOT_ALLOWED)
         if connection.certificate not in ("", name):
             raise RemoteProtocolError("the login is not the certificate's", code=Code.NOT_ALLOWED)
 

@@ -196,6 +196,15 @@ class CommunicationServer:
                 self._refuse(connection, Code.NOT_ALLOWED, reason, now)
         return self._hall.take()
 
+    def bar(self, name: str, until: float) -> None:
+        """Let nobody of this name in until then."""
+        self._hall.barred.bar(name, until)
+
+    def end_session(self, session: Session, reason: str, now: float) -> list[Command]:
+        """An administrator ends it."""
+        self._sessions.happened(session, Happened.WITHDRAWN, reason, now, Code.NOT_ALLOWED)
+        return self._hall.take()
+
     def drain(self, grace: float, now: float) -> list[Command]:
         """Take nobody new; tell those who are here to go elsewhere."""
         self._hall.draining = True

@@ -6,7 +6,7 @@ sides. What goes out is the affair of its `tunnelkit.net.channels.scheduler.Sche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from tunnelkit.net.channels.udp_flow import ChannelUdpFlow
 from tunnelkit.net.channels.unanswered import UnansweredRequests
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.stream import TlsStream
+from tunnelkit.net.traffic import Traffic
 
 _log = Logger()
 
@@ -248,6 +249,35 @@ class TunnelConnection:
     def path(self) -> Path:
         """What is known of the way to the other end."""
         return self.mux.path
+
+    def traffic(self) -> Iterator[Traffic]:
+        """A row for each channel."""
+        now = self.clock()
+        for channel in self._channels.values():
+            yield Traffic(
+                id=str(channel.serial),
+                kind="channel",
+                who=self.peer,
+                what=channel.destination,
+                origin=channel.origin or (self.far_address if channel.inbound else ""),
+                seconds=now - channel.started,
+                sent=channel.bytes_sent,
+                received=channel.bytes_received,
+                state=self._state(channel),
+            )
+
+    def _state(self, channel: Channel) -> str:
+        if channel.id in self._openings:
+            return "opening"
+        return "half closed" if channel.near_finished or channel.far_finished else "open"
+
+    def end_channel(self, serial: int) -> bool:
+        """Reset the channel with that number on both sides; False: there is none."""
+        for channel in self._channels.values():
+            if channel.serial == serial:
+                self.abort(channel, Code.RESET, "ended by hand")
+                return True
+        return False
 
     # -- scheduling -------------------------------------------------------
 

@@ -122,8 +122,10 @@ class TunnelMember(_Owner):
 
     def connection_up(self, connection: TunnelConnection) -> None:
         """Channels can be opened, unless the peer has too many tunnels already (rule X25)."""
-        if self._end.tunnels_with(connection.peer) >= MAX_TUNNELS:
+        reason = self._end.tunnel.refusal(connection.peer)
+        if not reason and self._end.tunnels_with(connection.peer) >= MAX_TUNNELS:
             reason = f"{MAX_TUNNELS} tunnels with {connection.peer} are up already"
+        if reason:
             _log.warn("Refused a tunnel: {reason}", reason=reason)
             connection.shutdown(0.0, reason)
             return

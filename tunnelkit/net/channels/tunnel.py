@@ -7,7 +7,7 @@ channels among them (row L5).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -19,6 +19,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from tunnelkit.core.barred import Barred
 from tunnelkit.errors import ChannelRefused, Code, LocalProtocolError
 from tunnelkit.interfaces import ITunnel
 from tunnelkit.net.channels.connection import TunnelConnection
@@ -37,6 +38,7 @@ from tunnelkit.net.channels.totals import Totals
 from tunnelkit.net.channels.udp_flow import UdpFlow
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.traffic import Traffic
 
 OPEN_PATIENCE = 5.0
 """Seconds that an open waits for a tunnel that is down."""
@@ -63,6 +65,9 @@ class Tunnel:
         self.totals = Totals()
         """What there has been since the start."""
         self._connections: list[TunnelConnection] = []
+        self._alive: list[TunnelConnection] = []
+        """Those that take channels, and those that drain."""
+        self._barred = Barred()
         self.last_error = ""
         """Why the tunnel is down, in words; empty while it is up."""
         self.books: list[ServiceBook] = []
@@ -169,6 +174,7 @@ class Tunnel:
     def add(self, connection: TunnelConnection, topology: tuple[str, ...] = ()) -> None:
         """A connection is up."""
         self._connections.append(connection)
+        self._alive.append(connection)
         self.totals.connection_began(connection)
         self.last_error = ""
         if topology:
@@ -206,6 +212,8 @@ class Tunnel:
     def ended(self, connection: TunnelConnection) -> None:
         """A connection is over."""
         self.remove(connection)
+        if connection in self._alive:
+            self._alive.remove(connection)
         self.totals.connection_ended(connection)
 
     def record(self, event: ChannelEvent) -> None:
@@ -217,6 +225,31 @@ class Tunnel:
     def connections(self) -> tuple[TunnelConnection, ...]:
         """Those that take channels."""
         return tuple(self._connections)
+
+    # -- by hand (row O6) -------------------------------------------------
+
+    def traffic(self) -> Iterator[Traffic]:
+        """A row for each channel."""
+        for connection in tuple(self._alive):
+            yield from connection.traffic()
+
+    def end_channel(self, serial: int) -> bool:
+        """Reset a channel; False: there is none with that number."""
+        return any(connection.end_channel(serial) for connection in tuple(self._alive))
+
+    def throw_out(self, peer: str, seconds: float) -> int:
+        """End all connections with ``peer`` and refuse it for so long; how many there were."""
+        self._barred.bar(peer, self.shared.reactor.seconds() + seconds)
+        theirs = [connection for connection in self._alive if connection.peer == peer]
+        for connection in theirs:
+            self.remove(connection)
+            connection.shutdown(0.0, "thrown out by hand")
+        return len(theirs)
+
+    def refusal(self, peer: str) -> str:
+        """Why there is no tunnel with ``peer`` for now; empty: there may be."""
+        seconds = self._barred.seconds(peer, self.shared.reactor.seconds())
+        return f"{peer} is kept out by hand for {seconds:.0f} s more" if seconds else ""
 
     def channel_requested(self, request: ChannelRequest) -> None:
         """The far side wants a channel: to a service accepted here, or through the acceptor."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
@@ -29,6 +29,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelkit.core.barred import Barred
+from tunnelkit.core.counted_address import counted_address
 from tunnelkit.core.decision import Decision
 from tunnelkit.core.lstp.middle import (
     FIRST_BYTES_LIMIT,
@@ -52,6 +54,7 @@ from tunnelkit.net.sockets.relay import join
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, TransportCarrier, take_over
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, keep_alive
 from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.traffic import Traffic
 
 _log = Logger()
 
@@ -110,6 +113,7 @@ class LstpMiddleFactory(Factory):
         self._quiet = QuietRelays(reactor, lambda: [paired.relay for paired in self._pairs])
         self._max_connections = max_connections or for_strangers()
         self._pairs: set[Paired] = set()
+        self._barred = Barred()
         self._young: deque[Paired] = deque()
         self._pairs_ever = 0
         self._bytes_of_ended = 0
@@ -143,7 +147,12 @@ class LstpMiddleFactory(Factory):
 
     def admits(self, host: str) -> bool:
         """Whether a connection from ``host`` (an address in text) may stay."""
-        if not self.admit or not host:
+        if not host:
+            return True
+        if self._barred.seconds(host, self._now()):
+            self._not_admitted += 1
+            return False
+        if not self.admit:
             return True
         address = ip_address(host.partition("%")[0])
         if any(address in network for network in self.admit):
@@ -301,6 +310,64 @@ class LstpMiddleFactory(Factory):
         while young and young[0].since + FIRST_BYTES_LIMIT <= now:
             young.popleft()
         self.do(self.lobby.deadline_passed(now))
+
+    # -- by hand (row O6) --
+
+    def traffic(self) -> Iterator[Traffic]:
+        """A row for each pair, and for each end that waits."""
+        now = self._now()
+        for paired in self._pairs:
+            yield Traffic(
+                id=f"pair-{paired.number}",
+                kind="pair",
+                who=f"{paired.first_name} and {paired.second_name}",
+                what="claimed names: a middle can prove none",
+                origin=" and ".join(
+                    party.carrier.far_address or "this process"
+                    for party in (paired.first, paired.second)
+                ),
+                seconds=now - paired.since,
+                sent=paired.relay.bytes_ba,
+                received=paired.relay.bytes_ab,
+                state="open",
+            )
+        for connection in self.lobby.all_waiting():
+            info = connection.setup_info()
+            yield Traffic(
+                id=f"waiting-{id(connection)}",
+                kind="waiting",
+                who=info.unique,
+                what=info.role,
+                origin=_party_of(connection).carrier.far_address,
+                seconds=None,
+                sent=0,
+                received=0,
+                state="waits for a partner",
+            )
+
+    def end_one(self, number: str) -> bool:
+        """End the pair, or send the waiting end away, that has this `Traffic.id`."""
+        for paired in self._pairs:
+            if number == f"pair-{paired.number}":
+                paired.relay.abort("ended by hand")
+                return True
+        for connection in self.lobby.all_waiting():
+            if number == f"waiting-{id(connection)}":
+                self.do(self.lobby.send_away(connection, "sent away by hand"))
+                return True
+        return False
+
+    def throw_out(self, address: str, seconds: float) -> int:
+        """End all from ``address`` and turn away who comes from there for so long; how many."""
+        self._barred.bar(address, self._now() + seconds)
+        counted = counted_address(address)
+        pairs = [paired for paired in self._pairs if counted in paired.holders]
+        for paired in pairs:
+            paired.relay.abort("thrown out by hand")
+        waiting = [one for one in self.lobby.all_waiting() if one.address == address]
+        for connection in waiting:
+            self.do(self.lobby.send_away(connection, "thrown out by hand"))
+        return len(pairs) + len(waiting)
 
     # -- status and the end --
 

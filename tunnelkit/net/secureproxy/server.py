@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -51,6 +51,7 @@ from tunnelkit.net.sockets.tcp import Listener, bind_tcp
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import Listing, TlsContext
 from tunnelkit.net.tls.tls_carrier import TlsCarrier
+from tunnelkit.net.traffic import Traffic
 from tunnelkit.wire.secureproxy import ALPN, PASS, WEB, Login
 from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME
 
@@ -376,6 +377,54 @@ class SecureProxyServer:
     def expel(self, name: str, reason: str) -> None:
         """End everything of a client that is not trusted any more."""
         self.do(self.core.expel(name, reason, self._now()))
+
+    def traffic(self) -> Iterator[Traffic]:
+        """A row for each client that is present, and for each session."""
+        for registration in self.core.registry:
+            yield Traffic(
+                id=f"client-{registration.name}",
+                kind="client",
+                who=registration.name,
+                what=", ".join(registration.offers),
+                origin=registration.connection.observed,
+                seconds=None,
+                sent=0,
+                received=0,
+                state="present",
+            )
+        for session in tuple(self.core.sessions.values()):
+            relay = self._joined.get(session)
+            target = session.peer or session.target
+            yield Traffic(
+                id=f"session-{session.id}",
+                kind="session",
+                who=session.origin or "a browser",
+                what=f"{target}/{session.resource}",
+                origin=session.initiator.observed,
+                seconds=None,
+                sent=relay.bytes_ab if relay is not None else 0,
+                received=relay.bytes_ba if relay is not None else 0,
+                state=session.state.name.lower(),
+            )
+
+    def end_one(self, number: str) -> bool:
+        """End the client or session that has this `Traffic.id`; False: there is none."""
+        kind, _, name = number.partition("-")
+        if kind == "client" and self.core.registry.get(name) is not None:
+            self.expel(name, "ended by hand")
+            return True
+        session = self.core.sessions.get(name) if kind == "session" else None
+        if session is None:
+            return False
+        self.do(self.core.end_session(session, "ended by hand", self._now()))
+        return True
+
+    def throw_out(self, name: str, seconds: float) -> int:
+        """End everything of a client, and let nobody of that name in for so long; how much."""
+        self.core.bar(name, self._now() + seconds)
+        theirs = sum(client == name for client, _ in self.clients())
+        self.expel(name, "thrown out by hand")
+        return theirs
 
     def clients(self) -> list[tuple[str, tuple[Listing, ...]]]:
         """Of every client's connection, joined ones too: the name, and how revocation lists name

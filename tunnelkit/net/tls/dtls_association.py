@@ -47,6 +47,14 @@ class DtlsAssociation:
         self._address = address
         self._protocol: IProtocol | None = None
         self._over = False
+        self.bytes_sent = 0
+        """Of the application, as for the next one."""
+        self.bytes_received = 0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the peer is."""
+        return self._address
 
     @property
     def peer_name(self) -> str:
@@ -58,6 +66,7 @@ class DtlsAssociation:
     def write(self, data: bytes) -> None:
         """Send one datagram."""
         if not self._over:
+            self.bytes_sent += len(data)
             self.engine.send(data)
             self._place.flush(self.engine)
             self._look_whether_over()
@@ -108,6 +117,7 @@ class DtlsAssociation:
     def deliver(self, data: bytes) -> None:
         """One datagram of the application."""
         if self._protocol is not None and not self._over:
+            self.bytes_received += len(data)
             self._protocol.dataReceived(data)
 
     def lost(self, why: Failure) -> None:

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
+from tunnelkit.core.barred import Barred
 from tunnelkit.core.dtls_cookies import SECRET_BYTES, Cookies
 from tunnelkit.errors import RemoteProtocolError
 from tunnelkit.net.tls.dtls_association import DtlsAssociation
@@ -88,6 +89,7 @@ class DtlsServer(DatagramProtocol):
         self._is_real = is_real
         self._places: dict[Address, _Place] = {}
         self._hosts: dict[str, int] = {}
+        self._barred = Barred()
         self._cookies = Cookies(os.urandom(SECRET_BYTES), reactor.seconds())
         self._sweeping: IDelayedCall | None = None
 
@@ -133,6 +135,19 @@ class DtlsServer(DatagramProtocol):
         if place is not None:
             place.forget(Failure(ConnectionDone("the peer has begun anew elsewhere")))
 
+    def end(self, address: Address) -> bool:
+        """Close the association with ``address``; False: there is none."""
+        place = self._places.get(address)
+        if place is None or place.live is None:
+            return False
+        place.live.loseConnection()
+        return True
+
+    def throw_out(self, host: str, seconds: float) -> int:
+        """Close all associations with ``host``, and take none for so long; how many there were."""
+        self._barred.bar(host, self.reactor.seconds() + seconds)
+        return sum(self.end(address) for address in list(self._places) if address[0] == host)
+
     def close(self) -> None:
         """Close all associations."""
         for place in list(self._places.values()):
@@ -176,6 +191,9 @@ class DtlsServer(DatagramProtocol):
             self._cookies.renew(os.urandom(SECRET_BYTES), now)
         if not hello.cookie or not (self._cookies.check(address, hello) or self._is_real(address)):
             self.send(address, hello_verify_request(hello, self._cookies.make(address, hello)))
+            return
+        if self._barred.seconds(address[0], now):
+            self.rejected["barred"] += 1
             return
         place = self._places.get(address)
         if place is None:
