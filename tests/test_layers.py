@@ -37,6 +37,7 @@ CONTRACTS = {
     "tunnelkit.core.prologue",
     "tunnelkit.net.channels.contracts",
     "tunnelkit.net.role_status",
+    "tunnelkit.net.traffic",
     "tunnelkit.net.sockets.carrier",
     "tunnelkit.net.sockets.context",
     "tunnelkit.policy.identity",
