@@ -125,7 +125,7 @@ def test_everything_written_is_for_the_owner_alone(keys: KeyDirectory, tmp_path:
     assert stat.S_IMODE(second.path.stat().st_mode) == 0o700
     files = [*second.path.iterdir(), tmp_path / "bob.pem"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-    names = {"ca.pem", "issued.json", "revoked.crl", "alice.pem"}
+    names = {"ca.pem", "issued.json", "revoked.crl", "alice.pem", ".gitignore"}
     assert {path.name for path in second.path.iterdir()} == names
 
 

@@ -9,86 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunnelkit.cli.keys_parser import register
 from tunnelkit.errors import ConfigError
+
+__all__ = ["register", "run"]
 
 if TYPE_CHECKING:
     from cryptography import x509
 
     from tunnelkit.policy.key_directory import KeyDirectory
+    from tunnelkit.services.end_files import EndPlan
 
 # What needs cryptography is imported by the functions that do the work: `--help` stays quick.
-
-_MOST_DAYS = 3650
-
-
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``keys`` and its actions."""
-    keys = subparsers.add_parser("keys", help="make, show, renew and revoke identities")
-    actions = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
-
-    init = actions.add_parser("init", help="make a private CA and a rendezvous secret")
-    _directory(init)
-    _passphrase(init)
-
-    issue = actions.add_parser("issue", help="make an identity file for one end")
-    renew = actions.add_parser("renew", help="replace an identity by one with a new key")
-    for action in (issue, renew):
-        action.add_argument("name", metavar="NAME", help="name of the end, in its certificate")
-        _directory(action)
-        _passphrase(action)
-        action.add_argument("--out", metavar="FILE", help="where to write it (KEYS/NAME.pem)")
-        action.add_argument(
-            "--days", type=_days, default=365, metavar="DAYS", help="how long it is valid (365)"
-        )
-    renew.add_argument(
-        "--rendezvous-secret",
-        action="store_true",
-        help="also make a new rendezvous secret; every other end must then be renewed too",
-    )
-
-    alone = actions.add_parser(
-        "self", help="make a self-signed identity, for an end whose key the other end pins"
-    )
-    alone.add_argument("name", metavar="NAME", help="name of the end, in its certificate")
-    alone.add_argument("--out", required=True, metavar="FILE", help="where to write it")
-    alone.add_argument(
-        "--secret",
-        metavar="FILE",
-        help="the rendezvous secret, the same at both ends of an LSTP tunnel; made if not there",
-    )
-    alone.add_argument(
-        "--days", type=_days, default=_MOST_DAYS, metavar="DAYS", help="how long it is valid (3650)"
-    )
-
-    ask = actions.add_parser(
-        "sign-request", help="make a key that stays here, and a request for its certificate"
-    )
-    ask.add_argument("name", metavar="NAME", help="name of the end, in its certificate")
-    _passphrase(ask)
-    ask.add_argument("--out", metavar="FILE", help="where to write the key (NAME.pem)")
-
-    sign = actions.add_parser("sign", help="make the certificate that a request asks for")
-    sign.add_argument("request", metavar="FILE", help="what sign-request has written")
-    _directory(sign)
-    sign.add_argument("--out", metavar="FILE", help="where to write the answer (FILE with .crt)")
-    sign.add_argument(
-        "--days", type=_days, default=365, metavar="DAYS", help="how long it is valid (365)"
-    )
-    sign.add_argument(
-        "--again", action="store_true", help="also for a name that has an identity already"
-    )
-
-    revoke = actions.add_parser("revoke", help="put all certificates of a name on KEYS/revoked.crl")
-    revoke.add_argument(
-        "name", metavar="NAME", nargs="?", help="the end; without: only make the list again"
-    )
-    _directory(revoke)
-    revoke.add_argument(
-        "--days", type=_days, metavar="DAYS", help="how long the list is valid (as the CA)"
-    )
-
-    show = actions.add_parser("show", help="what an identity file or a directory of keys holds")
-    show.add_argument("path", metavar="FILE-OR-DIR")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,19 +59,78 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
         return [f"revoked {count} of {args.name} in {keys.revocation_file}"]
     if action == "sign":
         return _sign(keys, args)
+    if action == "list":
+        return _issued(keys, pins=False) or [f"nothing has been issued in {keys.path} yet"]
+    if args.out and len(args.names) > 1:
+        raise ConfigError("--out: there are several names: expected one, or --dir alone")
     if action == "issue":
-        identity, path = keys.issue(
-            args.name, out=args.out, days=args.days, passphrase=_new_passphrase(args)
+        return _issue(keys, args)
+    return _renew(keys, args)
+
+
+def _issue(keys: KeyDirectory, args: argparse.Namespace) -> list[str]:
+    plans = _plans(args)
+    passphrase = _new_passphrase(args)
+    lines = []
+    for name in args.names:
+        settings = Path(args.out).with_suffix(".toml") if args.out else keys.path / f"{name}.toml"
+        if name in plans and os.path.lexists(settings):
+            raise ConfigError(f"{settings}: exists already: expected another NAME, or none there")
+        identity, path = keys.issue(name, out=args.out, days=args.days, passphrase=passphrase)
+        lines.append(f"issued {identity.name} in {path}: {identity.fingerprint}")
+        if name in plans:
+            from tunnelkit.policy.key_directory import write_new
+
+            write_new(settings, plans[name].toml(path.name).encode("utf-8"))
+            lines += [
+                f"  bring {path}, {settings} and {keys.revocation_file} to its machine, into one "
+                "directory; there:",
+                *(f"  {command}" for command in plans[name].commands(settings.name)),
+            ]
+    return lines
+
+
+def _plans(args: argparse.Namespace) -> dict[str, EndPlan]:
+    """What the settings of each name are to say; none without ``--middle``."""
+    names, own = args.names, ("allow", "forward", "socks")
+    if args.middle is None:
+        given = [name for name in ("tunnel", "peer", "via", *own) if getattr(args, name)]
+        if given:
+            raise ConfigError(f"--{given[0]}: no settings are written: expected --middle too")
+        return {}
+    if args.tunnel is None:
+        raise ConfigError("--tunnel is missing: expected NAME, the same at all ends of the tunnel")
+    if len(names) > 1 and (given := [name for name in own if getattr(args, name)]):
+        raise ConfigError(f"--{given[0]}: there are several names: expected the one it is for")
+
+    from tunnelkit.services.end_files import EndPlan
+
+    plans = {}
+    for name in names:
+        peers = args.peer or [other for other in names if other != name]
+        if not peers or name in peers:
+            raise ConfigError(f"--peer: expected NAME of an end that {name} is to meet")
+        plans[name] = plan = EndPlan(
+            middle=args.middle,
+            tunnel=args.tunnel,
+            peers=peers,
+            via=args.via,
+            **{option: getattr(args, option) for option in own},
         )
-        return [f"issued {identity.name} in {path}: {identity.fingerprint}"]
-    identity, path = keys.renew(
-        args.name,
-        out=args.out,
-        days=args.days,
-        rendezvous_secret=args.rendezvous_secret,
-        passphrase=_new_passphrase(args),
-    )
-    lines = [f"renewed {identity.name} in {path}: {identity.fingerprint}"]
+        plan.check()
+    return plans
+
+
+def _renew(keys: KeyDirectory, args: argparse.Namespace) -> list[str]:
+    passphrase = _new_passphrase(args)
+    fresh = args.rendezvous_secret
+    lines = []
+    for name in args.names:
+        identity, path = keys.renew(
+            name, out=args.out, days=args.days, rendezvous_secret=fresh, passphrase=passphrase
+        )
+        fresh = False  # those behind it get the new one
+        lines.append(f"renewed {identity.name} in {path}: {identity.fingerprint}")
     if args.rendezvous_secret:
         lines.append("the rendezvous secret is new: renew every other end before it can be met")
     return lines
@@ -210,16 +201,9 @@ def show(path: str) -> list[str]:
 
     if os.path.isdir(path):
         keys = KeyDirectory(path)
-        lines = ["CA", *_certificate(keys.load().certificate)]
-        now = datetime.now(timezone.utc)
-        for entry in keys.issued():
-            until = entry.revoked or entry.not_after
-            word = "since" if entry.revoked else "until"
-            state = entry.state(now)
-            lines.append(f"{entry.name}  {state} {word} {until:%Y-%m-%d}  serial {entry.serial:x}")
-            if entry.pin:
-                lines.append(f"  fingerprint  {entry.pin}")
-        return lines
+        return ["CA", *_certificate(keys.load().certificate), *_issued(keys, pins=True)]
+    if path.endswith(".crl"):
+        return _list(path)
     where = f"identity {printable(path)}"
     # Expired ones are shown too: this is how one finds out.
     content = read_private_file(path, where)
@@ -233,6 +217,53 @@ def show(path: str) -> list[str]:
     for authority in identity.credentials.authorities:
         lines += ["CA", *_certificate(authority)]
     return lines
+
+
+def _issued(keys: KeyDirectory, *, pins: bool) -> list[str]:
+    lines = []
+    now = datetime.now(timezone.utc)
+    for entry in keys.issued():
+        until = entry.revoked or entry.not_after
+        word = "since" if entry.revoked else "until"
+        state = entry.state(now)
+        lines.append(f"{entry.name}  {state} {word} {until:%Y-%m-%d}  serial {entry.serial:x}")
+        if entry.pin and pins:
+            lines.append(f"  fingerprint  {entry.pin}")
+    return lines
+
+
+def _list(path: str) -> list[str]:
+    """What a revocation list says; names where the record of its CA is beside it."""
+    from tunnelkit.net.tls.engine import moment
+    from tunnelkit.policy.files import read_file
+    from tunnelkit.policy.key_directory import RECORD_FILE, KeyDirectory
+    from tunnelkit.policy.list_numbers import list_number
+    from tunnelkit.policy.printable import printable
+    from tunnelkit.policy.revocation import LARGEST_LIST, read_lists
+
+    where = f"revocation list {printable(path)}"
+    crls = read_lists(read_file(path, where, LARGEST_LIST), where)
+    names = {}
+    if os.path.exists(os.path.join(os.path.dirname(path), RECORD_FILE)):
+        names = {
+            one.serial: one.name for one in KeyDirectory(os.path.dirname(path) or ".").issued()
+        }
+    lines = []
+    for crl in crls:
+        until = moment(crl.next_update_utc) if crl.next_update_utc else "always"
+        lines += [
+            f"revocation list of {printable(crl.issuer.rfc4514_string())}",
+            f"  number       {list_number(crl)}",
+            f"  made         {moment(crl.last_update_utc)}",
+            f"  valid until  {until}",
+            f"  entries      {len(crl)}",
+        ]
+        for entry in crl:
+            name = names.get(entry.serial_number, "")
+            lines.append(
+                f"  {entry.revocation_date_utc:%Y-%m-%d}   serial {entry.serial_number:x}  {name}"
+            )
+    return [line.rstrip() for line in lines]
 
 
 def _certificate(certificate: x509.Certificate) -> list[str]:
@@ -249,25 +280,15 @@ def _certificate(certificate: x509.Certificate) -> list[str]:
     ]
 
 
-def _directory(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dir", required=True, metavar="KEYS", help="the directory of the CA")
-
-
-def _passphrase(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--passphrase", action="store_true", help="ask for one, and encrypt the private key with it"
-    )
-
-
 def _new_passphrase(args: argparse.Namespace) -> bytes | None:
     if not args.passphrase:
         return None
     from tunnelkit.policy.passphrases import new_passphrase
 
-    return new_passphrase(getattr(args, "name", None) or "the CA")
+    return new_passphrase(_whose(args))
 
 
-def _days(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_DAYS):
-        raise ConfigError(f"--days {ascii(text)[:40]}: expected a number from 1 to {_MOST_DAYS}")
-    return int(text)
+def _whose(args: argparse.Namespace) -> str:
+    if args.action == "init":
+        return "the CA"
+    return ", ".join(args.names) if "names" in args else str(args.name)

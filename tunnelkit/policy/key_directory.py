@@ -96,8 +96,17 @@ class KeyDirectory:
             raise ConfigError(f"keys {self._shown}: cannot be made: {reason(error)}") from None
         with self._locked():
             authority = Authority.create()
+            if os.path.lexists(self.path / AUTHORITY_FILE):
+                raise ConfigError(
+                    f"{printable(os.fspath(self.path / AUTHORITY_FILE))}: exists already: "
+                    "'tunnelkit keys issue NAME' goes on with this CA"
+                )
             write_new(self.path / AUTHORITY_FILE, authority_pem(authority, passphrase))
             self._save(authority, [])
+            ignored = self.path / ".gitignore"
+            if not os.path.lexists(ignored):
+                # Nothing here belongs into anybody's repository.
+                write_new(ignored, b"*\n")
         return authority
 
     def load(self) -> Authority:
@@ -143,7 +152,10 @@ class KeyDirectory:
                     f"one, 'tunnelkit keys revoke {name}' withdraws it"
                 )
             if os.path.lexists(path):
-                raise ConfigError(f"{printable(os.fspath(path))}: exists already")
+                raise ConfigError(
+                    f"{printable(os.fspath(path))}: exists already: 'tunnelkit keys renew {name}' "
+                    "replaces what the CA issued"
+                )
             identity = self._record(authority, issued, name, days)
             write_new(path, identity_pem(identity, passphrase))
         return identity, path
@@ -280,6 +292,11 @@ class KeyDirectory:
     def _check_directory(self) -> None:
         try:
             status = self.path.stat()
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"keys {self._shown}: {reason(error)}: 'tunnelkit keys init --dir {self._shown}' "
+                "makes it"
+            ) from None
         except OSError as error:
             raise ConfigError(f"keys {self._shown}: {reason(error)}") from None
         if not stat.S_ISDIR(status.st_mode):

@@ -41,7 +41,7 @@ class ListNumbers:
         found = {
             ca: number
             for crl in crls
-            if (number := _number(crl)) is not None
+            if (number := list_number(crl)) is not None
             for ca in (_authority(crl),)
         }
         try:
@@ -107,7 +107,8 @@ class ListNumbers:
             os.close(descriptor)
 
 
-def _number(crl: x509.CertificateRevocationList) -> int | None:
+def list_number(crl: x509.CertificateRevocationList) -> int | None:
+    """What its CA counts it as; None: it does not."""
     try:
         return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
     except (x509.ExtensionNotFound, ValueError):

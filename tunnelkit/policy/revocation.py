@@ -112,6 +112,17 @@ def parse_revocations(
     data: bytes, where: str, authorities: Sequence[x509.Certificate]
 ) -> tuple[x509.CertificateRevocationList, ...]:
     """The lists in ``data``; raises `ConfigError` unless they are, and a CA of ours signed one."""
+    crls = read_lists(data, where)
+    subjects = {authority.subject for authority in authorities}
+    ours = [crl for crl in crls if crl.issuer in subjects]
+    signed = all(any(_signed(crl, authority) for authority in authorities) for crl in ours)
+    if not (ours and signed):
+        raise ConfigError(f"{where}: is not signed by this end's CA")
+    return crls
+
+
+def read_lists(data: bytes, where: str) -> tuple[x509.CertificateRevocationList, ...]:
+    """The lists in ``data``, whoever signed them; raises `ConfigError` unless there is one."""
     try:
         if b"-----BEGIN" in data:
             crls = tuple(map(x509.load_pem_x509_crl, _BLOCK.findall(data)))
@@ -121,11 +132,6 @@ def parse_revocations(
         crls = ()
     if not crls:
         raise ConfigError(f"{where}: is not a certificate revocation list (PEM or DER)")
-    subjects = {authority.subject for authority in authorities}
-    ours = [crl for crl in crls if crl.issuer in subjects]
-    signed = all(any(_signed(crl, authority) for authority in authorities) for crl in ours)
-    if not (ours and signed):
-        raise ConfigError(f"{where}: is not signed by this end's CA")
     return crls
 
 

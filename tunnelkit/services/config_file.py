@@ -6,6 +6,7 @@ dashes, a repeatable option takes a list. Nothing in it is ever ignored (X22).
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -25,9 +26,18 @@ MAX_SIZE = 1 << 20
 
 
 def read_config_file(
-    path: str, known: Collection[str], flags: Collection[str], repeatable: Collection[str]
+    path: str,
+    known: Collection[str],
+    flags: Collection[str],
+    repeatable: Collection[str],
+    files: Collection[str] = (),
 ) -> dict[str, list[Given]]:
-    """The settings in the file; raises `ConfigError` with file, line and key for every mistake."""
+    """The settings in the file; raises `ConfigError` with file, line and key for every mistake.
+
+    The values of ``files`` are paths: one that is relative is looked up beside the file, so that
+    a directory with all that an end needs can be put anywhere (row Q3).
+    """
+    beside = os.path.dirname(path)
     text = _read(path)
     try:
         table = tomllib.loads(text)
@@ -56,7 +66,17 @@ def read_config_file(
             ]
         else:
             settings[key] = [Given(_text(value, where), where, path)]
+        if key in files:
+            settings[key] = [
+                Given(_placed(beside, given.text), given.where, path) for given in settings[key]
+            ]
     return settings
+
+
+def _placed(directory: str, text: str) -> str:
+    """Where a path of the file leads; ``unix:PATH`` is one too."""
+    scheme, colon, path = text.rpartition("unix:") if text.startswith("unix:") else ("", "", text)
+    return f"{scheme}{colon}{os.path.join(directory, path)}" if path else text
 
 
 def _read(path: str) -> str:

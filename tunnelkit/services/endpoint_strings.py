@@ -286,13 +286,13 @@ def read_any(file: str, options: Iterable[type[RoleOptions]]) -> dict[str, list[
     """The configuration file of a role with one of these options; raises `ConfigError`."""
     from tunnelkit.services.config_file import read_config_file
 
-    known, flags, repeatable = (
+    known, flags, repeatable, paths = (
         frozenset().union(*names)
         for names in zip(
-            *((one.known(), one.flags, one.repeatable) for one in options), strict=True
+            *((one.known(), one.flags, one.repeatable, one.paths) for one in options), strict=True
         )
     )
-    return read_config_file(file, known, flags, repeatable)
+    return read_config_file(file, known, flags, repeatable, paths)
 
 
 def _keyword(option: str) -> str:

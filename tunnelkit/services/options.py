@@ -124,6 +124,11 @@ def options_for(role: IProxyRole) -> type[RoleOptions]:
         "flags": frozenset(name for name, option in declared.items() if not option.metavar),
         "repeatable": repeatable,
         "live": frozenset(name for name, option in declared.items() if option.live),
+        "paths": frozenset(
+            name
+            for name, option in declared.items()
+            if option.files or option.metavar in ("DIR", "PATH")
+        ),
         "compData": usage.Completions(
             multiUse=sorted(repeatable),
             optActions={
@@ -165,6 +170,8 @@ class RoleOptions(usage.Options):
     repeatable: ClassVar[frozenset[str]]
     live: ClassVar[frozenset[str]]
     """What a reload can change; the rest needs a restart."""
+    paths: ClassVar[frozenset[str]]
+    """What names files; in ``--config`` beside that file, if relative."""
 
     def __init__(self) -> None:
         self.given: dict[str, list[Given]] = {}
@@ -255,7 +262,9 @@ class RoleOptions(usage.Options):
             if len(values) > 1 and name not in self.repeatable:
                 raise ConfigError(f"--{name} is given twice: expected one value")
         if files:
-            found = read_config_file(files[0].text, self.known(), self.flags, self.repeatable)
+            found = read_config_file(
+                files[0].text, self.known(), self.flags, self.repeatable, self.paths
+            )
             settings = {**found, **settings}
         return Settings(settings)
 

@@ -1,0 +1,159 @@
+"""`tunnelkit keys` writes all that an end needs (row Q3)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from tests.cli.test_keys import Capture, mistake, ok
+from tunnelkit.policy.identity import load_identity
+from tunnelkit.roles.registry import roles
+from tunnelkit.services.endpoint_strings import Ends
+from tunnelkit.services.options import options_for
+
+PLACE = ("--middle", "relay.example:7000", "--tunnel", "work")
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Path:
+    monkeypatch.delenv("TUNNELKIT_KEYS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    ok(capsys, "keys", "init")
+    return tmp_path
+
+
+def configuration(role: str, *words: str) -> Any:
+    """What the role makes of these options; raises `ConfigError`."""
+    options = options_for(roles()[role])()
+    options.parse(words)
+    return options.config
+
+
+def test_two_names_are_each_others_peers_and_the_settings_run_from_anywhere(
+    directory: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ok(capsys, "keys", "issue", "office", "laptop", *PLACE)
+    assert "tunnelkit server --config office.toml --allow" in said
+    assert "bring keys/office.pem, keys/office.toml and keys/revoked.crl" in said
+    moved = directory / "elsewhere"
+    shutil.copytree("keys", moved)
+    monkeypatch.chdir("/")
+    rule = ("--allow", "tcp:127.0.0.1:22")
+    server = configuration("lstp-server-end", "--config", str(moved / "office.toml"), *rule)
+    assert server.identity.name == "office"
+    assert server.peers == {"laptop"}
+    assert server.middle == ("relay.example", 7000)
+    assert server.identity_file == str(moved / "office.pem")
+
+
+def test_what_an_end_is_for_makes_its_settings_whole(capsys: Capture) -> None:
+    office = ("--peer", "laptop", "--allow", "tcp:10.1.2.3:22", "--via", "socks5://proxy:1080")
+    said = ok(capsys, "keys", "issue", "office", *PLACE, *office)
+    assert "tunnelkit server --config office.toml\n" in said
+    laptop = ("--peer", "office", "--forward", "0=tcp:10.1.2.3:22", "--socks", "0")
+    said = ok(capsys, "keys", "issue", "laptop", *PLACE, *laptop)
+    assert "tunnelkit client --config laptop.toml\n" in said
+    configuration("lstp-server-end", "--config", "keys/office.toml")
+    configuration("lstp-client-end", "--config", "keys/laptop.toml")
+
+
+def test_the_settings_work_in_endpoint_strings(capsys: Capture) -> None:
+    ok(capsys, "keys", "issue", "office", "laptop", *PLACE)
+    ends = Ends(MemoryReactorClock())
+    for name, kind in (("office", "server-end"), ("laptop", "client-end")):
+        key, _ = ends.settle({"config": f"keys/{name}.toml"}, kind)
+        assert f"keys/{name}.pem" in key
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("a", "--tunnel", "work"), "--tunnel: no settings are written: expected --middle too"),
+        (("a", "--middle", "relay:1", "--peer", "b"), "--tunnel is missing"),
+        (("a", *PLACE), "--peer: expected NAME of an end that a is to meet"),
+        (("a", *PLACE, "--peer", "a"), "--peer: expected NAME of an end that a is to meet"),
+        (("a", "b", *PLACE, "--socks", "1"), "--socks: there are several names"),
+        (("a", "b", "--out", "c.pem"), "--out: there are several names"),
+        (
+            ("a", "--middle", "relay", "--tunnel", "w", "--peer", "b"),
+            "--middle: the port is missing in 'relay'",
+        ),
+        (("a", *PLACE, "--peer", "b", "--allow", "tcp:1"), "--allow: "),
+        (("a", *PLACE, "--peer", "b", "--forward", "x"), "--forward: "),
+        (("a", *PLACE, "--peer", "b", "--via", "ftp://p"), "--via"),
+    ],
+)
+def test_a_mistake_writes_nothing(
+    capsys: Capture, directory: Path, words: tuple[str, ...], expected: str
+) -> None:
+    before = sorted(directory.rglob("*"))
+    assert expected in mistake(capsys, "keys", "issue", *words)
+    assert sorted(directory.rglob("*")) == before
+
+
+def test_settings_that_are_there_are_not_replaced(capsys: Capture) -> None:
+    Path("keys/office.toml").write_text("mine")
+    line = mistake(capsys, "keys", "issue", "office", "laptop", *PLACE)
+    assert "keys/office.toml: exists already" in line
+    assert ok(capsys, "keys", "list") == "nothing has been issued in keys yet\n"
+
+
+def test_the_directory_may_come_from_the_environment(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TUNNELKIT_KEYS", str(tmp_path / "other"))
+    ok(capsys, "keys", "init")
+    ok(capsys, "keys", "issue", "office")
+    assert load_identity(tmp_path / "other" / "office.pem").name == "office"
+
+
+def test_the_list_has_a_line_for_each_certificate(capsys: Capture) -> None:
+    ok(capsys, "keys", "issue", "office", "laptop")
+    ok(capsys, "keys", "renew", "office", "laptop")
+    ok(capsys, "keys", "revoke", "laptop")
+    lines = ok(capsys, "keys", "list").splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["office", "valid"],
+        ["laptop", "revoked"],
+        ["office", "valid"],
+        ["laptop", "revoked"],
+    ]
+
+
+def test_one_new_secret_for_all_that_are_renewed_together(capsys: Capture) -> None:
+    ok(capsys, "keys", "issue", "office", "laptop")
+    before = load_identity("keys/office.pem").rendezvous_secret
+    ok(capsys, "keys", "renew", "office", "laptop", "--rendezvous-secret")
+    office, laptop = load_identity("keys/office.pem"), load_identity("keys/laptop.pem")
+    assert office.rendezvous_secret == laptop.rendezvous_secret != before
+
+
+def test_a_revocation_list_is_shown_with_the_names_on_it(capsys: Capture) -> None:
+    ok(capsys, "keys", "issue", "office", "laptop")
+    shown = ok(capsys, "keys", "show", "keys/revoked.crl")
+    assert "number       1" in shown
+    assert "entries      0" in shown
+    ok(capsys, "keys", "revoke", "laptop")
+    shown = ok(capsys, "keys", "show", "keys/revoked.crl")
+    assert "number       2" in shown
+    assert shown.splitlines()[-1].endswith("laptop")
+    shutil.copy("keys/revoked.crl", "alone.crl")
+    assert "laptop" not in ok(capsys, "keys", "show", "alone.crl")
+    Path("no.crl").write_text("none")
+    assert "no.crl: is not a certificate revocation list" in mistake(
+        capsys, "keys", "show", "no.crl"
+    )
+
+
+def test_the_keys_do_not_get_into_a_repository(capsys: Capture) -> None:
+    assert Path("keys/.gitignore").read_text() == "*\n"
+
+
+def test_what_is_there_already_names_the_command_that_goes_on(capsys: Capture) -> None:
+    assert "tunnelkit keys issue NAME" in mistake(capsys, "keys", "init")
+    ok(capsys, "keys", "issue", "office")
+    assert "tunnelkit keys renew office" in mistake(capsys, "keys", "issue", "office")
