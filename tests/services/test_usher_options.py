@@ -98,9 +98,27 @@ def test_what_a_gate_misses_is_named(refusal: Refusal, who: list[str], missing: 
     assert refusal("usher-gate", *words).startswith(f"{missing} is missing: expected ")
 
 
+def test_what_goes_to_the_next_gate_needs_all_three_options(
+    refusal: Refusal, who: list[str]
+) -> None:
+    words = ["--onward", "b.example:7000", "--onward-peer", "gate-b", "--onward-for", "tcp:*.b:22"]
+    onward = gate(*LISTEN, *who, *words, "--via", "http://p:3").onward
+    assert onward is not None
+    assert (onward.gate, onward.peer) == (("b.example", 7000), "gate-b")
+    assert [rule.text for rule in onward.rules] == ["tcp:*.b:22"]
+    assert [str(hop) for hop in onward.via or ()] == ["http://p:3"]
+    for at in (0, 2, 4):
+        said = refusal("usher-gate", *LISTEN, *who, *words[:at], *words[at + 2 :])
+        assert f"expected {words[at]}" in said
+    assert "expected --onward" in refusal("usher-gate", *LISTEN, *who, "--via", "http://p:3")
+    pinned = [*LISTEN, *who[:2], "--peer-pin", f"user=sha256:{'0' * 64}", *words]
+    assert "no pinned key is called that" in refusal("usher-gate", *pinned)
+
+
 @pytest.mark.parametrize(
     "words",
     [
+        ["--onward", "b:1", "--onward-peer", "b", "--onward-for", "udp:*:53"],
         ["--relay", "inside"],
         ["--relay", "inside=gate"],
         ["--relay", "10.0.0.1=gate:1"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -54,13 +54,24 @@ class Way:
     """Seconds from the request to the answer."""
 
 
-class DialBudget:
-    """One peer's dials, those under way and those that wait."""
+class Dialling(Protocol):
+    """What is on its way to an answer."""
 
-    def __init__(self, reactor: Any) -> None:
+    def start(self) -> None:
+        """It is this one's turn."""
+
+    def fail(self, code: Code, why: str) -> None:
+        """Refuse the request."""
+
+
+class DialBudget:
+    """One peer's dials, those under way, at most ``most``, and those that wait."""
+
+    def __init__(self, reactor: Any, most: int = DIALS_PER_PEER) -> None:
         self._reactor = reactor
-        self._dialling: set[Dial] = set()
-        self._waiting: deque[Dial] = deque()
+        self._most = most
+        self._dialling: set[Dialling] = set()
+        self._waiting: deque[Dialling] = deque()
         self._starting = False
         self._tokens = ABORTED_BURST
         self._at: float = reactor.seconds()
@@ -74,12 +85,12 @@ class DialBudget:
         self._at = now
         return self._tokens >= 1
 
-    def enter(self, dial: Dial) -> None:
+    def enter(self, dial: Dialling) -> None:
         """Start the dial now or when it is its turn."""
         self._waiting.append(dial)
         self._start()
 
-    def leave(self, dial: Dial, aborted: bool) -> None:
+    def leave(self, dial: Dialling, aborted: bool) -> None:
         """A dial is over."""
         self._dialling.discard(dial)
         if aborted:
@@ -100,7 +111,7 @@ class DialBudget:
         if self._starting:
             return
         self._starting = True
-        while self._waiting and len(self._dialling) < DIALS_PER_PEER:
+        while self._waiting and len(self._dialling) < self._most:
             dial = self._waiting.popleft()
             self._dialling.add(dial)
             dial.start()

@@ -111,8 +111,8 @@ class Rule:
         return (port, port) in self.ports and ip_network(address) in named
 
 
-def parse_rule(text: str) -> Rule:
-    """Read one ``--allow`` value.
+def parse_rule(text: str, what: str = "allow rule") -> Rule:
+    """Read one ``--allow`` value; ``what`` errors call it.
 
     ==================================  ====================================================
     text                                admits
@@ -182,7 +182,7 @@ def parse_rule(text: str) -> Rule:
             exact=protocol,
         )
     except ConfigError as error:
-        raise ConfigError(f"allow rule {shown(text)}: {error}") from None
+        raise ConfigError(f"{what} {shown(text)}: {error}") from None
 
 
 def _split_peers(text: str) -> tuple[tuple[Glob, ...], str]:

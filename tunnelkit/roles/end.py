@@ -35,6 +35,7 @@ from tunnelkit.interfaces import (
     ISteered,
 )
 from tunnelkit.net.channels.end import Stage, TunnelEnd, context_for
+from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
 from tunnelkit.net.dial.via import Hop
@@ -174,7 +175,7 @@ class EndService(MultiService):
         DnsEgress(self._egress, config.dns_servers)
         for part in (UdpEgress(self._egress), ListenEgress(self._egress)):
             IService(part).setServiceParent(self)
-        self.tunnel = Tunnel(self.shared, tunnel_name, self._egress, AccessLog.of(reactor))
+        self.tunnel = Tunnel(self.shared, tunnel_name, self.acceptor(), AccessLog.of(reactor))
         self.tunnel.totals.expect({*config.peers, *config.pins.values()})
         self._front_ends = FrontEnds(reactor, self.tunnel, self.policy)
         make_context = partial(context_for, protocols=self.protocols, server_name=server_name)
@@ -187,6 +188,10 @@ class EndService(MultiService):
             config.terms,
             config.state_dir,
         )
+
+    def acceptor(self) -> Callable[[ChannelRequest], None]:
+        """Who answers what the other end asks for."""
+        return self._egress
 
     @property
     def context(self) -> TlsContext:

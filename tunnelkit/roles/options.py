@@ -255,6 +255,26 @@ USHER_GATE = (
         repeatable=True,
         live=True,
     ),
+    Option(
+        "onward",
+        "HOST:PORT",
+        "of another gate, which is asked for what --onward-for names",
+    ),
+    Option("onward-peer", "NAME", "that the certificate of that gate must have"),
+    Option(
+        "onward-for",
+        "PATTERN",
+        "of what portals get through that gate, as for --allow, e.g. 'tcp:*.b.example:22,443'",
+        repeatable=True,
+        live=True,
+    ),
+    Option(
+        "via",
+        "URL",
+        "of a proxy on the way to that gate, as for portals",
+        repeatable=True,
+    ),
+    _VIA_PASSWORD_FILE,
     Option("max-channels", "N", "sessions that one portal may have open at once (default: 10000)"),
 )
 

@@ -1,4 +1,7 @@
-"""The Usher gate as a role: takes portals in, or relays them further inside (U7, U9, U14, U17)."""
+"""The Usher gate as a role: takes portals in, or relays them further inside.
+
+Rows U7, U9, U14, U17; what it asks of a gate of its own is in `usher_onward` (U18).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.egress.tls_relay import UsherRelay
@@ -16,15 +19,18 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IRendezvous
 from tunnelkit.local.listening import ListeningService
 from tunnelkit.net.channels.end import TunnelEnd
+from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.usher.meeting import GateRendezvous
 from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.destination import TCP, parse_host_port, parse_listen
+from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
+from tunnelkit.roles import usher_onward
 from tunnelkit.roles.configure import (
     USHER_SESSIONS,
     count,
@@ -33,6 +39,7 @@ from tunnelkit.roles.configure import (
     to_server_name,
 )
 from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.usher_onward import OnwardConfig, OnwardTunnel
 from tunnelkit.version import __version__
 
 TUNNEL = "usher"
@@ -51,6 +58,8 @@ class UsherGateConfig(EndConfig):
     """Gates further inside: server name -> host and port."""
     bastions: tuple[Network, ...] = ()
     """Networks of bastions, which limit by themselves how many come through them (X26)."""
+    onward: OnwardConfig | None = None
+    """The next gate, and what is asked of it."""
     max_sessions: int = 10_000
     """Sessions that one portal may have open at once."""
 
@@ -65,7 +74,10 @@ class UsherGateService(EndService):
             max_sessions=config.max_sessions,
             keepalive=config.keepalive,
             software=f"tunnelkit/{__version__}",
+            name=config.identity.name,
         )
+        self._next = config.onward
+        self._onward: OnwardTunnel | None = None
         protocol = UsherProtocol(mux, Shared.of(reactor).budget)
         super().__init__(reactor, role, config, TUNNEL, {"usher": protocol})
         self._listen = config.listen
@@ -79,7 +91,16 @@ class UsherGateService(EndService):
             IService(self._relay).setServiceParent(self)
         keys = ["pinned keys"] if config.pins else []
         names = sorted({*config.peers, *config.relays})
-        self.run(self._rendezvous, f"for {' '.join(keys + names)}")
+        onward = f"; {self._onward.describe()}" if self._onward is not None else ""
+        self.run(self._rendezvous, f"for {' '.join(keys + names)}{onward}")
+
+    def acceptor(self) -> Callable[[ChannelRequest], None]:
+        """With a next gate some of what portals want is for that one."""
+        if self._next is None:
+            return super().acceptor()
+        name = self._config.identity.name
+        self._onward = OnwardTunnel(self.shared, self._egress, self.protocols, name, self._next)
+        return self._onward.accept
 
     def make_end(
         self, rendezvous: IRendezvous, peers: frozenset[str], on_ready: Callable[[], None]
@@ -111,11 +132,25 @@ class UsherGateService(EndService):
             IService(entrance).setServiceParent(self)
         super().open_ports()
 
+    def startService(self) -> None:
+        """See `EndService`; the next gate is dialled, too."""
+        super().startService()
+        if self._onward is not None:
+            self._onward.start(self.context)
+
     def stopService(self) -> Deferred[Any]:
-        """See `EndService`; what is relayed has as long."""
+        """See `EndService`; what is relayed, or goes onward, has as long."""
         if self._relay is not None:
             self._relay.grace = self.grace
-        return super().stopService()
+        stopped = super().stopService()
+        if self._onward is None:
+            return stopped
+        return gatherResults([stopped, self._onward.stop(self.grace)])
+
+    def identity_changed(self, identity: Identity) -> None:
+        """See `EndService`."""
+        if self._onward is not None:
+            self._onward.use(self.context)
 
     def reload(self, config: UsherGateConfig) -> list[str]:
         """See `EndService.reload`; also from where portals may come."""
@@ -128,6 +163,9 @@ class UsherGateService(EndService):
             self._bastions.replace((), config.bastions)
             networks = ", ".join(map(str, config.bastions)) or "nowhere"
             changes.append(f"bastions are at {networks}")
+        onward = config.onward.rules if config.onward is not None else ()
+        if self._onward is not None and self._onward.use_rules(onward):
+            changes.append(f"patterns of what goes onward: {len(onward)}")
         return changes
 
     def _entered(self, sock: socket.socket) -> None:
@@ -171,10 +209,13 @@ def configure(settings: Settings, starting: bool) -> UsherGateConfig:
         admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
         relays=relays,
         bastions=tuple(given.parsed(parse_network) for given in settings.all("bastion")),
+        onward=usher_onward.configure(settings),
         max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
         **end_parts(settings),
     )
-    if starting and not (config.relays or config.front_ends):
+    if config.onward is not None and usher_onward.unpinned(config, config.onward):
+        settings.all("onward-peer")[0].wrong("no pinned key is called that", "a --peer-pin too")
+    if starting and not (config.relays or config.front_ends or config.onward):
         require_rule(config)
     return config
 

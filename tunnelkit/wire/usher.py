@@ -23,17 +23,22 @@ from tunnelkit.wire.usher_extensions import (
     UsherSettings,
     UsherShutdown,
 )
-from tunnelkit.wire.usher_records import (
+from tunnelkit.wire.usher_fields import (
     FAILED,
     MAX_ACK,
+    MAX_GATES,
     MAX_ID,
     TCP,
     UDP,
     Address,
     AddressType,
-    BaseRecord,
     Direction,
     RecordType,
+    Version,
+    address_type_of,
+)
+from tunnelkit.wire.usher_records import (
+    BaseRecord,
     UsherAck,
     UsherClose,
     UsherEnd,
@@ -42,8 +47,6 @@ from tunnelkit.wire.usher_records import (
     UsherRst,
     UsherSend,
     UsherSendUdp,
-    Version,
-    address_type_of,
 )
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "MAX_ACK",
     "MAX_DATA",
     "MAX_DATAGRAM",
+    "MAX_GATES",
     "MAX_ID",
     "MAX_LENGTH",
     "MAX_NAME",

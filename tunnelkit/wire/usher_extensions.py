@@ -11,7 +11,7 @@ import attrs
 from tunnelkit.errors import LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.checkpoint import MOST_LINES, Checkpoint
 from tunnelkit.wire.primitives import Reader, Writer
-from tunnelkit.wire.usher_records import (
+from tunnelkit.wire.usher_fields import (
     MAX_ID,
     Address,
     AddressType,

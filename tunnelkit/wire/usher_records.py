@@ -1,4 +1,4 @@
-"""The eight records of ``usher/1`` as typed values (row U1), and the fields they are made of.
+"""The eight records of ``usher/1`` as typed values (row U1).
 
 Each class has the type it is sent under, ``body()`` for what follows the
 header, and ``read`` for the way back. ``read`` raises `RemoteProtocolError`
@@ -9,160 +9,35 @@ values that no record can hold. Byte order is big-endian throughout.
 from __future__ import annotations
 
 import struct
-from enum import Enum, IntEnum
-from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import ClassVar, NamedTuple
+from ipaddress import IPv6Address
+from typing import ClassVar
 
 import attrs
 
 from tunnelkit.errors import LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.primitives import Reader, Writer
-
-TCP = 6
-UDP = 17
-"""PROTOCOL of `UsherOpen`."""
-MAX_ID = 32_767
-"""Session ids are 1 to this."""
-FAILED = -1
-"""RC of a refusal."""
-MAX_ACK = 65_535
+from tunnelkit.wire.usher_fields import (
+    FAILED,
+    MAX_GATE,
+    MAX_GATES,
+    MAX_ID,
+    TCP,
+    Address,
+    AddressType,
+    Direction,
+    RecordType,
+    Version,
+    decode_text,
+    ipv4_bytes,
+    ipv4_text,
+    ipv6_bytes,
+    read_signed,
+    read_text,
+    text_bytes,
+)
 
 _UDP_HEAD = struct.Struct(">4sH4sH")
 """ADDR, PORT, REMOTEADDR, REMOTEPORT."""
-
-
-class RecordType(IntEnum):
-    """TYPE in the header; from 16 on they are ``usher/1.1`` only."""
-
-    OPEN = 1
-    OPEN_REPLY = -1
-    CLOSE = 2
-    SEND = 3
-    SEND_UDP = 4
-    ACK = 5
-    END = 6
-    RST = 7
-    SETTINGS = 16
-    PING = 17
-    SHUTDOWN = 18
-    SEND_UDP_ANY = 19
-    CREDIT = 20
-    SERVICE = 21
-    CHECKPOINT = 22
-
-
-class Version(Enum):
-    """Which records there are; the value is what TLS agrees on (ALPN)."""
-
-    V1 = b"usher/1"
-    V1_1 = b"usher/1.1"
-
-    @classmethod
-    def of(cls, alpn: bytes | None) -> Version:
-        """The version that an agreed ALPN stands for; none at all means ``usher/1``."""
-        return cls(alpn) if alpn else cls.V1
-
-
-class AddressType(IntEnum):
-    """ADDRTYPE; from 3 on they are ``usher/1.1`` only."""
-
-    IPV4 = 1
-    NAME = 2
-    IPV6 = 3
-    TEXT = 4
-    """A destination in the form ``KIND:...``, for what has no host and port of its own."""
-    ACCEPTED = 5
-    """A connection that a listener opened at this side's request has accepted."""
-
-
-class Direction(IntEnum):
-    """DIRECTION of `UsherClose`."""
-
-    READ = 0
-    WRITE = 1
-    BOTH = 2
-
-
-class Address(NamedTuple):
-    """Where a datagram comes from or goes to."""
-
-    host: str
-    """An IP address without brackets or, in ``usher/1.1``, a name."""
-    port: int
-
-
-# -- fields ---------------------------------------------------------------
-
-
-@lru_cache(maxsize=1024)
-def ipv4_bytes(host: str) -> bytes:
-    """The 4 bytes of an address in text; raises `LocalProtocolError` if it is none."""
-    try:
-        return IPv4Address(host).packed
-    except AddressValueError:
-        raise LocalProtocolError(f"{host[:60]} is not an IPv4 address") from None
-
-
-def ipv4_text(raw: bytes) -> str:
-    """The usual text of 4 bytes."""
-    a, b, c, d = raw
-    return f"{a}.{b}.{c}.{d}"
-
-
-def ipv6_bytes(host: str) -> bytes:
-    """The 16 bytes of an address in text; raises `LocalProtocolError` if it is none."""
-    try:
-        return IPv6Address(host.partition("%")[0]).packed
-    except AddressValueError:
-        raise LocalProtocolError(f"{host[:60]} is not an IPv6 address") from None
-
-
-@lru_cache(maxsize=1024)
-def address_type_of(host: str) -> AddressType:
-    """How ``host`` is sent: as IPv4 or IPv6 address or as a name."""
-    if ":" in host:
-        return AddressType.IPV6
-    try:
-        IPv4Address(host)
-    except AddressValueError:
-        return AddressType.NAME
-    return AddressType.IPV4
-
-
-def text_bytes(text: str) -> bytes:
-    """UTF-8 and the one NUL that ends it; raises `LocalProtocolError` if there is one inside."""
-    try:
-        raw = text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise LocalProtocolError("a text is not Unicode") from None
-    if 0 in raw:
-        raise LocalProtocolError("a text has a NUL in it")
-    return raw + b"\0"
-
-
-def read_text(reader: Reader, what: str) -> str:
-    """The rest of the record, which is a text."""
-    raw = reader.rest()
-    if not raw or raw.find(0) != len(raw) - 1:
-        raise RemoteProtocolError(f"{what} is not a text with one NUL, at its end")
-    return decode_text(raw[:-1], what)
-
-
-def decode_text(raw: bytes, what: str) -> str:
-    """Text from UTF-8 without its NUL."""
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise RemoteProtocolError(f"{what} is not UTF-8") from None
-
-
-def read_signed(reader: Reader) -> int:
-    """2 bytes, signed."""
-    return int.from_bytes(reader.take(2), "big", signed=True)
-
-
-# -- records --------------------------------------------------------------
 
 
 @attrs.frozen
@@ -175,10 +50,12 @@ class UsherOpen:
     address: str
     """By type: IPv4, name, IPv6 (no brackets), destination, or who was accepted."""
     port: int = 0
-    """0 to 65535; 0 for TEXT and ACCEPTED."""
+    """0 to 65535; 0 for TEXT, ACCEPTED and ONWARD."""
     protocol: int = TCP
     listener: int = 0
     """For ACCEPTED: the receiver's id of the session that asked to listen."""
+    via: tuple[str, ...] = ()
+    """For ONWARD: the names of the gates so far, the first one first; at most `MAX_GATES`."""
 
     def body(self) -> bytes:
         writer = Writer().u16(self.protocol).u16(self.address_type).u16(self.port)
@@ -191,6 +68,8 @@ class UsherOpen:
                 writer.u16(self.listener)
             elif not self.address:
                 raise LocalProtocolError("there is no address to open a session to")
+            elif self.address_type is AddressType.ONWARD:
+                _write_gates(writer, self.via)
             writer.put(text_bytes(self.address))
         return writer.done()
 
@@ -198,13 +77,14 @@ class UsherOpen:
     def read(cls, body: bytes, version: Version) -> UsherOpen:
         reader = Reader(body, "UsherOpen")
         protocol, number, port = reader.u16(), reader.u16(), reader.u16()
-        last = AddressType.NAME if version is Version.V1 else AddressType.ACCEPTED
+        last = AddressType.NAME if version is Version.V1 else AddressType.ONWARD
         if not 1 <= number <= last:
             raise RemoteProtocolError(
                 f"UsherOpen: address type {number} is not in {version.value.decode()}"
             )
         kind = AddressType(number)
         listener = 0
+        via: tuple[str, ...] = ()
         if kind is AddressType.IPV4:
             address = ipv4_text(reader.take(4))
         elif kind is AddressType.IPV6:
@@ -214,11 +94,39 @@ class UsherOpen:
                 listener = read_signed(reader)
                 if listener <= 0:
                     raise RemoteProtocolError(f"UsherOpen: LISTENER is {listener}")
+            elif kind is AddressType.ONWARD:
+                via = _read_gates(reader)
             address = read_text(reader, "UsherOpen: ADDR")
             if not address and not listener:
                 raise RemoteProtocolError("UsherOpen: ADDR is empty")
         reader.finish()
-        return cls(kind, address, port, protocol, listener)
+        return cls(kind, address, port, protocol, listener, via)
+
+
+def _write_gates(writer: Writer, via: tuple[str, ...]) -> None:
+    if not 1 <= len(via) <= MAX_GATES:
+        raise LocalProtocolError(f"an open comes by 1 to {MAX_GATES} gates")
+    writer.u16(len(via))
+    for name in via:
+        gate = text_bytes(name)
+        if not 1 < len(gate) <= MAX_GATE + 1:
+            raise LocalProtocolError(f"a gate's name has 1 to {MAX_GATE} bytes")
+        writer.put(gate)
+
+
+def _read_gates(reader: Reader) -> tuple[str, ...]:
+    count = reader.u16()
+    if not 1 <= count <= MAX_GATES:
+        raise RemoteProtocolError(
+            f"UsherOpen: {count} gates on the way; 1 to {MAX_GATES} are allowed"
+        )
+    names = []
+    for _ in range(count):
+        name = decode_text(reader.until(0, MAX_GATE), "UsherOpen: a gate's name")
+        if not name or not name.isprintable():
+            raise RemoteProtocolError("UsherOpen: that is not a gate's name")
+        names.append(name)
+    return tuple(names)
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import MAX_WINDOW
 from tunnelkit.core.usher.mux import UsherMux
 from tunnelkit.core.usher.receiver import UsherConfig
+from tunnelkit.core.usher.texts import NotInUsher1
 from tunnelkit.errors import Code, LocalProtocolError
 from tunnelkit.wire.checkpoint import Checkpoint
 from tunnelkit.wire.usher import (
@@ -343,6 +344,46 @@ def test_datagrams_go_between_any_addresses(
 
 def test_records_reserved_for_services_are_ignored() -> None:
     assert Talk(V1_1).hears((UsherService(b"anything"), 0)) == []
+
+
+def test_what_goes_from_gate_to_gate_says_which_gates_it_has_come_by() -> None:
+    talk, there = Talk(V1_1), Talk(V1_1)
+    talk.mux.open_onward("tcp:web:80", ("gate-a", "gate-b"), 0.0)
+    (said,) = talk.said()
+    assert said == (UsherOpen(AddressType.ONWARD, "tcp:web:80", via=("gate-a", "gate-b")), 1)
+    (event,) = there.hears(said)
+    assert isinstance(event, t.ChannelRequested)
+    assert (event.destination, event.via) == ("tcp:web:80", ("gate-a", "gate-b"))
+
+
+def test_what_has_come_by_this_end_already_is_a_ring() -> None:
+    talk = fresh(UsherConfig(name="gate-b"))
+    talk.hears((UsherSettings(), 0))
+    talk.said()
+    for number, via in ((1, ("gate-b",)), (2, ("gate-a", "gate-b", "gate-c"))):
+        record = UsherOpen(AddressType.ONWARD, "tcp:web:80", via=via)
+        assert talk.hears((record, number)) == []
+        assert talk.said() == [(UsherOpenReply(-1, "refused: ring"), number)]
+
+
+@pytest.mark.parametrize("via", [("g",) * 9, ("g" * 250,) * 5])
+def test_more_gates_than_fit_are_refused_before_anything_is_sent(via: tuple[str, ...]) -> None:
+    talk = Talk(V1_1)
+    with pytest.raises(t.LimitReached) as caught:
+        talk.mux.open_onward("tcp:web:80", via, 0.0)
+    assert caught.value.code is Code.LIMIT
+    assert talk.said() == []
+    assert not list(talk.mux.channels())
+
+
+def test_over_usher_1_only_what_has_come_by_no_gate_goes_onward() -> None:
+    talk = Talk(Version.V1)
+    talk.mux.open_onward("tcp:web:80", ("gate-a",), 0.0)
+    assert talk.said() == [(UsherOpen(AddressType.NAME, "web", 80), 1)]
+    with pytest.raises(NotInUsher1) as caught:
+        talk.mux.open_onward("tcp:web:80", ("gate-a", "gate-b"), 0.0)
+    assert caught.value.code is Code.UNREACHABLE
+    assert talk.said() == []
 
 
 def test_a_checkpoint_of_an_audit_file_is_told_and_heard() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet import reactor
@@ -64,7 +65,9 @@ class Wire:
 
 
 class Owner:
-    """Keeps what happens to a connection."""
+    """Keeps what happens to a connection; requests may be for somebody else."""
+
+    answers: Callable[[ChannelRequest], object] | None = None
 
     def __init__(self) -> None:
         self.requests: list[ChannelRequest] = []
@@ -81,7 +84,10 @@ class Owner:
         self.ended.append((code, reason))
 
     def channel_requested(self, request: ChannelRequest) -> None:
-        self.requests.append(request)
+        if self.answers is not None:
+            self.answers(request)
+        else:
+            self.requests.append(request)
 
     def channel_began(self, opening: ChannelOpening) -> None:
         self.openings.append(opening)

@@ -80,7 +80,8 @@ class ChannelRequested:
 
     With ``listener`` it is no wish to connect anywhere: the far side has
     accepted a connection of ``origin`` on the listener that this side opened
-    as channel ``listener``; ``destination`` is empty then.
+    as channel ``listener``; ``destination`` is empty then. ``via``: by which ends
+    the wish has come, as the far side tells it; see `OnwardMux`.
     """
 
     channel: int
@@ -88,6 +89,7 @@ class ChannelRequested:
     datagrams: bool = False
     listener: int = 0
     origin: str = ""
+    via: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -331,6 +333,24 @@ class VouchingMux(Protocol):
 
     def say_checkpoint(self, checkpoint: Checkpoint, now: float) -> None:
         """Tell the far side, which has a `CheckpointCame` of it."""
+
+
+@runtime_checkable
+class OnwardMux(Protocol):
+    """A mux by which ends can ask on behalf of others, so that no wish goes round (row U18)."""
+
+    def open_onward(self, destination: str, via: tuple[str, ...], now: float) -> int:
+        """As `Mux.open`, for a wish that has come by the ends named ``via``, this one last."""
+
+
+def open_onward(mux: Mux, destination: str, via: tuple[str, ...], now: float) -> int:
+    """The same over any mux: over one that cannot say by whom a wish has come, only what nobody
+    but this end has been asked for."""
+    if isinstance(mux, OnwardMux):
+        return mux.open_onward(destination, via, now)
+    if len(via) > 1:
+        raise LimitReached("what has come from a gate cannot go on from here", Code.UNREACHABLE)
+    return mux.open(destination, now)
 
 
 class TunnelMux(DatagramMux, ListeningMux, Protocol):

@@ -1,11 +1,11 @@
 """Usher: sessions, flow control and life of one tunnel (rows U1, U3, U5, U6).
 
-`UsherMux` meets `Mux`, `DatagramMux`, `ListeningMux` and `VouchingMux` of
-`tunnelkit.core.mux.contract`. A channel's number is this side's id of the
-session. Payload takes a way of its own in both directions, as in LSTP:
-`receive` reports slices of what it was given, and `frame_into` writes a header
-in front of payload that the caller has already put in place. Everything else
-goes through the table in `tunnelkit.core.usher.session`.
+`UsherMux` meets `Mux`, `DatagramMux`, `ListeningMux`, `VouchingMux` and
+`OnwardMux` of `tunnelkit.core.mux.contract`. A channel's number is this side's
+id of the session. Payload takes a way of its own in both directions, as in
+LSTP: `receive` reports slices of what it was given, and `frame_into` writes a
+header in front of payload that the caller has already put in place. Everything
+else goes through the table in `tunnelkit.core.usher.session`.
 
 A broken rule ends the tunnel with UsherEnd. Only data beyond the window is
 the fault of one session, which is reset.
@@ -28,7 +28,13 @@ from tunnelkit.core.usher.session import (
     Session,
     State,
 )
-from tunnelkit.core.usher.texts import NotInUsher1, open_record, reason_text, shortened
+from tunnelkit.core.usher.texts import (
+    NotInUsher1,
+    onward_record,
+    open_record,
+    reason_text,
+    shortened,
+)
 from tunnelkit.errors import Code, LocalProtocolError
 from tunnelkit.wire import usher
 from tunnelkit.wire.checkpoint import Checkpoint
@@ -80,6 +86,14 @@ class UsherMux(UsherReceiver):
         `usher/1.1` can reach.
         """
         return self._open(open_record(destination, self.version), now)
+
+    def open_onward(self, destination: str, via: tuple[str, ...], now: float) -> int:
+        """See `OnwardMux`; over `usher/1` what came from a gate is not sent onward."""
+        if self._plain:
+            if len(via) > 1:
+                raise NotInUsher1("sessions that have come by several gates")
+            return self.open(destination, now)
+        return self._open(onward_record(destination, via), now)
 
     def lacks(self, destination: str) -> str:
         """See `Mux`: `usher/1` reaches little else than TCP."""

@@ -25,6 +25,9 @@ MAX_CONTROL = 16 * 1024 * 1024
 """Bytes of answers, acknowledgements and the like that may wait for a far side that sends but
 does not read."""
 
+RING = "ring"
+"""What is told of an open that has come by this end already."""
+
 _CLOSES = {
     Direction.READ: Input.CLOSE_READ,
     Direction.WRITE: Input.CLOSE_WRITE,
@@ -43,6 +46,8 @@ class UsherConfig:
     keepalive: int = 10
     """This end sends something at least every so many seconds."""
     software: str = ""
+    name: str = ""
+    """This end's own: what has come by it already is refused (row U18)."""
 
 
 @attrs.define
@@ -239,7 +244,7 @@ class UsherReceiver(SessionActions):
                     number, destination, listener=record.listener, origin=record.address
                 )
             ]
-        return [t.ChannelRequested(number, destination)]
+        return [t.ChannelRequested(number, destination, via=record.via)]
 
     def _admit(self, record: usher.UsherOpen) -> str:
         """The destination; raises `RemoteProtocolError` with the code of the refusal."""
@@ -255,6 +260,8 @@ class UsherReceiver(SessionActions):
             )
         if not self.flow.budget.accepts_channels:
             raise RemoteProtocolError("too much data is waiting for applications", code=Code.LIMIT)
+        if self.config.name in record.via:
+            raise RemoteProtocolError(RING, code=Code.REFUSED)
         if record.listener:
             listener = self._sessions.get(record.listener)
             if listener is None or not listener.opener or listener.reported_end:

@@ -8,8 +8,16 @@ it does too. A text without such a beginning is taken as it is.
 
 from __future__ import annotations
 
+from tunnelkit.core.mux.contract import LimitReached
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
-from tunnelkit.wire.usher import AddressType, UsherOpen, Version, address_type_of
+from tunnelkit.wire.usher import (
+    MAX_GATES,
+    MAX_LENGTH,
+    AddressType,
+    UsherOpen,
+    Version,
+    address_type_of,
+)
 
 MAX_REASON = 512
 """Bytes of a reason that is sent, code included."""
@@ -86,6 +94,18 @@ def open_record(destination: str, version: Version) -> UsherOpen:
     return UsherOpen(AddressType.TEXT, destination)
 
 
+def onward_record(destination: str, via: tuple[str, ...]) -> UsherOpen:
+    """The same for a destination that has been asked for by way of the gates ``via``.
+
+    Raises `LimitReached` if they do not fit.
+    """
+    open_record(destination, Version.V1_1)
+    record = UsherOpen(AddressType.ONWARD, destination, via=via)
+    if len(via) > MAX_GATES or len(record.body()) > MAX_LENGTH:
+        raise LimitReached("too many gates are on the way already", Code.LIMIT)
+    return record
+
+
 def destination_of(record: UsherOpen) -> str:
     """The destination that an open asks for; empty for an accepted connection.
 
@@ -94,7 +114,7 @@ def destination_of(record: UsherOpen) -> str:
     kind, address = record.address_type, record.address
     if kind is AddressType.ACCEPTED:
         return ""
-    if kind is AddressType.TEXT:
+    if kind in (AddressType.TEXT, AddressType.ONWARD):
         if address.startswith("udp:"):
             raise RemoteProtocolError("UDP has records of its own", code=Code.REFUSED)
         return address

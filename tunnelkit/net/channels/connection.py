@@ -111,13 +111,17 @@ class TunnelConnection:
 
     # -- verbs ------------------------------------------------------------
 
-    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
-        """Open a channel to ``destination`` for ``side``.
+    def open(self, destination: str, side: LocalSide, via: tuple[str, ...] = ()) -> Deferred[str]:
+        """Open a channel to ``destination`` for ``side``; ``via``: see `OnwardMux`.
 
         The result is the far socket's own address. Fails with `ChannelRefused`;
         the side has been reset then. What the application sends before travels
         with the request.
         """
+        if via:
+            return self._open(
+                destination, side, lambda now: t.open_onward(self.mux, destination, via, now)
+            )
         return self._open(destination, side, lambda now: self.mux.open(destination, now))
 
     def lacks(self, destination: str) -> str:
@@ -419,7 +423,7 @@ class TunnelConnection:
         listener = self._channels.get(event.listener) if event.listener else None
         destination = event.destination if listener is None else listener.destination
         request = ChannelRequest(
-            self, event.channel, destination, listener, event.origin, self.clock()
+            self, event.channel, destination, listener, event.origin, self.clock(), event.via
         )
         self._requests.add(request)
         if event.listener and (listener is None or not isinstance(listener.side, AcceptingSide)):

@@ -44,6 +44,7 @@ class ChannelRequest:
         "on_gone",
         "origin",
         "peer",
+        "via",
     )
 
     def __init__(
@@ -54,6 +55,7 @@ class ChannelRequest:
         listener: Channel | None = None,
         origin: str = "",
         came: float = 0.0,
+        via: tuple[str, ...] = (),
     ) -> None:
         self._connection: RequestConnection | None = connection
         self.channel = channel
@@ -65,6 +67,8 @@ class ChannelRequest:
         """The client's address in text, as the far side tells it."""
         self.came = came
         """When it was asked for."""
+        self.via = via
+        """By which ends the wish has come, as the far side tells it."""
         self.early = bytearray()
         """What the far application has sent already; at most `contract.EARLY_DATA` bytes."""
         self.early_datagrams: list[tuple[tuple[str, int], bytes]] = []

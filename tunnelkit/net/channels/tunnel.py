@@ -130,15 +130,15 @@ class Tunnel:
 
     # -- opening ----------------------------------------------------------
 
-    def open(self, destination: str, side: LocalSide) -> Deferred[str]:
+    def open(self, destination: str, side: LocalSide, via: tuple[str, ...] = ()) -> Deferred[str]:
         """Open a channel to ``destination`` for ``side``, see `TunnelConnection.open`.
 
         Waits up to `OPEN_PATIENCE` seconds for a tunnel that is down.
         """
         connection = self._pick()
         if connection is not None:
-            return connection.open(destination, side)
-        waiting = _Waiting(self, destination, side)
+            return connection.open(destination, side, via)
+        waiting = _Waiting(self, destination, side, via)
         if len(self._waiting) >= _MOST_WAITING:
             waiting.give_up()
         else:
@@ -289,17 +289,20 @@ class Tunnel:
 class _Waiting:
     """An open that waits for the tunnel."""
 
-    def __init__(self, tunnel: Tunnel, destination: str, side: LocalSide) -> None:
+    def __init__(
+        self, tunnel: Tunnel, destination: str, side: LocalSide, via: tuple[str, ...]
+    ) -> None:
         self._tunnel = tunnel
         self._destination = destination
         self._side = side
+        self._via = via
         self.timer = Timer(tunnel.shared.reactor, self.give_up)
         self.done: Deferred[str] = Deferred()
 
     def go(self, connection: TunnelConnection) -> None:
         """The tunnel is up."""
         self.timer.stop()
-        connection.open(self._destination, self._side).chainDeferred(self.done)
+        connection.open(self._destination, self._side, self._via).chainDeferred(self.done)
 
     def give_up(self) -> None:
         """It did not come up in time."""
