@@ -141,6 +141,18 @@ def test_who_does_not_pair_takes_no_try_and_a_third_one_ends_it(
     assert office.wait() == laptop.wait() == 0
 
 
+def test_no_code_is_shown_that_would_be_of_no_use(processes: Processes, web: WebServer) -> None:
+    rule = ("--allow", "tcp:127.0.0.1:1")
+    taken = pair(processes, "office", "--listen", f"127.0.0.1:{web.port}", *rule)
+    assert taken.wait() == 2
+    (line,) = taken.lines
+    assert f"cannot listen on 127.0.0.1:{web.port}: it is in use by another program" in line
+    nobody = pair(processes, "office", "--middle", f"127.0.0.1:{free_port()}", *rule)
+    assert nobody.wait() == 2
+    (line,) = nobody.lines
+    assert "cannot reach the middle" in line
+
+
 def test_an_inside_whose_number_is_taken_shows_another_code(
     processes: Processes, middle: Role, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,8 +172,8 @@ def test_an_inside_whose_number_is_taken_shows_another_code(
     busy, taken = inside(processes, *words, name="busy")
     late, shown = inside(processes, *words, name="late")
     assert shown == taken
-    late.wait_for("Somebody else has that number; here is another one.")
-    another = late.wait_for(CODE, since=len(late.lines) - 8)[1]
+    told = late.wait_for("Somebody else has that number; here is another one.")
+    another = late.wait_for(CODE, since=late.lines.index(told.string))[1]
     assert another != taken
     laptop = pair(processes, "laptop", *words[:2], "--once", another)
     assert laptop.wait() == late.wait() == 0

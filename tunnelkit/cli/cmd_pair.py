@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,6 @@ def run(args: argparse.Namespace) -> int:
     if inside:
         code = new_code()
         own = Own(identity=identity, inside=True, tunnel=tunnel, rules=tuple(args.allow))
-        _show(args, code)
     else:
         own = Own(identity=identity, inside=False)
         code = parse_code(args.code or _ask_for_code())
@@ -207,13 +207,13 @@ def _pair(way: PairingWay, code: PairingCode, own: Own, args: argparse.Namespace
         shown = code
         for _ in range(_NUMBERS):
             try:
-                return await pair(reactor, way, shown, own, agree=agree)
+                show = partial(_show, args, shown) if own.inside else _nothing
+                return await pair(reactor, way, shown, own, agree=agree, on_waiting=show)
             except DialError as error:
                 if error.code is not Code.CROWDED or not own.inside:
                     raise
             print("Somebody else has that number; here is another one.\n")
             shown = new_code()
-            _show(args, shown)
         raise ConfigError(f"{_NUMBERS} numbers were taken at this middle: is it abused?")
 
     def main(reactor: Any) -> Deferred[Any]:
@@ -231,6 +231,10 @@ def _pair(way: PairingWay, code: PairingCode, own: Own, args: argparse.Namespace
         outcome[0].raiseException()
     offer: Offer = outcome[0]
     return offer
+
+
+def _nothing() -> None:
+    """The other machine has nothing to show."""
 
 
 def _asked(offer: Offer) -> bool:

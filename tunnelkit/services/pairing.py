@@ -109,11 +109,14 @@ async def pair(
     own: Own,
     *,
     agree: Callable[[Offer], Awaitable[bool]],
+    on_waiting: Callable[[], object] = lambda: None,
 ) -> Offer:
     """Meet who has the same ``code``; what it offers, once both have agreed.
 
     ``agree`` is asked about the other end's offer, whose certificate is the one that it proved to
-    have. Raises `PairingFailed`, after which the code is used up, or `DialError`.
+    have. ``on_waiting`` is called once the place to meet is reached, or the port is open: from
+    then on the code is of use to somebody. Raises `PairingFailed`, after which the code is used
+    up, or `DialError`.
     """
     shared = Shared.of(reactor)
     throwaway = self_signed(_NO_NAME, days=1)
@@ -128,10 +131,18 @@ async def pair(
     part = IService(rendezvous, None)
     if part is not None:
         part.startService()
+    told = False
+
+    def waits(_where: str) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            on_waiting()
+
     until = reactor.seconds() + (LIFETIME if own.inside else JOINER_PATIENCE)
     try:
         for _ in range(MOST_MEETINGS if own.inside else 1):
-            meeting = await _in_time(reactor, until, rendezvous.meet(), own)
+            meeting = await _in_time(reactor, until, rendezvous.meet(waits), own)
             session = PairingSession(shared, meeting, context, own.party(), code.secret, judge)
             try:
                 return await session.done

@@ -14,11 +14,8 @@ NAME = "pairing"
 
 
 def test_the_number_is_known_from_the_id_and_other_tunnels_have_none() -> None:
-    assert [nameplate_of(rendezvous_id(n)) for n in (1, 7, MOST_NAMEPLATE)] == [
-        1,
-        7,
-        MOST_NAMEPLATE,
-    ]
+    numbers = range(1, MOST_NAMEPLATE + 1)
+    assert [nameplate_of(rendezvous_id(number)) for number in numbers] == list(numbers)
     assert nameplate_of(rendezvous_id(MOST_NAMEPLATE + 1)) is None
     assert nameplate_of(derive_common(bytes(32), "7")) is None
 

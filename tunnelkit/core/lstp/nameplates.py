@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 
-from tunnelkit.core.pairing.code import LIFETIME, MOST_NAMEPLATE, rendezvous_id
+from tunnelkit.core.pairing.code import LIFETIME, all_rendezvous_ids
 
 MAX_OPEN = 8
 """Nameplates under which ends of one address wait."""
@@ -19,7 +19,7 @@ MAX_MEETINGS = 3
 
 @cache
 def _numbers() -> dict[str, int]:
-    return {rendezvous_id(number): number for number in range(1, MOST_NAMEPLATE + 1)}
+    return all_rendezvous_ids()
 
 
 def nameplate_of(common: str) -> int | None:
@@ -31,6 +31,7 @@ class Nameplates:
     """Who waits under which, and how often ends have met there."""
 
     def __init__(self) -> None:
+        _numbers()  # now, when a middle is made, not while its first end waits for an answer
         self._open: Counter[str] = Counter()
         self._meetings: dict[int, list[float]] = {}
 
