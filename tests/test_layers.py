@@ -40,7 +40,9 @@ CONTRACTS = {
     "tunnelkit.net.traffic",
     "tunnelkit.net.sockets.carrier",
     "tunnelkit.net.sockets.context",
+    "tunnelkit.policy.acl",
     "tunnelkit.policy.identity",
+    "tunnelkit.policy.settings",
 }
 """In whose terms `tunnelkit.interfaces` speaks."""
 GENERIC = (

@@ -8,12 +8,18 @@ uses ``typing.Protocol`` instead.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IProtocolFactory,
+    IReactorCore,
+    IReactorFDSet,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+    IReactorUDP,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
@@ -40,10 +46,24 @@ from tunnelkit.net.traffic import Traffic
 
 if TYPE_CHECKING:
     # Every start of twistd imports this module; what is in there takes long.
+    from tunnelkit.policy.acl import PolicyHolder
     from tunnelkit.policy.identity import Identity
+    from tunnelkit.policy.settings import Option, Settings
 
 # zope.interface methods take no ``self``.
 # ruff: noqa: N805
+
+T = TypeVar("T")
+
+Config: TypeAlias = Any
+"""What a plug-in's ``configure`` has made. Only the plug-in knows its type; it is compared with
+``==``, and given back."""
+
+
+class IReactor(
+    IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, IReactorTime, IReactorUDP
+):
+    """What plug-ins may rely on: every reactor on which tunnelkit runs has it."""
 
 
 class IProxyRole(Interface):
@@ -59,24 +79,24 @@ class IProxyRole(Interface):
     description: str = Attribute("One line for ``twistd --help``.")
     synopsis: str = Attribute("What has to be given, e.g. ``--listen HOST:PORT [options]``.")
     longdesc: str = Attribute("A few sentences for ``twistd NAME --help``.")
-    options: tuple[Any, ...] = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
-    config_class: Any = Attribute("The class that holds this role's configuration.")
+    options: tuple[Option, ...] = Attribute("What can be set, in help's order.")
+    config_class: type[object] = Attribute("The class that holds this role's configuration.")
 
-    def configure(settings: Any, starting: bool) -> Any:
-        """A ``config_class`` out of a `tunnelkit.policy.settings.Settings`.
+    def configure(settings: Settings, starting: bool) -> object:
+        """A ``config_class`` out of what was given.
 
         ``starting``: no party runs with this yet, so one that would be of no use is a mistake;
         one that runs may lose its last rule. Raises `ConfigError` with the place of a mistake.
         """
 
-    def make_service(reactor: Any, config: Any) -> IRoleService:
+    def make_service(reactor: IReactor, config: Config) -> IRoleService:
         """The party, with its ports bound; raises `ConfigError` if one is taken."""
 
 
 class IEndRole(IProxyRole):
     """A role that is an end of a tunnel: ``tunnel:`` endpoint strings can be had of it too."""
 
-    def make_service(reactor: Any, config: Any) -> IEndService:
+    def make_service(reactor: IReactor, config: Config) -> IEndService:
         """The end, with its ports bound; raises `ConfigError` if one is taken."""
 
 
@@ -93,7 +113,7 @@ class IRoleService(IService):
     def commands() -> Mapping[str, Callable[[], Mapping[str, object]]]:
         """What it can be told at its control socket besides ``status``, and the answers."""
 
-    def reload(config: Any) -> Sequence[str]:
+    def reload(config: Config) -> Sequence[str]:
         """Put in force what can change while it runs; what that was, in words.
 
         Raises `ConfigError`, and nothing has changed then.
@@ -132,9 +152,10 @@ class IEndService(IRoleService):
     tunnel: ITunnel = Attribute("Its `ITunnel`.")
 
 
-def _subcommand(role: Any) -> Any:
+def _subcommand(role: IProxyRole) -> IServiceMaker:
     # By its name: the rooms above know this one, not the other way round.
-    return namedAny("tunnelkit.services.subcommand.Subcommand")(role)
+    made: IServiceMaker = namedAny("tunnelkit.services.subcommand.Subcommand")(role)
+    return made
 
 
 # Twisted asks each plug-in for an IServiceMaker, and takes one that it can be adapted to. To
@@ -276,7 +297,7 @@ class IEnd(Interface):
     shared: Shared = Attribute("Buffers, poller and budget of the end's reactor.")
     rendezvous: IRendezvous = Attribute("How the two ends have met; perhaps a way to meet again.")
 
-    def in_background(task: Deferred[Any]) -> None:
+    def in_background(task: Deferred[T]) -> None:
         """Let ``task`` go on by itself; it is cancelled when the end stops."""
 
     def join(
@@ -296,15 +317,15 @@ class IRendezvousMaker(Interface):
     """A kind of rendezvous: a plug-in, ``twistd tunnel-end --rendezvous NAME``."""
 
     name: str = Attribute("What ``--rendezvous`` calls it.")
-    options: Sequence[Any] = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
+    options: tuple[Option, ...] = Attribute("What can be set: options of that end.")
 
-    def configure(settings: Any) -> Any:
-        """How to meet, out of a `tunnelkit.policy.settings.Settings`; raises `ConfigError`."""
+    def configure(settings: Settings) -> object:
+        """How to meet, out of what was given; raises `ConfigError`."""
 
-    def describe(config: Any) -> str:
+    def describe(config: Config) -> str:
         """That in words, for the ready line, e.g. ``at the board board.example``."""
 
-    def make_rendezvous(reactor: Any, config: Any) -> IRendezvous:
+    def make_rendezvous(reactor: IReactor, config: Config) -> IRendezvous:
         """For one end. If it provides ``IService`` too, it starts and stops with the end."""
 
 
@@ -313,7 +334,7 @@ class IProtocolMaker(Interface):
 
     name: str = Attribute("What ``--protocol`` calls it.")
 
-    def make_protocol(reactor: Any) -> IChannelProtocol:
+    def make_protocol(reactor: IReactor) -> IChannelProtocol:
         """For one end."""
 
 
@@ -326,7 +347,7 @@ class IPortProtocol(Interface):
 
     name: str = Attribute("What TLS agrees on, e.g. ``clock/1``.")
 
-    def make_factory(reactor: Any) -> IProtocolFactory:
+    def make_factory(reactor: IReactor) -> IProtocolFactory:
         """For the connections of one server; what they carry is inside TLS."""
 
 
@@ -371,26 +392,26 @@ class IFrontEnd(Interface):
     """
 
     name: str = Attribute("One word for logs and errors, that of its first option, e.g. ``socks``.")
-    options: tuple[Any, ...] = Attribute("A tuple of `tunnelkit.policy.settings.Option`.")
+    options: tuple[Option, ...] = Attribute("What can be set, in help's order.")
 
-    def configure(settings: Any) -> Sequence[Any]:
+    def configure(settings: Settings) -> Sequence[object]:
         """What to open, each to be given to ``make_service``; empty if nothing is asked for.
 
-        ``settings`` is a `tunnelkit.policy.settings.Settings`. Two configurations that are
-        equal (``==``) are the same port, which a reload leaves alone. Raises `ConfigError` with
-        the place of a mistake.
+        Two configurations that are equal (``==``) are the same port, which a reload leaves
+        alone. Raises `ConfigError` with the place of a mistake.
         """
 
-    def needs(config: Any) -> Sequence[str]:
+    def needs(config: Config) -> Sequence[str]:
         """The destinations that it opens whatever its clients ask for, e.g. ``service:@dns``.
 
         Where the protocol between the ends cannot carry one, the end says so.
         """
 
-    def make_service(reactor: Any, tunnel: ITunnel, policy: Any, config: Any) -> IService:
+    def make_service(
+        reactor: IReactor, tunnel: ITunnel, policy: PolicyHolder, config: Config
+    ) -> IService:
         """One of them, its port bound; clients are to be let in from ``startService`` on.
 
-        ``policy`` is a `tunnelkit.policy.acl.PolicyHolder`: ``admits(address)`` says who may
-        enter. The service's ``description``, if it has one, is in the ready line. Raises
-        `ConfigError` if it cannot be opened.
+        ``policy.admits(address)`` says who may enter. The service's ``description``, if it has
+        one, is in the ready line. Raises `ConfigError` if it cannot be opened.
         """
