@@ -284,6 +284,9 @@ class OwnTunnel:
     last_error = ""
     connections: Sequence[Connection] = ()
 
+    def to(self, *peers: str) -> OwnTunnel:
+        return self
+
     def channel_to(self, destination: str) -> MirrorEndpoint:
         return MirrorEndpoint(self, destination)
 

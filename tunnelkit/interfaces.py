@@ -172,6 +172,12 @@ class ITunnel(Interface):
     last_error: str = Attribute("Why the tunnel is down, in words; empty while it is up.")
     connections: Sequence[Connection] = Attribute("Those that carry channels now.")
 
+    def to(*peers: str) -> ITunnel:
+        """The same as if nobody but ``peers`` (verified names) ever came.
+
+        Where several may come, this one leads to whoever came last (rule X29).
+        """
+
     def channel_to(destination: str) -> IStreamClientEndpoint:
         """An endpoint: each connect opens one channel to ``destination``."""
 
@@ -397,6 +403,8 @@ class IFrontEnd(Interface):
     def configure(settings: Settings) -> Sequence[object]:
         """What to open, each to be given to ``make_service``; empty if nothing is asked for.
 
+        Where an end has several peers it is asked once for each, and ``@PEER`` has been taken off
+        the first option's values: the tunnel that ``make_service`` gets leads to that peer.
         Two configurations that are equal (``==``) are the same port, which a reload leaves
         alone. Raises `ConfigError` with the place of a mistake.
         """

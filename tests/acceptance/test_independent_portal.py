@@ -104,8 +104,10 @@ def gate(
     allowed = [application.destination for application in applications.all]
     allowed += [f"tcp:127.0.0.1:{REFUSED_PORT}", "tcp:nobody.invalid:80"]
     allowed.append(f"udp:127.0.0.1:{udp_echo}")
-    forward = ("--forward", "0=tcp:inside.example:7", "--forward", "0=tcp:192.0.2.1:65535")
-    return start_gate(processes, identities, allowed, *forward, peers=("client", "other"))
+    return start_gate(
+        processes, identities, allowed, "--forward", "0=tcp:inside.example:7@client",
+        "--forward", "0=tcp:192.0.2.1:65535@client", peers=("client", "other"),
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -47,25 +47,6 @@ def test_programs_at_the_gate_reach_what_the_portal_allows(
     portal.wait_for("Not allowed")
 
 
-def test_front_ends_of_a_gate_lead_to_its_newest_portal(
-    processes: Processes, identities: Identities, web: WebServer
-) -> None:
-    digest = web.add("file", 100 * KIB)
-    target = f"tcp:127.0.0.1:{web.port}"
-    gate = start_gate(
-        processes, identities, [], "--forward", f"0={target}", peers=("first", "second")
-    )
-    place = gate.address("listening on")
-    start_portal(processes, identities, place, "--allow", target, name="first")
-    assert fetches(gate, digest)
-    second = start_portal(processes, identities, place, "--socks", "0", name="second")
-    assert curl(f"http://{gate.address('forward')}/file").status != 0
-    second.wait_for("Not allowed")
-    second.process.stop()
-    gate.wait_for("with second has ended")
-    assert fetches(gate, digest)
-
-
 def test_rules_of_a_gate_can_be_for_one_portal(
     processes: Processes, identities: Identities, web: WebServer
 ) -> None:

@@ -60,7 +60,7 @@ def test_a_client_end_needs_only_four_options_and_a_port(needed: list[str]) -> N
     assert config.tunnel == "t"
     assert config.identity.name == "a"
     assert config.peers == {"b"}
-    assert [front_end.name for front_end, _ in config.front_ends] == ["socks"]
+    assert [one.front_end.name for one in config.front_ends] == ["socks"]
     assert (config.via, config.rules, config.sources) == ((), (), ())
     assert (config.connections, config.max_channels) == (1, 1024)
     assert config.compress is False
@@ -79,9 +79,9 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
             *needed,
             *("--peer", "c", "--via", "socks5://me@one:1", "--via", "http://two:2"),
             *("--via-password-file", str(password), "--admission-token-file", str(token)),
-            *("--socks", "1080", "--socks", "[::1]:1081", "--socks-auth-file", str(users)),
-            *("--forward", "8080=tcp:web:80", "--forward", "127.0.0.2:8000-8001=web:80-81"),
-            *("--x11", "10", "--x11", "11=:1"),
+            *("--socks", "1080@b", "--socks", "[::1]:1081@b", "--socks-auth-file", str(users)),
+            *("--forward", "8080=tcp:web:80@b", "--forward", "127.0.0.2:8000-8001=web:80-81@c"),
+            *("--x11", "10@b", "--x11", "11=:1@c"),
             *("--allow", "tcp:127.0.0.1:9000", "--allow", "tcp:*.example:80,443"),
             *("--from", "127.0.0.0/8", "--crl", str(keys / "revoked.crl"), "--both"),
             *("--map", "db.x:5432=tcp:127.0.0.1:5432", "--resolver", "system"),
@@ -94,11 +94,12 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
     assert [str(hop) for hop in config.via] == ["socks5://one:1", "http://two:2"]
     assert config.via[0].password == "hush"
     assert config.admission_token == "in"
-    names = [front_end.name for front_end, _ in config.front_ends]
+    names = [one.front_end.name for one in config.front_ends]
     assert names == ["forward", "forward", "socks", "socks", "x11", "x11"]
-    assert config.front_ends[5][1].destination == "x11::1"
-    assert config.front_ends[3][1].users == {"me": "secret"}
-    assert len(config.front_ends[1][1]) == 2
+    assert config.front_ends[5].config.destination == "x11::1"
+    assert config.front_ends[3].config.users == {"me": "secret"}
+    assert len(config.front_ends[1].config) == 2
+    assert [sorted(one.peers) for one in config.front_ends] == [[name] for name in "bcbbbc"]
     assert len(config.rules) == 2
     assert [rule.text for rule in config.maps] == ["db.x:5432=tcp:127.0.0.1:5432"]
     assert config.system_resolver

@@ -85,6 +85,15 @@ def test_where_a_client_string_leads(keys: Path, start: str, destination: str) -
     assert endpoint._destination == destination
 
 
+def test_of_several_peers_a_client_string_names_one(keys: Path) -> None:
+    several = f"{words(keys)},c"
+    clientFromString(MemoryReactorClock(), f"tunnel:a:1:{several}:to=c")
+    with pytest.raises(ConfigError, match="several peers are named: expected to=b"):
+        clientFromString(MemoryReactorClock(), f"tunnel:a:1:{several}")
+    with pytest.raises(ConfigError, match="to: d is none of the peers: expected b or c"):
+        clientFromString(MemoryReactorClock(), f"tunnel:a:1:{several}:to=d")
+
+
 def test_options_have_capitals_for_dashes_and_lists_have_commas(keys: Path) -> None:
     from tunnelkit.policy.settings import Given
     from tunnelkit.services.endpoint_strings import _merged

@@ -79,7 +79,7 @@ def test_everything_a_gate_can_be_told(who: list[str]) -> None:
     assert config.sources == (ip_network("127.0.0.0/8"),)
     assert config.relays == {"one": ("gate.one", 1), "two.example": ("::1", 2)}
     assert config.max_sessions == 7
-    assert [front_end.name for front_end, _ in config.front_ends] == ["socks"]
+    assert [one.front_end.name for one in config.front_ends] == ["socks"]
 
 
 def test_a_gate_needs_a_rule_unless_it_does_something_else(

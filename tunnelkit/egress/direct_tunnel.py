@@ -16,7 +16,7 @@ from tunnelkit.egress.direct import DirectWay
 from tunnelkit.egress.dns import DnsEgress
 from tunnelkit.egress.joined_sides import JoinedSides
 from tunnelkit.egress.udp import UdpEgress
-from tunnelkit.errors import ChannelRefused, Code, LocalProtocolError
+from tunnelkit.errors import ChannelRefused, Code, ConfigError, LocalProtocolError
 from tunnelkit.interfaces import ITunnel
 from tunnelkit.net.channels.contracts import (
     Connection,
@@ -83,6 +83,10 @@ class DirectTunnel(MultiService):
         return stopped
 
     # -- ITunnel ----------------------------------------------------------
+
+    def to(self, *peers: str) -> DirectTunnel:
+        """See `ITunnel`: raises `ConfigError`, there is nobody to choose."""
+        raise ConfigError("a direct tunnel has no peers: expected nothing behind an '@'")
 
     def channel_to(self, destination: str) -> ChannelEndpoint:
         """See `ITunnel`."""

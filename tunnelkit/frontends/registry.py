@@ -6,7 +6,7 @@ the same way as anybody else's. Every start of twistd imports that file: this on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -19,7 +19,8 @@ from zope.interface.verify import verifyObject
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IFrontEnd
-from tunnelkit.policy.settings import Option, Settings
+from tunnelkit.policy.printable import printable
+from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 
 
 @implementer(IPlugin, IFrontEnd)
@@ -85,16 +86,59 @@ def front_end_options() -> tuple[Option, ...]:
     return tuple(option for front_end in front_ends() for option in front_end.options)
 
 
-def configured(settings: Settings) -> tuple[tuple[IFrontEnd, Any], ...]:
-    """Each front end with each thing that it makes of the settings.
+@attrs.frozen
+class Wanted:
+    """One port of a front end, and to whom it leads (rule X29)."""
 
-    Raises `ConfigError` with the place of the first mistake.
+    front_end: IFrontEnd
+    config: Any
+    """What the front end made of its option."""
+    peers: frozenset[str] = frozenset()
+    """Verified names, one of which the other end has; none: there is only one that may come."""
+
+
+def configured(settings: Settings, peers: Collection[str] | None = None) -> tuple[Wanted, ...]:
+    """Each front end with each thing that it makes of the settings, and with the peer behind ``@``.
+
+    ``peers`` are the names of those who may be the other end; of several one has to be named.
+    None: any name will do, and none. Raises `ConfigError` with the place of the first mistake.
     """
     return tuple(
-        (front_end, config)
+        Wanted(front_end, config, frozenset({peer} if peer else ()))
         for front_end in front_ends()
-        for config in front_end.configure(settings)
+        for peer, bound in _by_peer(settings, front_end.name, peers)
+        for config in front_end.configure(bound)
     )
+
+
+def _by_peer(
+    settings: Settings, option: str, peers: Collection[str] | None
+) -> Iterator[tuple[str, Settings]]:
+    """The settings once for each peer that values of ``option`` name, with these values alone."""
+    found: dict[str, list[Given]] = {}
+    for given in settings.all(option):
+        value, peer = _bound_to(given, peers)
+        found.setdefault(peer, []).append(value)
+    for peer, values in found.items() or (("", []),):
+        yield peer, settings.with_values(option, values)
+
+
+def _bound_to(given: Given, peers: Collection[str] | None) -> tuple[Given, str]:
+    """The value without ``@PEER``, and the peer; empty where none is named."""
+    text, _, peer = given.text.rpartition("@")
+    # The services of tunnelkit itself have an '@' in front: service:@dns.
+    if not text or text.endswith(":"):
+        if peers is not None and len(peers) > 1:
+            given.wrong("several peers are named", f"@PEER behind it, {_either(peers)}")
+        return given, ""
+    if peers is not None and peer not in peers:
+        hint = suggestion(peer, peers)
+        given.wrong(f"{printable(peer)} is none of the peers{hint}", _either(peers))
+    return attrs.evolve(given, text=text), peer
+
+
+def _either(names: Collection[str]) -> str:
+    return "PEER of --peer" if not names else " or ".join(sorted(names)[:8])
 
 
 def _origin(plug_in: Any) -> str:

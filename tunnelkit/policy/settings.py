@@ -97,6 +97,12 @@ class Settings:
             raise ConfigError(f"--{name} is missing: expected {meaning}")
         return given
 
+    def with_values(self, name: str, values: Iterable[Given]) -> Settings:
+        """The same with other values for one setting; none: it is not given."""
+        others = {key: given for key, given in self._values.items() if key != name}
+        values = tuple(values)
+        return Settings({**others, name: values} if values else others)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Of all that are given."""

@@ -37,10 +37,11 @@ USHER_SESSIONS = 10_000
 """Sessions that the other end of an Usher tunnel may have open at once, unless it is said."""
 
 
-def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]:
-    """The fields of `EndConfig`; without ``peer_needed`` there may be nobody named."""
+def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
+    """The fields of `EndConfig`; ``by_name``: this end asks for others by name, as front ends
+    do, and may let in whoever asks for it."""
     identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
-    if peer_needed and not settings.all("peer-pin"):
+    if not (by_name or settings.all("peer-pin")):
         settings.required("peer", "NAME that the other end's certificate has (or --peer-pin)")
     terms = identity_terms(settings)
     identity = identity_file.parsed(partial(open_identity, terms=terms))
@@ -56,6 +57,7 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
         raise ConfigError(
             "--manual: nobody could connect this end: expected --control PATH or --status too"
         )
+    peers = frozenset(given.parsed(to_name) for given in settings.all("peer"))
     return {
         "identity": identity,
         "terms": terms,
@@ -63,12 +65,14 @@ def end_parts(settings: Settings, *, peer_needed: bool = True) -> dict[str, Any]
         "manual": settings.flag("manual"),
         "identity_file": os.path.abspath(identity_file.text),
         "pins": pins,
-        "peers": frozenset(given.parsed(to_name) for given in settings.all("peer")),
+        "peers": peers,
         "crl_file": revocation_list(settings, identity),
         "protocols": tuple(
             given.parsed(partial(named, protocol_makers())) for given in settings.all("protocol")
         ),
-        "front_ends": registry.configured(settings),
+        "front_ends": registry.configured(
+            settings, None if by_name else peers.union(pins.values())
+        ),
         "maps": tuple(given.parsed(parse_map) for given in settings.all("map")),
         "keepalive": count(settings, "keepalive", 10, 1, 3600),
         "half_closed_limit": count(settings, "half-closed-limit", 3600, 1, 604_800),

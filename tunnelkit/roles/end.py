@@ -26,6 +26,7 @@ from tunnelkit.egress.names import use_system_resolver
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError, DialError
+from tunnelkit.frontends.registry import Wanted
 from tunnelkit.interfaces import (
     IChannelProtocol,
     IDialer,
@@ -80,8 +81,8 @@ class EndConfig:
     """The revocation list; None: nobody is revoked."""
     protocols: tuple[IProtocolMaker, ...] = ()
     """What to speak, the best one first; empty: the role's own."""
-    front_ends: tuple[tuple[Any, Any], ...] = ()
-    """Pairs of an `IFrontEnd` and what it made of its option."""
+    front_ends: tuple[Wanted, ...] = ()
+    """The ports here, and to whom they lead."""
     rules: tuple[Rule, ...] = ()
     """What the other end may reach from here."""
     sources: tuple[Network, ...] = ()

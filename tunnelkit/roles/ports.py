@@ -10,15 +10,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.frontends.registry import Wanted
 from tunnelkit.interfaces import ITunnel
 from tunnelkit.net.channels.contracts import Connection
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.printable import printable
 
 _log = Logger()
-
-Wanted = tuple[Any, Any]
-"""An `IFrontEnd` and what it made of its option."""
 
 
 class FrontEnds(MultiService):
@@ -36,7 +34,7 @@ class FrontEnds(MultiService):
     @property
     def ports(self) -> tuple[str, ...]:
         """What is open, in words."""
-        return tuple(descriptions(self))
+        return tuple(text for entry in self._open for text in _shown(*entry))
 
     def startService(self) -> None:
         """Let clients in, and say what cannot work over a connection that comes up."""
@@ -65,7 +63,7 @@ class FrontEnds(MultiService):
             else:
                 goes.remove(found)
                 stays.append(found)
-        closed = [text for _, service in goes for text in _described(service)]
+        closed = [text for entry in goes for text in _shown(*entry)]
         try:
             made = self._make(new)
         except ConfigError:
@@ -85,17 +83,19 @@ class FrontEnds(MultiService):
         if self.running:
             for connection in self._tunnel.connections:
                 self._check(connection)
-        return closed, [text for _, service in made for text in _described(service)]
+        return closed, [text for entry in made for text in _shown(*entry)]
 
     def _check(self, connection: Connection) -> None:
-        for (front_end, config), _ in self._open:
-            for destination in front_end.needs(config):
+        for wanted, _ in self._open:
+            if wanted.peers and connection.peer not in wanted.peers:
+                continue
+            for destination in wanted.front_end.needs(wanted.config):
                 why = connection.lacks(destination)
                 told = (connection.peer, destination)
                 if why and told not in self._told:
                     _log.warn(
                         "--{name} to {destination} cannot work with {peer}: {why}",
-                        name=front_end.name,
+                        name=wanted.front_end.name,
                         destination=destination,
                         peer=printable(connection.peer),
                         why=why,
@@ -108,9 +108,12 @@ class FrontEnds(MultiService):
         """All of them, or none."""
         made: list[tuple[Wanted, IService]] = []
         try:
-            for front_end, parsed in wanted:
-                service = front_end.make_service(self._reactor, self._tunnel, self._policy, parsed)
-                made.append(((front_end, parsed), IService(service)))
+            for one in wanted:
+                tunnel = self._tunnel.to(*one.peers) if one.peers else self._tunnel
+                service = one.front_end.make_service(
+                    self._reactor, tunnel, self._policy, one.config
+                )
+                made.append((one, IService(service)))
         except ConfigError:
             for _, service in made:
                 service.stopService()
@@ -133,12 +136,21 @@ def descriptions(services: Iterable[Any]) -> Iterator[str]:
         yield from _described(service)
 
 
+def _shown(wanted: Wanted, service: Any) -> Iterator[str]:
+    """With those to whom it leads, where that is not clear."""
+    at = f" at {' or '.join(sorted(wanted.peers))}" if wanted.peers else ""
+    return (f"{text}{at}" for text in _described(service))
+
+
 def _described(service: Any) -> Iterator[str]:
-    if hasattr(service, "description"):
+    if isinstance(service, FrontEnds):
+        yield from service.ports
+    elif hasattr(service, "description"):
         yield service.description
     elif isinstance(service, MultiService):
         yield from descriptions(service)
 
 
 def _is_same(one: Wanted, other: Wanted) -> bool:
-    return (one[0].name, one[1]) == (other[0].name, other[1])
+    names = one.front_end.name, other.front_end.name
+    return names[0] == names[1] and (one.config, one.peers) == (other.config, other.peers)

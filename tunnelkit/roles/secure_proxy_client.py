@@ -30,8 +30,8 @@ from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.access_log import AccessLog
-from tunnelkit.policy.destination import UDP, ForwardSpec, parse_forward
-from tunnelkit.policy.settings import Given, Settings
+from tunnelkit.policy.destination import ForwardSpec
+from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import (
     USHER_SESSIONS,
     count,
@@ -41,13 +41,17 @@ from tunnelkit.roles.end import EndConfig, EndService
 from tunnelkit.roles.secure_proxy_link import LinkConfig, asked_for, configure_link, resource
 from tunnelkit.roles.secure_proxy_resources import (
     DEFAULT_RESOURCE,
-    RESOURCE,
     Published,
     published_resources,
     with_tunnel,
 )
+from tunnelkit.roles.secure_proxy_targets import (
+    bound_ports,
+    named_targets,
+    split_group_forwards,
+)
 from tunnelkit.version import __version__
-from tunnelkit.wire.secureproxy import GROUP, Presence
+from tunnelkit.wire.secureproxy import Presence
 from tunnelkit.wire.usher import Version
 
 TUNNEL = "secure-proxy"
@@ -63,6 +67,8 @@ class SecureProxyClientConfig(EndConfig):
     """The way to the Communication Server."""
     target: str | None = None
     """Whom to ask for a session: a name, or ``group:`` and a group's; None: nobody."""
+    further_targets: frozenset[str] = frozenset()
+    """Names that ports here lead to, beside that one."""
     resource: str = DEFAULT_RESOURCE
     group_forwards: tuple[tuple[str, ForwardSpec], ...] = ()
     """UDP ports whose datagrams go to every member of a group, ``group:NAME``."""
@@ -109,10 +115,12 @@ class SecureProxyClientService(EndService):
             proxy_header=config.proxy_header,
         )
         self._ready_told = False
-        asks = target = published = None
+        self._further: dict[str, TunnelEnd] = {}
+        """Those that ask for the targets of front ends."""
+        asks = []
+        target = published = None
         if config.target is not None:
-            initiator = InitiatorRendezvous(self._link, name, config.target, config.resource)
-            asks = self.make_end(initiator, config.peers, self._first_ready)
+            asks.append(self._asks_for(config.target, config.peers))
         if config.published:
             resources = tuple(one.resource for one in config.published)
             published = TargetRendezvous(
@@ -128,13 +136,22 @@ class SecureProxyClientService(EndService):
             first, *others = (each.tunnel for each in members[group])
             forward: IService = UdpForward(reactor, first, self.policy, spec, others=others)
             forward.setServiceParent(self)
-        everybody = [each for group in members.values() for each in group]
-        end = SecureProxyEnd(asks, target, published, sites, everybody)
+        asks += [each for group in members.values() for each in group]
+        end = SecureProxyEnd(asks, target, published, sites)
+        for each in config.further_targets:
+            self._further[each] = self._asks_for(each, frozenset({each}))
+            end.add(self._further[each])
         asked = f" for {config.target}/{config.resource}" if config.target else ""
         shown = ", ".join(one.resource.name for one in config.published)
         publishes = f" publishing {shown}" if shown else ""
         self.run_end(end, f"{way.describe()}{asked}{publishes}")
         self._hurry = Timer(self.shared.reactor, sites.close)
+
+    def _asks_for(self, target: str, peers: frozenset[str]) -> TunnelEnd:
+        """An end that asks for ``target``."""
+        own, resource = self._client.identity.name, self._client.resource
+        rendezvous = InitiatorRendezvous(self._link, own, target, resource)
+        return self.make_end(rendezvous, peers, self._first_ready)
 
     def _member(self, group: str, name: str) -> TunnelEnd:
         """An end with a tunnel of its own to one member of a group."""
@@ -167,6 +184,14 @@ class SecureProxyClientService(EndService):
     def reload(self, config: SecureProxyClientConfig) -> list[str]:
         """See `EndService`; forwards to groups stay as they are."""
         changes = super().reload(config)
+        wanted = config.further_targets
+        for gone in self._further.keys() - wanted:
+            self.end.remove(self._further.pop(gone), self.grace)
+            changes.append(f"{gone} is not asked for any more")
+        for new in sorted(wanted - self._further.keys()):
+            self._further[new] = self._asks_for(new, frozenset({new}))
+            self.end.add(self._further[new])
+            changes.append(f"asks for {new} too")
         if config.group_forwards != self._client.group_forwards:
             changes.append("forwards to groups only after a restart")
         return changes
@@ -193,8 +218,8 @@ config_class = SecureProxyClientConfig
 def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
     """See `IProxyRole`."""
     link = configure_link(settings)
-    group_forwards, settings = _group_forwards(settings)
-    parts = end_parts(settings, peer_needed=False)
+    group_forwards, settings = split_group_forwards(settings)
+    parts = end_parts(settings, by_name=True)
     if group_forwards and not parts["peers"]:
         raise ConfigError(
             "--forward to a group: any member may come: expected --peer for each one that is "
@@ -203,47 +228,30 @@ def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
     target = asked_for(settings)
     if target is not None and not parts["peers"]:
         parts["peers"] = frozenset({target})
-    published = published_resources(settings)
+    published = with_tunnel(published_resources(settings), bool(parts["rules"]))
+    targets = named_targets(parts["front_ends"])
+    peers = parts["peers"].union(parts["pins"].values())
+    callers = peers if published else frozenset()
+    parts["front_ends"] = bound_ports(parts["front_ends"], target, peers, callers)
     config = SecureProxyClientConfig(
         link=link,
         target=target,
+        further_targets=targets - {target},
         resource=resource(settings),
         group_forwards=group_forwards,
-        published=with_tunnel(published, bool(parts["rules"])),
+        published=published,
         max_sessions=count(settings, "max-channels", USHER_SESSIONS, 1, 32_767),
         spares=count(settings, "spares", SPARES, 0, 4),
         proxy_header=settings.flag("site-proxy-header"),
         **parts,
     )
-    if config.front_ends and target is None and not config.published:
-        raise ConfigError(
-            "--target is missing: expected NAME of the client to which the ports here lead"
-        )
-    if starting and target is None and not config.published and not group_forwards:
+    useful = config.front_ends or config.published or group_forwards
+    if starting and target is None and not useful:
         raise ConfigError(
             "this client would be of no use: expected --target NAME with a port here, or "
             "--allow PATTERN of what others may reach from here, or --publish"
         )
     return config
-
-
-def _group_forwards(
-    settings: Settings,
-) -> tuple[tuple[tuple[str, ForwardSpec], ...], Settings]:
-    """``--forward PORT=udp:HOST:PORT@group:NAME``, and the settings without these."""
-    found: list[tuple[str, ForwardSpec]] = []
-    others: list[Given] = []
-    for given in settings.all("forward"):
-        text, at, group = given.text.partition(f"@{GROUP}")
-        if not at:
-            others.append(given)
-            continue
-        specs = Given(text, given.where).parsed(parse_forward)
-        if not RESOURCE.fullmatch(group) or any(spec.protocol != UDP for spec in specs):
-            given.wrong("only datagrams can go to a group", "PORT=udp:HOST:PORT@group:NAME")
-        found += [(f"{GROUP}{group}", spec) for spec in specs]
-    values = {name: settings.all(name) for name in settings.names}
-    return tuple(found), Settings({**values, "forward": others})
 
 
 def make_service(reactor: Any, config: SecureProxyClientConfig) -> SecureProxyClientService:

@@ -30,7 +30,7 @@ from zope.interface import implementer
 from tunnelkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tunnelkit.interfaces import IEndRole
+    from tunnelkit.interfaces import IEndRole, ITunnel
     from tunnelkit.net.channels.tunnel import Tunnel
     from tunnelkit.policy.settings import Given
     from tunnelkit.services.options import RoleOptions
@@ -71,6 +71,8 @@ class TunnelStrings:
     ``tunnel:service=NAME:...``           a service that the far side accepts
     ====================================  ================================================
 
+    ``to=NAME`` in a client string: the peer, which has to be said where there are several.
+
     A server string is ``tunnel:service=NAME:...``. The dots stand for
     ``config=FILE.toml``, for the options of an end with their dashes as capitals
     (``viaPasswordFile=``), or for both. A configuration that names a ``gate`` makes
@@ -85,8 +87,9 @@ class TunnelStrings:
         """See `IStreamClientEndpointStringParserWithReactor`; raises `ConfigError`."""
         timeout = _seconds(kwargs.pop("timeout", str(TIMEOUT)))
         destination = _destination(args, kwargs.pop("service", None))
-        ends = Ends.of(reactor)
-        return TunnelClientEndpoint(ends, ends.settle(kwargs, CLIENT_END), destination, timeout)
+        ends, to = Ends.of(reactor), kwargs.pop("to", "")
+        settled = ends.settle(kwargs, CLIENT_END, of_peer(to))
+        return TunnelClientEndpoint(ends, settled, destination, timeout, to)
 
     def parseStreamServer(self, reactor: Any, *args: Any, **kwargs: Any) -> IStreamServerEndpoint:
         """See `IStreamServerEndpointStringParser`; raises `ConfigError`."""
@@ -119,8 +122,10 @@ class Ends:
         """Ends that run."""
         return len(self._running)
 
-    def settle(self, keywords: Mapping[str, str], default: str) -> Settled:
-        """Read and check a configuration; raises `ConfigError`."""
+    def settle(
+        self, keywords: Mapping[str, str], default: str, check: Callable[[Any], None] | None = None
+    ) -> Settled:
+        """Read and check a configuration, also by ``check``; raises `ConfigError`."""
         from tunnelkit.policy.settings import Given, Settings
         from tunnelkit.services.options import grace_of
 
@@ -131,6 +136,8 @@ class Ends:
         # What the far side may have is what this program accepts: no rule is needed for that.
         config = role.configure(settings, False)
         grace = grace_of(settings)
+        if check is not None:
+            check(config)
 
         def make() -> Any:
             end = role.make_service(self.reactor, config)
@@ -166,8 +173,11 @@ class Ends:
 class TunnelClientEndpoint:
     """Connects to one destination at the far side of a tunnel."""
 
-    def __init__(self, ends: Ends, settled: Settled, destination: str, timeout: float) -> None:
+    def __init__(
+        self, ends: Ends, settled: Settled, destination: str, timeout: float, to: str = ""
+    ) -> None:
         self._ends = ends
+        self._to = to
         self._settled = settled
         self._destination = destination
         self._timeout = timeout
@@ -179,7 +189,9 @@ class TunnelClientEndpoint:
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         from tunnelkit.services.library import wait_until_up
 
-        tunnel = self._ends.tunnel(self._settled)
+        tunnel: ITunnel = self._ends.tunnel(self._settled)
+        if self._to:
+            tunnel = tunnel.to(self._to)
         await wait_until_up(self._ends.reactor, tunnel, self._timeout)
         protocol: IProtocol = await tunnel.channel_to(self._destination).connect(factory)
         return protocol
@@ -222,6 +234,26 @@ def _destination(args: tuple[str, ...], service: str | None) -> str:
     raise ConfigError(
         "tunnel: expected HOST:PORT, one destination with its colons escaped, or service=NAME"
     )
+
+
+def of_peer(to: str) -> Callable[[Any], None]:
+    """A check that ``to`` is a peer of the end, and is said where it has several (rule X29)."""
+
+    def check(config: Any) -> None:
+        from tunnelkit.policy.printable import printable
+
+        names = sorted({*config.peers, *config.pins.values()})
+        if to in names or (not to and len(names) < 2):
+            return
+        if not to:
+            raise ConfigError(
+                f"tunnel: several peers are named: expected to={names[0]}, or another"
+            )
+        raise ConfigError(
+            f"tunnel: to: {printable(to)} is none of the peers: expected {' or '.join(names[:8])}"
+        )
+
+    return check
 
 
 def _seconds(text: str) -> float:
@@ -268,7 +300,7 @@ def _merged(
         option = keywords.get(word)
         if option is None:
             hint = suggestion(word, keywords)
-            expected = ", ".join(sorted({*keywords, "config", "role", "service", "timeout"}))
+            expected = ", ".join(sorted({*keywords, "config", "role", "service", "timeout", "to"}))
             raise ConfigError(
                 f"tunnel: {printable(word)}: not known{hint}: expected one of {expected}"
             )

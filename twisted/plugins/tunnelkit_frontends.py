@@ -9,7 +9,7 @@ ask = FrontEndMaker(
     (
         Option(
             "ask",
-            "[HOST:]PORT",
+            "[HOST:]PORT[@PEER]",
             "here where telnet is asked where to go",
             repeatable=True,
             live=True,
@@ -23,7 +23,7 @@ dns = FrontEndMaker(
     (
         Option(
             "dns",
-            "[HOST:]PORT[,suffix=DOMAIN]",
+            "[HOST:]PORT[,suffix=DOMAIN][@PEER]",
             "of a DNS server here that asks the far side's, with suffix= (repeatable) only about "
             "names in these domains",
             repeatable=True,
@@ -38,7 +38,7 @@ forward = FrontEndMaker(
     (
         Option(
             "forward",
-            "[HOST:]PORT=DESTINATION",
+            "[HOST:]PORT=DESTINATION[@PEER]",
             ", a port here that leads to there",
             repeatable=True,
             live=True,
@@ -52,7 +52,7 @@ http_proxy = FrontEndMaker(
     (
         Option(
             "http-proxy",
-            "[HOST:]PORT",
+            "[HOST:]PORT[@PEER]",
             "of an HTTP proxy here, CONNECT and http:// URLs",
             repeatable=True,
             live=True,
@@ -73,7 +73,7 @@ reverse = FrontEndMaker(
     (
         Option(
             "reverse",
-            "[ADDRESS:]PORT=DESTINATION",
+            "[ADDRESS:]PORT=DESTINATION[@PEER]",
             ", a port at the far side that leads to here",
             repeatable=True,
             live=True,
@@ -87,7 +87,7 @@ socks = FrontEndMaker(
     (
         Option(
             "socks",
-            "[HOST:]PORT",
+            "[HOST:]PORT[@PEER]",
             "of a SOCKS 4, 4a and 5 server here",
             repeatable=True,
             live=True,
@@ -108,7 +108,7 @@ x11 = FrontEndMaker(
     (
         Option(
             "x11",
-            "N",
+            "N[@PEER]",
             ", to be display :N here, shown at the far side; N=DISPLAY to say where there "
             "(default: the display that the rules there name, or DISPLAY there)",
             repeatable=True,
@@ -123,7 +123,7 @@ wtls = FrontEndMaker(
     (
         Option(
             "wtls",
-            "[HOST:]PORT",
+            "[HOST:]PORT[@PEER]",
             "of a proxy here for CoAP devices, over DTLS (UDP)",
             repeatable=True,
             live=True,

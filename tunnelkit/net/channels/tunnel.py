@@ -32,6 +32,7 @@ from tunnelkit.net.channels.contracts import (
     ServiceBook,
     TunnelStatus,
 )
+from tunnelkit.net.channels.narrowed import NarrowedTunnel, Peers, is_of
 from tunnelkit.net.channels.protocol_side import ChannelEndpoint, ChannelTransport, TunnelAddress
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.totals import Totals
@@ -72,10 +73,10 @@ class Tunnel:
         """Why the tunnel is down, in words; empty while it is up."""
         self.books: list[ServiceBook] = []
         """Channel protocols that tell the far side which services are accepted here."""
-        self.services: dict[str, IProtocolFactory] = {}
-        """Who answers channels to a service here; `ServiceEndpoint` puts them in."""
+        self.services: dict[str, tuple[IProtocolFactory, Peers]] = {}
+        """Who answers channels to a service here, and whose; `ServiceEndpoint` puts them in."""
         self._waiting: list[_Waiting] = []
-        self._up: list[Deferred[ITunnel]] = []
+        self._up: list[tuple[Peers, Deferred[None]]] = []
         self._watching: list[Callable[[Connection], object]] = []
 
     # -- ITunnel ----------------------------------------------------------
@@ -85,25 +86,43 @@ class Tunnel:
         """Verified name of the other end; empty while the tunnel is down."""
         return self._connections[-1].peer if self._connections else ""
 
+    def to(self, *peers: str) -> NarrowedTunnel:
+        """The same as if nobody but ``peers`` ever came (rule X29)."""
+        return NarrowedTunnel(self, frozenset(peers))
+
     def channel_to(self, destination: str) -> ChannelEndpoint:
         """A client endpoint; each connect opens one channel to ``destination``."""
         return ChannelEndpoint(self, destination)
 
-    def accept(self, service: str) -> ServiceEndpoint:
+    def accept(self, service: str, peers: Peers = None) -> ServiceEndpoint:
         """A server endpoint for channels that the far side opens to ``service:NAME``.
 
         While somebody listens on it the service is published, where the channel protocol has that.
+        With ``peers`` nobody else is let in.
         """
-        return ServiceEndpoint(self, service)
+        return ServiceEndpoint(self, service, peers)
 
     def when_up(self) -> Deferred[ITunnel]:
         """Fires once channels can be opened."""
-        done: Deferred[ITunnel] = Deferred()
-        if self._connections:
-            done.callback(self)
+        up: Deferred[ITunnel] = self.until_up(None).addCallback(lambda _: self)
+        return up
+
+    def until_up(self, peers: Peers) -> Deferred[None]:
+        """Fires once channels to ``peers`` can be opened."""
+        done: Deferred[None] = Deferred()
+        if any(is_of(connection, peers) for connection in self._connections):
+            done.callback(None)
         else:
-            self._up.append(done)
+            self._up.append((peers, done))
         return done
+
+    def why_down(self, peers: Peers) -> str:
+        """Why channels to ``peers`` cannot be opened; empty while they can."""
+        if any(is_of(connection, peers) for connection in self._connections):
+            return ""
+        if peers is None or self.last_error:
+            return self.last_error
+        return f"{' or '.join(sorted(peers)) or 'nobody'} is not connected"
 
     def status(self) -> TunnelStatus:
         """A snapshot of now."""
@@ -130,15 +149,21 @@ class Tunnel:
 
     # -- opening ----------------------------------------------------------
 
-    def open(self, destination: str, side: LocalSide, via: tuple[str, ...] = ()) -> Deferred[str]:
+    def open(
+        self,
+        destination: str,
+        side: LocalSide,
+        via: tuple[str, ...] = (),
+        peers: Peers = None,
+    ) -> Deferred[str]:
         """Open a channel to ``destination`` for ``side``, see `TunnelConnection.open`.
 
         Waits up to `OPEN_PATIENCE` seconds for a tunnel that is down.
         """
-        connection = self._pick()
+        connection = self._pick(peers)
         if connection is not None:
             return connection.open(destination, side, via)
-        waiting = _Waiting(self, destination, side, via)
+        waiting = _Waiting(self, destination, side, via, peers)
         if len(self._waiting) >= _MOST_WAITING:
             waiting.give_up()
         else:
@@ -146,16 +171,18 @@ class Tunnel:
             waiting.timer.start(OPEN_PATIENCE)
         return waiting.done
 
-    def open_flow(self, destination: str, near: Remote, sink: DatagramSink) -> UdpFlow | None:
+    def open_flow(
+        self, destination: str, near: Remote, sink: DatagramSink, peers: Peers = None
+    ) -> UdpFlow | None:
         """A flow of datagrams of the local peer at ``near``, see `UdpFlows.open`; None while
         the tunnel is down."""
-        connection = self._pick()
+        connection = self._pick(peers)
         return None if connection is None else connection.datagrams.open(destination, near, sink)
 
-    def _pick(self) -> TunnelConnection | None:
-        """The connection to open the next channel on: the newest peer's least busy one."""
+    def _pick(self, peers: Peers) -> TunnelConnection | None:
+        """The connection to open the next channel on: of ``peers`` the newest's least busy one."""
         # One that is over stays here until the end of the reactor's turn.
-        connections = [connection for connection in self._connections if connection.up]
+        connections = [one for one in self._connections if one.up and is_of(one, peers)]
         if len(connections) < 2:
             return connections[0] if connections else None
         peer = connections[-1].peer
@@ -179,12 +206,13 @@ class Tunnel:
         self.last_error = ""
         if topology:
             self.topology = topology
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
+        for one in [one for one in self._waiting if is_of(connection, one.peers)]:
+            self._waiting.remove(one)
             one.go(connection)
-        up, self._up = self._up, []
-        for done in up:
-            done.callback(self)
+        up = [entry for entry in self._up if is_of(connection, entry[0])]
+        self._up = [entry for entry in self._up if entry not in up]
+        for _, done in up:
+            done.callback(None)
         for came in list(self._watching):
             came(connection)
 
@@ -254,9 +282,12 @@ class Tunnel:
     def channel_requested(self, request: ChannelRequest) -> None:
         """The far side wants a channel: to a service accepted here, or through the acceptor."""
         kind, _, service = request.destination.partition(":")
-        factory = self.services.get(service) if kind == "service" else None
-        if factory is None:
+        factory, peers = self.services.get(service, (None, None))
+        if kind != "service" or factory is None:
             self._acceptor(request)
+            return
+        if not is_of(request, peers):
+            request.refuse(Code.NOT_ALLOWED, "the service is for somebody else")
             return
         near = TunnelAddress("", request.destination)
         far = TunnelAddress(request.peer, "")
@@ -269,9 +300,9 @@ class Tunnel:
         transport.begin()
         request.attach(transport, "")
 
-    def accept_service(self, name: str, factory: IProtocolFactory) -> None:
-        """Let ``factory`` answer channels to ``service:NAME``; raises as `ServiceEndpoint.listen`
-        fails."""
+    def accept_service(self, name: str, factory: IProtocolFactory, peers: Peers) -> None:
+        """Let ``factory`` answer channels of ``peers`` to ``service:NAME``; raises as
+        `ServiceEndpoint.listen` fails."""
         if name in self.services:
             raise ValueError(f"service:{name} is accepted already")
         told: list[ServiceBook] = []
@@ -283,15 +314,21 @@ class Tunnel:
             for book in told:
                 book.service_withdrawn(name)
             raise
-        self.services[name] = factory
+        self.services[name] = (factory, peers)
 
 
 class _Waiting:
     """An open that waits for the tunnel."""
 
     def __init__(
-        self, tunnel: Tunnel, destination: str, side: LocalSide, via: tuple[str, ...]
+        self,
+        tunnel: Tunnel,
+        destination: str,
+        side: LocalSide,
+        via: tuple[str, ...],
+        peers: Peers,
     ) -> None:
+        self.peers = peers
         self._tunnel = tunnel
         self._destination = destination
         self._side = side
@@ -307,7 +344,7 @@ class _Waiting:
     def give_up(self) -> None:
         """It did not come up in time."""
         self._tunnel.forget(self)
-        why = self._tunnel.last_error
+        why = self._tunnel.why_down(self.peers)
         reason = f"the tunnel is down: {why}" if why else "the tunnel is down"
         self._side.reset(Code.UNREACHABLE, reason)
         self.done.errback(ChannelRefused(Code.UNREACHABLE, reason))
@@ -317,16 +354,17 @@ class _Waiting:
 class ServiceEndpoint:
     """Listening on it accepts channels that the far side opens to ``service:NAME``."""
 
-    def __init__(self, tunnel: Tunnel, name: str) -> None:
+    def __init__(self, tunnel: Tunnel, name: str, peers: Peers) -> None:
         self._tunnel = tunnel
         self._name = name
+        self._peers = peers
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Fails with ValueError if the service is accepted or published already, and with
         `LocalProtocolError` if too much is published."""
         tunnel, name = self._tunnel, self._name
         try:
-            tunnel.accept_service(name, protocolFactory)
+            tunnel.accept_service(name, protocolFactory, self._peers)
         except (ValueError, LocalProtocolError) as error:
             return fail(error)
         return succeed(_ServicePort(tunnel, name, protocolFactory))

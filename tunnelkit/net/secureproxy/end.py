@@ -15,23 +15,39 @@ from tunnelkit.net.tls.context import TlsContext
 
 
 class SecureProxyEnd:
-    """Up to two ends with one tunnel: ``asks`` goes out by name, ``target`` is who others ask for,
-    by the rendezvous ``published``. ``members`` of groups have a tunnel of their own each.
-    To be told to connect and disconnect is for the first."""
+    """Several ends with one tunnel: those of ``asks`` go out by name, ``target`` is who others ask
+    for, by the rendezvous ``published``. To be told to connect and disconnect is for the former."""
 
     def __init__(
         self,
-        asks: TunnelEnd | None,
+        asks: Sequence[TunnelEnd],
         target: TunnelEnd | None,
         published: TargetRendezvous | None,
         sites: Sites,
-        members: Sequence[TunnelEnd] = (),
     ) -> None:
         self.sites = sites
-        self._asks = asks
+        self._asks = list(asks)
         self._target = target
         self._published = published
-        self._ends = [end for end in (asks, target, *members) if end is not None]
+        self._running = False
+        self._leaving: set[TunnelEnd] = set()
+
+    @property
+    def _ends(self) -> list[TunnelEnd]:
+        return self._asks if self._target is None else [*self._asks, self._target]
+
+    def add(self, end: TunnelEnd) -> None:
+        """Let ``end`` go out by name too."""
+        end.manual = self.manual
+        self._asks.append(end)
+        if self._running:
+            end.start()
+
+    def remove(self, end: TunnelEnd, grace: float) -> None:
+        """It is not needed any more."""
+        self._asks.remove(end)
+        self._leaving.add(end)
+        end.stop(grace).addCallback(lambda _: self._leaving.discard(end))
 
     @property
     def registration(self) -> Registration | None:
@@ -51,12 +67,12 @@ class SecureProxyEnd:
     @property
     def manual(self) -> bool:
         """See `TunnelEnd`."""
-        return self._asks is not None and self._asks.manual
+        return any(end.manual for end in self._asks)
 
     @manual.setter
     def manual(self, manual: bool) -> None:
-        if self._asks is not None:
-            self._asks.manual = manual
+        for end in self._asks:
+            end.manual = manual
 
     @property
     def wanted(self) -> bool:
@@ -65,7 +81,7 @@ class SecureProxyEnd:
 
     @property
     def stage(self) -> Stage:
-        """See `TunnelEnd`: that of the end which asks, if there is one."""
+        """See `TunnelEnd`: that of the first end which asks, if there is one."""
         return self._ends[0].stage if self._ends else Stage.WAITING
 
     @property
@@ -74,7 +90,8 @@ class SecureProxyEnd:
         return sum(end.draining for end in self._ends)
 
     def start(self) -> None:
-        """Register, and ask for a session."""
+        """Register, and ask for sessions."""
+        self._running = True
         if self._published is not None:
             self._published.start()
         for end in self._ends:
@@ -84,13 +101,15 @@ class SecureProxyEnd:
         """See `TunnelEnd`; browsers that are passed on may finish too."""
         if self._published is not None:
             self._published.stop("this client is stopping")
-        stopping: list[Deferred[Any]] = [end.stop(grace) for end in self._ends]
+        self._running = False
+        ends = [*self._ends, *self._leaving]
+        stopping: list[Deferred[Any]] = [end.stop(grace) for end in ends]
         return gatherResults([*stopping, self.sites.drain()])
 
     def connect(self) -> None:
         """See `TunnelEnd`."""
-        if self._asks is not None:
-            self._asks.connect()
+        for end in self._asks:
+            end.connect()
 
     def disconnect(self, grace: float) -> None:
         """See `TunnelEnd`; sessions that others began are drained too, later ones are taken."""

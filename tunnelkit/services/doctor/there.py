@@ -230,8 +230,8 @@ def _destinations(config: EndConfig) -> list[str]:
     """What the forwards here lead to; otherwise what nobody answers."""
     needed = [
         destination
-        for front_end, settings in config.front_ends
-        for destination in front_end.needs(settings)
+        for wanted in config.front_ends
+        for destination in wanted.front_end.needs(wanted.config)
         if destination.startswith(("tcp:", "unix:", "service:")) and "@" not in destination
     ]
     return list(dict.fromkeys(needed))[:8] or [PROBE]
