@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,9 @@ import pytest
 
 from tests.acceptance.processes import START_LIMIT, TWISTD, Identities, Processes, Role
 
-ROUTES = ("/", "/status.json", "/metrics", "/healthz", "/connect", "/nothing")
+ROUTES = ("/status.json", "/metrics", "/healthz", "/events", "/connect", "/nothing")
+ACTIONS = ("/drain", "/reload")
+ASSETS = ("/", "/page.css", "/page.js", "/icon.svg")
 
 
 @attrs.frozen
@@ -31,21 +34,27 @@ class Port:
     def token(self) -> str:
         return self.token_file.read_text(encoding="ascii").strip()
 
-    def ask(self, request: str) -> tuple[int, str]:
+    def ask(self, request: str, body: str = "") -> tuple[int, str]:
         """Status and body of what ``request``, line and fields, is answered; 0: it is not."""
         host, _, port = self.address.rpartition(":")
         with socket.create_connection((host, int(port)), START_LIMIT) as sock:
-            return answer_to(sock, request)
+            return answer_to(sock, request, body)
 
     def get(self, path: str, *fields: str, method: str = "GET") -> tuple[int, str]:
         """The same of a request that is all right but for what ``fields`` say."""
         own = (f"Host: {self.address}", f"Authorization: Bearer {self.token}")
         return self.ask("\r\n".join((f"{method} {path} HTTP/1.1", *own, *fields)))
 
+    def post(self, path: str, body: str = "", *fields: str) -> tuple[int, str]:
+        """The same for an action."""
+        own = (f"Host: {self.address}", f"Authorization: Bearer {self.token}")
+        return self.ask("\r\n".join((f"POST {path} HTTP/1.1", *own, *fields)), body)
 
-def answer_to(sock: socket.socket, request: str) -> tuple[int, str]:
+
+def answer_to(sock: socket.socket, request: str, body: str = "") -> tuple[int, str]:
     sock.settimeout(START_LIMIT)
-    sock.sendall(f"{request}\r\nConnection: close\r\n\r\n".encode("latin-1"))
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    sock.sendall(f"{request}\r\n{length}Connection: close\r\n\r\n{body}".encode("latin-1"))
     received = b""
     while piece := sock.recv(65536):
         received += piece
@@ -142,16 +151,67 @@ def test_hostile_requests_are_refused(port: Port) -> None:
     assert port.get("/healthz") == (200, "ok\n")
 
 
-def test_more_than_sixteen_readers_find_no_room(port: Port) -> None:
+def test_an_action_without_a_token_or_by_another_method_does_nothing(port: Port) -> None:
+    for path in ACTIONS:
+        assert port.ask(f"POST {path} HTTP/1.1\r\nHost: {port.address}")[0] == 401
+        assert port.get(path)[0] == 405
+        assert port.get(path, "Origin: http://evil.example", method="POST")[0] == 403
+        assert port.get(path, "Host: evil.example", method="POST")[0] == 421
+    unexpected = "surprise: not possible here: expected nothing\n"
+    assert port.post("/drain", '{"surprise": 1}') == (400, unexpected)
+    for body in ("[]", "1", "{", "\xff"):
+        assert port.post("/drain", body)[0] == 400
+    assert port.get("/healthz") == (200, "ok\n")
+
+
+def test_the_page_itself_holds_nothing_and_goes_by_the_host_alone(port: Port) -> None:
+    for path in ASSETS:
+        status, body = port.ask(f"GET {path} HTTP/1.1\r\nHost: {port.address}")
+        assert status == 200
+        assert port.token not in body
+        for hostile in (
+            "Host: evil.example",
+            f"Host: {port.address}\r\nOrigin: http://evil.example",
+            f"Host: {port.address}\r\nSec-Fetch-Site: cross-site",
+        ):
+            assert 400 <= port.ask(f"GET {path} HTTP/1.1\r\n{hostile}")[0] < 500
+        assert port.ask(f"POST {path} HTTP/1.1\r\nHost: {port.address}")[0] == 405
+    for path in ("/../page.html", "/%2e%2e/page.css", "//page.css", "/page.html", "/page/page.css"):
+        assert port.ask(f"GET {path} HTTP/1.1\r\nHost: {port.address}")[0] == 401
+        assert port.get(path)[0] == 404
+
+
+def watching(port: Port) -> socket.socket:
+    """A connection on which events come."""
     host, _, number = port.address.rpartition(":")
-    readers = [socket.create_connection((host, int(number)), START_LIMIT) for _ in range(17)]
+    sock = socket.create_connection((host, int(number)), START_LIMIT)
+    sock.settimeout(START_LIMIT)
+    sock.sendall(
+        f"GET /events HTTP/1.1\r\nHost: {port.address}\r\n"
+        f"Authorization: Bearer {port.token}\r\n\r\n".encode("ascii")
+    )
+    return sock
+
+
+def test_sixteen_may_read_and_strangers_hold_none_of_their_places(port: Port) -> None:
+    host, _, number = port.address.rpartition(":")
+    strangers = [socket.create_connection((host, int(number)), START_LIMIT) for _ in range(40)]
+    readers = []
     try:
-        # The last one is closed unanswered.
-        readers[-1].settimeout(START_LIMIT)
-        assert readers[-1].recv(1) == b""
+        # The oldest strangers have given way; who has the token gets in all the same.
+        strangers[0].settimeout(START_LIMIT)
+        with contextlib.suppress(ConnectionResetError):
+            assert strangers[0].recv(1) == b""
+        for _ in range(16):
+            readers.append(watching(port))
+            assert readers[-1].recv(12) == b"HTTP/1.1 200"
+        assert port.get("/healthz")[0] == 503
+        readers.pop().close()
+        while port.get("/healthz")[0] != 200:
+            pass
     finally:
-        for reader in readers:
-            reader.close()
+        for one in (*strangers, *readers):
+            one.close()
 
 
 def test_a_unix_socket_needs_no_token(processes: Processes, tmp_path: Path) -> None:

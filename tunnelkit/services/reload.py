@@ -45,19 +45,24 @@ class Reloader(Service):
         if self._loop.running:
             self._loop.stop()
 
-    def reload(self) -> None:
-        """Read everything again: all of what can change is taken over, or nothing."""
+    def reload(self) -> dict[str, object]:
+        """Read everything again: all of what can change is taken over, or nothing.
+
+        What came of it: ``reloaded``, and ``what`` in words.
+        """
         if not self.running:
-            return
+            return {"reloaded": False, "what": "this role is ending"}
         self._seen = self._stamp()
         try:
             settings = self._options.read_settings()
             changes = self._role.reload(self._options.make_config(settings))
         except ConfigError as error:
             _log.error("Not reloaded, all is as before: {why}", why=str(error))
-            return
+            return {"reloaded": False, "what": str(error)}
         self._tell_what_needs_a_restart(settings)
-        _log.info("Reloaded: {what}", what="; ".join(changes) or "nothing new")
+        what = "; ".join(changes) or "nothing new"
+        _log.info("Reloaded: {what}", what=what)
+        return {"reloaded": True, "what": what}
 
     def _tell_what_needs_a_restart(self, settings: Settings) -> None:
         for name in self._begun_with.differing(settings):

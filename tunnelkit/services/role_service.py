@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import IService, MultiService, Service
+from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
@@ -23,7 +24,13 @@ from tunnelkit.services.notify import Notifier
 from tunnelkit.services.options import RoleOptions, exit_with
 from tunnelkit.services.reload import Reloader
 
+if TYPE_CHECKING:
+    from tunnelkit.services.status_port import StatusService
+
 _log = Logger()
+
+ANSWERED = 0.25
+"""Seconds until whoever has told a role to end has read the answer."""
 
 
 def role_service(role: Any, options: RoleOptions) -> RoleService:
@@ -49,15 +56,16 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             # Usher and the Secure Proxy give their tunnels no name.
             named = tunnel if options.settings.one("tunnel") is not None else ""
             observer.writer = Writer(options.tapname, named)
+        reloader = Reloader(reactor, options, service)
+        pages = status_service(reactor, options, service, reloader)
         control = None
         if options.control_path:
-            control = ControlService(reactor, options.control_path, role_commands(service))
-        pages = status_service(reactor, options, service)
+            known = {**role_commands(service), "page": pages.page if pages else _no_page}
+            control = ControlService(reactor, options.control_path, known)
         audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
     _log.info("This process may have {most} descriptors", most=most)
-    reloader = Reloader(reactor, options, service)
     running = RoleService(reactor, service, observer, reloader, audit)
     for part in (control, pages):
         if part is not None:
@@ -65,14 +73,30 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
     return running
 
 
-def status_service(reactor: Any, options: RoleOptions, service: Any) -> Service | None:
+def status_service(
+    reactor: Any, options: RoleOptions, service: Any, reloader: Reloader
+) -> StatusService | None:
     """What ``--status`` asks for; None: nothing. Raises `ConfigError`."""
     if not options.status_places:
         return None
     # It takes a web server, which other roles need not load.
     from tunnelkit.services.status_port import StatusService
+    from tunnelkit.services.steering import Steering
 
-    return StatusService(reactor, options.tapname, service, options.status_places)
+    steering = Steering(service, reloader, partial(reactor.callLater, ANSWERED, stop, reactor))
+    return StatusService(reactor, options.tapname, service, options.status_places, steering)
+
+
+def _no_page() -> dict[str, object]:
+    return {"pages": []}
+
+
+def stop(reactor: Any) -> None:
+    """Begin the orderly end of this process."""
+    try:
+        reactor.stop()
+    except ReactorNotRunning:
+        pass
 
 
 def role_commands(service: Any) -> Commands:
@@ -200,7 +224,4 @@ class RoleService(MultiService):
             signal.raise_signal(number)
 
     def _stop(self) -> None:
-        try:
-            self._reactor.stop()
-        except ReactorNotRunning:
-            pass
+        stop(self._reactor)

@@ -33,10 +33,10 @@ class Guard:
     token: bytes | None = attrs.field(repr=False)
     """None: whoever can enter the unix socket may ask."""
 
-    def refuses(self, request: Request, method: bytes) -> Refusal | None:
+    def refuses(self, request: Request, method: bytes, *, for_all: bool = False) -> Refusal | None:
         """Why ``request`` for something that is had by ``method`` (GET or POST) is not answered.
 
-        None: it is.
+        None: it is. What is ``for_all`` needs no token.
         """
         hosts = request.requestHeaders.getRawHeaders(b"host") or []
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
@@ -49,7 +49,7 @@ class Guard:
         sites = request.requestHeaders.getRawHeaders(b"sec-fetch-site") or []
         if any(site not in (b"same-origin", b"none") for site in sites):
             return Refusal(403, "another page has sent this")
-        if not self._knows(request):
+        if not (for_all or self._knows(request)):
             return Refusal(401, "the token is missing or wrong; the log names its file")
         allowed = (b"GET", b"HEAD") if method == b"GET" else (b"POST",)
         if request.method not in allowed:

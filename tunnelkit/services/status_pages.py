@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
-from twisted.web import http, resource, server
+from twisted.web import resource, server
 
+from tunnelkit.errors import ConfigError
 from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.services.in_turns import send_in_turns
+from tunnelkit.services.live import Live
 from tunnelkit.services.metrics import OPENMETRICS, TEXT, rendered
-from tunnelkit.services.status_guard import MAX_BODY, Guard
-
-MAX_READERS = 16
-"""Connections at once."""
-IDLE = 60
-"""Seconds without a request after which a connection is closed."""
+from tunnelkit.services.page import CONTENT_SECURITY_POLICY, assets
+from tunnelkit.services.status_guard import Guard, Refusal
+from tunnelkit.services.steering import Steering, Wish
 
 HEADERS = {
     b"Cache-Control": b"no-store",
@@ -27,15 +24,14 @@ HEADERS = {
     b"X-Frame-Options": b"DENY",
     b"Content-Security-Policy": b"default-src 'none'; frame-ancestors 'none'",
     b"Cross-Origin-Resource-Policy": b"same-origin",
+    b"Cross-Origin-Opener-Policy": b"same-origin",
 }
 """Of every answer."""
 _JSON = "application/json"
-_ACTIONS = ("connect", "disconnect", "disconnect-now")
-"""Commands of a role that are taken from here, where it has them."""
 
 
 class StatusPages(resource.Resource):
-    """Of one listener. ``commands`` are the role's, as its control socket has them."""
+    """Of one listener. ``site`` knows which connections may ask."""
 
     isLeaf = True
 
@@ -44,7 +40,8 @@ class StatusPages(resource.Resource):
         guard: Guard,
         reactor: Any,
         status: Callable[[], RoleStatus],
-        commands: Mapping[str, Callable[[], Mapping[str, object]]],
+        steering: Steering,
+        live: Live,
         healthy: Callable[[], bool],
     ) -> None:
         widened: Any = super()
@@ -52,33 +49,58 @@ class StatusPages(resource.Resource):
         self._guard = guard
         self._reactor = reactor
         self._status = status
+        self._steering = steering
+        self._live = live
         self._healthy = healthy
         self._shown: dict[bytes, Callable[[server.Request], bytes | int]] = {
             b"/status.json": self._json,
             b"/metrics": self._metrics,
             b"/healthz": self._health,
+            b"/events": self._events,
         }
-        self._actions = {
-            f"/{name}".encode("ascii"): commands[name] for name in _ACTIONS if name in commands
-        }
+        self._actions = {f"/{name}".encode("ascii"): name for name in steering.names}
 
     def render(self, request: server.Request) -> bytes | int:
         """Answer."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         path = request.path
-        act = self._actions.get(path)
-        refusal = self._guard.refuses(request, b"GET" if act is None else b"POST")
+        asset = assets().get(path)
+        action = self._actions.get(path) if request.method == b"POST" else None
+        show = self._shown.get(path)
+        method = b"POST" if path in self._actions and show is None else b"GET"
+        refusal = self._guard.refuses(
+            request, method if action is None else b"POST", for_all=asset is not None
+        )
+        if refusal is None and asset is None:
+            site: Any = request.site
+            if not site.admit(request.channel):
+                refusal = Refusal(503, "too many are reading already: try again later")
         if refusal is not None:
             if refusal.status == 401:
                 request.setHeader(b"WWW-Authenticate", b"Bearer")
             return _plain(request, refusal.status, refusal.why)
-        if act is not None:
-            return _sent(request, _JSON, json.dumps(act()).encode("ascii"))
-        show = self._shown.get(path)
+        if asset is not None:
+            request.setHeader(b"Content-Security-Policy", CONTENT_SECURITY_POLICY.encode("ascii"))
+            return _sent(request, asset.kind, asset.body)
+        if action is not None:
+            return self._act(request, action)
         if show is None:
             return _plain(request, 404, "there is nothing here")
         return show(request)
+
+    def _act(self, request: server.Request, action: str) -> bytes:
+        content: Any = request.content
+        try:
+            answer = self._steering.act(action, _wish(content.read()))
+        except ConfigError as error:
+            return _plain(request, 400, str(error))
+        self._live.news()
+        return _sent(request, _JSON, json.dumps(answer).encode("ascii"))
+
+    def _events(self, request: server.Request) -> int:
+        self._live.watch(request)
+        return server.NOT_DONE_YET
 
     def _json(self, request: server.Request) -> bytes:
         return _sent(request, _JSON, json.dumps(self._status().as_mapping()).encode("ascii"))
@@ -95,6 +117,17 @@ class StatusPages(resource.Resource):
         return _plain(request, 200 if healthy else 503, "ok" if healthy else "stopping")
 
 
+def _wish(body: bytes) -> Wish:
+    """What the body says; raises `ConfigError`."""
+    try:
+        wish = json.loads(body) if body else {}
+    except ValueError:
+        wish = None
+    if not isinstance(wish, dict):
+        raise ConfigError("the body is no JSON object: expected one, or nothing")
+    return wish
+
+
 def _plain(request: server.Request, status: int, text: str) -> bytes:
     request.setResponseCode(status)
     return _sent(request, "text/plain; charset=utf-8", text.encode("utf-8") + b"\n")
@@ -103,64 +136,3 @@ def _plain(request: server.Request, status: int, text: str) -> bytes:
 def _sent(request: server.Request, kind: str, body: bytes) -> bytes:
     request.setHeader(b"Content-Type", kind.encode("ascii"))
     return body
-
-
-class _Request(server.Request):
-    """One whose body is small: what is larger is refused before any of it is kept (X7)."""
-
-    _taken = 0
-
-    def gotLength(self, length: int | None) -> None:
-        """Twisted's."""
-        widened: Any = super()
-        widened.gotLength(length)
-        if length is not None and length > MAX_BODY:
-            self._refuse()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Twisted's, as far as the limit."""
-        self._taken += len(data)
-        if self._taken <= MAX_BODY:
-            widened: Any = super()
-            widened.handleContentChunk(data)
-        else:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        channel: Any = self.channel
-        channel.transport.write(
-            b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        )
-        channel.loseConnection()
-
-
-class StatusSite(server.Site):
-    """Serves `StatusPages` to at most `MAX_READERS` connections."""
-
-    requestFactory = _Request
-    noisy = False
-    displayTracebacks = False
-
-    def __init__(self, pages: StatusPages, reactor: Any) -> None:
-        widened: Any = super()
-        widened.__init__(pages, timeout=IDLE, reactor=reactor)
-        self._open = 0
-
-    def buildProtocol(self, addr: Any) -> Any:
-        """None: there are too many."""
-        if self._open >= MAX_READERS:
-            return None
-        self._open += 1
-        widened: Any = super()
-        channel = widened.buildProtocol(addr)
-        lost = channel.connectionLost
-
-        def over(reason: Failure = connectionDone) -> None:
-            self._open -= 1
-            lost(reason)
-
-        channel.connectionLost = over
-        return channel
-
-    def log(self, request: http.Request) -> None:
-        """Its own log of requests is not ours."""

@@ -15,13 +15,16 @@ from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, remove_socket
-from tunnelkit.policy.acl import Policy
+from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, format_address, remove_socket
+from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.destination import TCP
 from tunnelkit.policy.printable import printable
-from tunnelkit.services.control import Commands
+from tunnelkit.services.live import Live
 from tunnelkit.services.status_guard import Guard
 from tunnelkit.services.status_options import StatusPlaces
-from tunnelkit.services.status_pages import StatusPages, StatusSite
+from tunnelkit.services.status_pages import StatusPages
+from tunnelkit.services.status_site import StatusSite
+from tunnelkit.services.steering import Steering
 
 _log = Logger()
 
@@ -31,24 +34,37 @@ _TOKEN = re.compile(rb"[A-Za-z0-9_-]{43}\n")
 class StatusService(Service):
     """Serves the state of ``role`` (an `IRoleService`); bound when it is made (`ConfigError`)."""
 
-    def __init__(self, reactor: Any, name: str, role: Any, places: StatusPlaces) -> None:
+    def __init__(
+        self, reactor: Any, name: str, role: Any, places: StatusPlaces, steering: Steering
+    ) -> None:
         self._reactor = reactor
         self._role = role
-        self._commands: Commands = role.commands()
+        self._steering = steering
+        self._live = Live(reactor, role.status, self._facts)
+        self._own: list[tuple[str, str, int]] = []
         self._token_file = ""
         self._sockets: list[socket.socket] = []
         self._listeners: list[Listener] = []
-        own = Policy().own
+        holder = getattr(role, "policy", None)
+        policy = holder if isinstance(holder, PolicyHolder) else PolicyHolder()
+        self._all_own = policy.listeners
+        own = policy.own
         try:
             for path in places.paths:
                 self._sockets.append(bind_unix(own(path, 0, "unix")))
             for address, port in places.addresses:
                 self._sockets.append(bind_tcp(own(address, port, "tcp")))
+            for sock in self._sockets:
+                if sock.family != socket.AF_UNIX:
+                    address, port = sock.getsockname()[:2]
+                    self._own.append((TCP, address, port))
+                    policy.listeners.add(TCP, address, port)
             self._token = secrets.token_urlsafe(32).encode("ascii")
             if places.addresses:
                 self._token_file = places.token_file or _default_token_file(name)
                 write_token(self._token_file, self._token)
         except ConfigError:
+            self._forget_own()
             for sock in self._sockets:
                 path = sock.getsockname()
                 sock.close()
@@ -56,9 +72,20 @@ class StatusService(Service):
                     remove_socket(path)
             raise
 
+    def page(self) -> dict[str, object]:
+        """Where a browser finds it, and its token."""
+        return {
+            "pages": [
+                {"address": format_address(sock.getsockname()), "token_file": self._token_file}
+                for sock in self._sockets
+                if sock.family != socket.AF_UNIX
+            ]
+        }
+
     def startService(self) -> None:
         """Answer."""
         Service.startService(self)
+        self._live.start()
         poller = Poller.of(self._reactor)
         for sock in self._sockets:
             site = StatusSite(self._pages(sock), self._reactor)
@@ -76,8 +103,10 @@ class StatusService(Service):
     def stopService(self) -> None:
         """Answer nobody new, and remove the token's file."""
         Service.stopService(self)
+        self._live.stop()
         for listener in self._listeners:
             listener.close()
+        self._forget_own()
         if self._token_file and _is_token_file(self._token_file, self._token):
             os.unlink(self._token_file)
 
@@ -89,8 +118,22 @@ class StatusService(Service):
             names = ("localhost", "127.0.0.1", "[::1]")
             guard = Guard(frozenset(f"{name}:{port}".encode() for name in names), self._token)
         return StatusPages(
-            guard, self._reactor, self._role.status, self._commands, lambda: bool(self.running)
+            guard,
+            self._reactor,
+            self._role.status,
+            self._steering,
+            self._live,
+            lambda: bool(self.running),
         )
+
+    def _facts(self) -> dict[str, object]:
+        """What the page is told beside the state."""
+        return {"can": self._steering.names, "draining": self._steering.draining}
+
+    def _forget_own(self) -> None:
+        own, self._own = self._own, []
+        for one in own:
+            self._all_own.discard(*one)
 
     def _accept(self, site: StatusSite, sock: socket.socket, address: object) -> None:
         # The reactor works on a duplicate of the descriptor.

@@ -1,0 +1,183 @@
+"""The page at which a role is watched and steered, in a real browser (rows O6, U15, L14)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.browser import Browser, Page
+from tests.acceptance.processes import (
+    Identities,
+    Processes,
+    Role,
+    WebServer,
+    curl,
+    tunnelkit,
+)
+from tests.acceptance.tunnels import (
+    Transport,
+    start_client_end,
+    start_server_end,
+)
+
+FIRST = "document.body && document.body.dataset.first"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests."""
+    running = Browser(tmp_path_factory.mktemp("browser") / "home")
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+class Watched:
+    """Options for a role's page, and the way to it."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._token_file = directory / f"{name}.token"
+        self.control = directory / f"{name}.control"
+        self.options = (
+            *("--status", "127.0.0.1:0", "--status-token-file", str(self._token_file)),
+            *("--control", str(self.control)),
+        )
+
+    def url(self) -> str:
+        return tunnelkit("status", "--control", self.control, "--open").strip()
+
+
+def shown(browser: Browser, url: str, width: int = 1280) -> Page:
+    """The page, once it has its first number."""
+    page = browser.page(width)
+    page.open(url)
+    page.wait_for(FIRST)
+    return page
+
+
+def number(page: Page, field: str) -> str:
+    return str(page.run(f"document.getElementById('number-{field}').innerText"))
+
+
+def test_a_client_end_is_watched_live(
+    browser: Browser, processes: Processes, transport: Transport, web: WebServer, tmp_path: Path
+) -> None:
+    web.add("file", 3 << 20)
+    watched = Watched(tmp_path, "client")
+    tunnel = transport(
+        [f"tcp:127.0.0.1:{web.port}"],
+        *("--forward", f"0=tcp:127.0.0.1:{web.port}", *watched.options),
+    )
+    url = watched.url()
+    page = shown(browser, url)
+    # Where the token was in the address, it is no more; nothing of it is in the page.
+    token = url.partition("#")[2]
+    assert page.run("location.hash") == ""
+    assert token not in page.run("document.documentElement.outerHTML")
+    page.wait_for_text("Connected to server")
+    assert number(page, "bytes_received") == "0 B"
+    # As the browser counts from the first request on; what a busy machine takes is no fault.
+    print(f"first number after {float(page.run(FIRST)):.0f} ms")
+    assert curl(f"http://{tunnel.client.address('forward')}/file").size == 3 << 20
+    page.wait_for("document.getElementById('number-bytes_received').innerText == '3 MiB'")
+    page.wait_for("document.querySelector('#rate polyline') !== null")
+    page.picture(tmp_path / "client.png")
+    for width, dark in ((1280, True), (360, False)):
+        page.look(width, 800, dark)
+        page.wait_for(f"innerWidth == {width}")
+        assert page.run("document.documentElement.scrollWidth") <= width
+        page.picture(tmp_path / f"client-{width}.png")
+    assert tunnel.server.process.stop() == 0
+    page.wait_for_text("Why: ")
+    assert page.complaints() == []
+
+
+def test_an_end_is_connected_and_disconnected_by_keyboard_alone(
+    browser: Browser, processes: Processes, identities: Identities, middle: Role, tmp_path: Path
+) -> None:
+    watched = Watched(tmp_path, "client")
+    start_server_end(processes, identities, middle, ["tcp:127.0.0.1:9"])
+    client = start_client_end(
+        processes, identities, middle, "--socks", "0", "--manual", *watched.options
+    )
+    page = shown(browser, watched.url())
+    page.wait_for_text("Disconnected by hand")
+    page.tab_to("Connect")
+    page.press("Enter")
+    page.wait_for_text("Connected to server")
+    page.tab_to("Disconnect")
+    page.press("Enter")
+    page.wait_for("document.getElementById('ask').open")
+    page.press("Escape")
+    page.wait_for("!document.getElementById('ask').open")
+    page.wait_for_text("Connected to server")
+    page.press("Enter")
+    page.tab_to("Disconnect")
+    page.press("Enter")
+    page.wait_for_text("Disconnected by hand")
+    assert page.complaints() == []
+    assert client.process.stop() == 0
+    page.wait_for_text("does not answer")
+
+
+def test_a_page_without_its_token_asks_for_it(
+    browser: Browser, processes: Processes, tmp_path: Path
+) -> None:
+    watched = Watched(tmp_path, "middle")
+    processes.role("lstp-middle", "--listen", "127.0.0.1:0", *watched.options)
+    place, _, token = watched.url().partition("#")
+    page = browser.page()
+    page.open(place)
+    page.wait_for_text("This page needs its token")
+    assert "lstp-middle" not in page.text()
+    page.type("x" * 43)
+    page.press("Enter")
+    page.wait_for("document.getElementById('token-text').value == ''")
+    page.wait_for("document.activeElement.id == 'token-text'")
+    page.type(token)
+    page.press("Enter")
+    page.wait_for(FIRST)
+    page.wait_for_text("LSTP middle")
+    # A browser tells of each 401 by itself.
+    assert all("401" in one for one in page.complaints())
+
+
+def test_a_role_drains_and_ends_when_the_page_says_so(
+    browser: Browser, processes: Processes, tmp_path: Path
+) -> None:
+    watched = Watched(tmp_path, "middle")
+    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0", *watched.options)
+    page = shown(browser, watched.url())
+    page.tab_to("Read settings again")
+    page.press("Enter")
+    page.wait_for_text("Read again: nothing new.")
+    page.tab_to("Drain and end")
+    page.press("Enter")
+    page.tab_to("Drain and end")
+    page.press("Enter")
+    assert middle.process.wait() == 0
+    page.wait_for_text("It has ended")
+
+
+def test_a_page_cannot_be_opened_where_there_is_none(processes: Processes, tmp_path: Path) -> None:
+    control = tmp_path / "control"
+    processes.role("lstp-middle", "--listen", "127.0.0.1:0", "--control", control)
+    with pytest.raises(AssertionError, match="this role shows no page on a port"):
+        tunnelkit("status", "--control", control, "--open")
+
+
+def test_the_far_side_cannot_reach_the_page(
+    processes: Processes, identities: Identities, middle: Role, tmp_path: Path
+) -> None:
+    watched = Watched(tmp_path, "server")
+    server = start_server_end(
+        processes, identities, middle, ["tcp:127.0.0.0/8:*"], *watched.options
+    )
+    found = server.wait_for(r"Status at http://(\S+)/")
+    client = start_client_end(processes, identities, middle, "--socks", "0")
+    refused = curl("--socks5", client.address("socks"), f"http://{found[1]}/healthz")
+    assert refused.status == 97
+    server.wait_for("a listener of this process")

@@ -1,0 +1,85 @@
+// Buttons that do something, and what is asked before.
+import { act } from "./talk.js";
+import { element } from "./tables.js";
+
+const place = (id) => document.getElementById(id);
+let quiet = 0;
+
+/** Says something for a while. */
+export function say(text) {
+  place("say").replaceChildren(element("p", {}, text));
+  clearTimeout(quiet);
+  quiet = setTimeout(() => place("say").replaceChildren(), 8000);
+}
+
+/** Does it, and says what came of it; the answer, or null. */
+export async function perform(name, wish, done) {
+  try {
+    const answer = await act(name, wish);
+    say(typeof done === "function" ? done(answer) : done);
+    return answer;
+  } catch (error) {
+    say(`That did not work: ${error.message}`);
+    return null;
+  }
+}
+
+/** Asks whether that is meant; null: no, otherwise for how many seconds, if that is asked too. */
+export function ask(title, text, yes, withTime = false) {
+  const dialog = place("ask");
+  place("ask-title").textContent = title;
+  place("ask-text").textContent = text;
+  place("ask-yes").textContent = yes;
+  place("ask-more").hidden = !withTime;
+  place("ask-for").value = "0";
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((done) => {
+    dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? Number(place("ask-for").value) : null), { once: true });
+  });
+}
+
+/** Puts these buttons in a place, without touching those that are there already. */
+export function offer(where, buttons) {
+  const wanted = buttons.map(({ label }) => label).join();
+  if (where.dataset.offered === wanted) return;
+  where.dataset.offered = wanted;
+  where.replaceChildren(...buttons.map(({ label, kind, act: onclick }) => element("button", { type: "button", class: kind || false, onclick }, label)));
+}
+
+async function disconnect() {
+  if (await ask("Disconnect?", "What is open may finish for a while; nothing new is taken.", "Disconnect") === null) return;
+  perform("disconnect", {}, ({ draining }) => draining ? `Disconnecting; ${draining} channels may finish.` : "Disconnected.");
+}
+
+async function disconnectNow() {
+  if (await ask("End everything now?", "Channels that are open are cut off.", "End now") === null) return;
+  perform("disconnect-now", {}, "Disconnected.");
+}
+
+/** What can be done about the state. */
+export function stateButtons(can, state) {
+  const off = state === "disconnected", buttons = [];
+  if (can.includes("connect") && (off || state === "draining" || state === "down")) {
+    const label = state === "down" ? "Try now" : "Connect";
+    buttons.push({ label, kind: "strong", act: () => perform("connect", {}, "Connecting.") });
+  }
+  if (can.includes("disconnect") && !off && state !== "draining") buttons.push({ label: "Disconnect", act: disconnect });
+  if (can.includes("disconnect-now") && state === "draining") buttons.push({ label: "End now", kind: "danger", act: disconnectNow });
+  return buttons;
+}
+
+async function drain() {
+  const text = "It takes nothing new, lets what is open finish, and ends. Something else has to start it again.";
+  if (await ask("Drain and end this role?", text, "Drain and end") !== null) perform("drain", {}, "Draining: it ends when what is open is over.");
+}
+
+/** What can be done to the role as a whole. */
+export function wholeButtons(can) {
+  const buttons = [];
+  if (can.includes("reload")) {
+    buttons.push({ label: "Read settings again", act: () => perform("reload", {}, ({ reloaded, what }) => reloaded ? `Read again: ${what}.` : `Not taken over, all is as before: ${what}`) });
+  }
+  if (can.includes("drain")) buttons.push({ label: "Drain and end", kind: "danger", act: drain });
+  return buttons;
+}
