@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from twisted.web import http, resource, server
 
@@ -58,7 +58,7 @@ class _Connection(http.HTTPChannel):
     """One that tells its site when it is over."""
 
     site: StatusSite
-    _log: Any = Logger(observer=lambda event: None)
+    _log: Any = Logger(observer=LogPublisher())
     """Twisted's: that somebody has asked nothing for a while is no news."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
