@@ -311,10 +311,12 @@ class IEnd(Interface):
         peer: str,
         make_mux: Callable[[bool, bytes, float], TunnelMux],
         ended: Callable[[ExtendedConnection], object],
+        apart: bool = False,
     ) -> Deferred[ExtendedConnection]:
         """Let ``meeting``, whose other end must be ``peer``, carry channels of the tunnel too.
 
-        Fires when it does; ``ended`` is told when it is over. Fails with `AuthError`,
+        Fires when it does; ``ended`` is told when it is over. ``apart``: only channels that are
+        opened on this very connection, with the last of which it ends. Fails with `AuthError`,
         `ProtocolError` or `DialError`.
         """
 

@@ -191,6 +191,15 @@ def test_a_host_and_port_to_dial_may_be_a_name() -> None:
         ("8080=unix:/run/x-1.sock", ["127.0.0.1:8080=unix:/run/x-1.sock"]),
         ("unix:/run/y.sock=tcp:web:80", ["unix:/run/y.sock=tcp:web:80"]),
         ("8080=service:git", ["127.0.0.1:8080=service:git"]),
+        ("8080=web:80,connection=own", ["127.0.0.1:8080=tcp:web:80,connection=own"]),
+        (
+            "unix:/run/y=unix:/run/x,connection=own",
+            ["unix:/run/y=unix:/run/x,connection=own"],
+        ),
+        (
+            "80-81=tcp:web:80-81,connection=own",
+            [f"127.0.0.1:{n}=tcp:web:{n},connection=own" for n in (80, 81)],
+        ),
         (
             "8000-8002=tcp:my-web:9000-9002",
             [f"127.0.0.1:800{n}=tcp:my-web:900{n}" for n in range(3)],
@@ -224,6 +233,8 @@ def test_a_forward_listens_with_the_protocol_of_its_destination() -> None:
         ("8080=udp:*", "cannot be forwarded to"),
         ("unix:/run/x=udp:ns:53", "cannot lead to UDP"),
         ("unix:x=tcp:ns:53", "not absolute"),
+        ("53=udp:ns:53,connection=own", "datagrams have no connection"),
+        ("53=tcp:ns:53,connection=shared", "expected"),
     ],
 )
 def test_a_wrong_forward_says_what_is_expected(text: str, says: str) -> None:

@@ -29,6 +29,8 @@ MAX_DISPLAY = 65535 - X11_BASE_PORT
 MAX_RANGE = 1024
 """Ports of one ``--forward`` range."""
 
+_OWN_CONNECTION = ",connection=own"
+
 EXPECTED = (
     "expected tcp:HOST:PORT, udp:HOST:PORT, udp:*, unix:PATH, x11:DISPLAY, service:NAME or "
     "listen:tcp:HOST:PORT"
@@ -288,13 +290,16 @@ class ForwardSpec:
     port: int
     """0 to 65535, 0 for any free port; 0 for unix sockets."""
     destination: Destination
+    own_connection: bool = False
+    """What comes in has a tunnel connection of its own (row L16)."""
 
     def __str__(self) -> str:
         """The text that `parse_forward` reads as an equal ForwardSpec."""
+        own = _OWN_CONNECTION if self.own_connection else ""
         if self.protocol == UNIX:
-            return f"unix:{self.address}={self.destination}"
+            return f"unix:{self.address}={self.destination}{own}"
         host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.port}={self.destination}"
+        return f"{host}:{self.port}={self.destination}{own}"
 
 
 def parse_forward(text: str) -> tuple[ForwardSpec, ...]:
@@ -313,6 +318,7 @@ def parse_forward(text: str) -> tuple[ForwardSpec, ...]:
     ``unix:/run/y.sock=tcp:web:80``         from a unix socket here
     ``8080=service:NAME``                   to a published service
     ``8000-8002=tcp:web:9000-9002``         three ports, each to its own
+    ``8080=tcp:web:80,connection=own``      not on the connection that others share
     ======================================  =========================================
 
     Raises `ConfigError`.
@@ -321,13 +327,17 @@ def parse_forward(text: str) -> tuple[ForwardSpec, ...]:
     try:
         if not equals:
             raise ConfigError("there is no '='; expected [HOST:]PORT=DESTINATION")
+        own = target.endswith(_OWN_CONNECTION)
+        target = target.removesuffix(_OWN_CONNECTION)
         if not target.startswith(tuple(f"{kind}:" for kind in KINDS)):
             target = f"tcp:{target}"
+        if own and target.startswith(f"{UDP}:"):
+            raise ConfigError("datagrams have no connection; expected no ',connection=own'")
         if listen.startswith("unix:"):
             destination = _forwardable(parse_destination(target))
             if destination.kind == UDP:
                 raise ConfigError("a unix socket cannot lead to UDP; expected a stream destination")
-            return (ForwardSpec(UNIX, to_unix_path(listen[5:]), 0, destination),)
+            return (ForwardSpec(UNIX, to_unix_path(listen[5:]), 0, destination, own),)
         address, ports = _listen_parts(listen)
         near = _port_range(ports, lowest=0)
         start, dash, _ = target.rpartition("-")
@@ -345,6 +355,7 @@ def parse_forward(text: str) -> tuple[ForwardSpec, ...]:
                 address,
                 port,
                 destination if far is None else attrs.evolve(destination, port=far[index]),
+                own,
             )
             for index, port in enumerate(near)
         )

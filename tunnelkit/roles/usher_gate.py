@@ -198,6 +198,9 @@ config_class = UsherGateConfig
 def configure(settings: Settings, starting: bool) -> UsherGateConfig:
     """See `IProxyRole`; a gate that starts needs a rule, unless it relays or has front ends."""
     settings.required("listen", "HOST:PORT on which portals are awaited, e.g. 0.0.0.0:7000")
+    for given in settings.all("forward"):
+        if ",connection=own" in given.text:
+            given.wrong("a gate is dialled, it makes no connections", "no ',connection=own'")
     relays: dict[str, tuple[str, int]] = {}
     for given in settings.all("relay"):
         name, target = given.parsed(parse_relay)

@@ -38,8 +38,9 @@ forward = FrontEndMaker(
     (
         Option(
             "forward",
-            "[HOST:]PORT=DESTINATION[@PEER]",
-            ", a port here that leads to there",
+            "[HOST:]PORT=DESTINATION[,connection=own][@PEER]",
+            ", a port here that leads to there, with connection=own by a tunnel connection of its "
+            "own",
             repeatable=True,
             live=True,
         ),

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelkit.errors import ChannelClosed, ConfigError
+from tunnelkit.frontends.forward.own_connection import OwnConnection
 from tunnelkit.frontends.forward.udp import UdpForward
 from tunnelkit.local.listening import ChannelOpener, ListeningService
 from tunnelkit.net.channels.socket_side import SocketSide
@@ -39,7 +40,8 @@ class Forward(ListeningService):
         )
         self._tunnel = tunnel
         self._destination = str(spec.destination)
-        self.description = f"forward {self.address} to {self._destination}"
+        own = ", connection of its own" if spec.own_connection else ""
+        self.description = f"forward {self.address} to {self._destination}{own}"
         """For the role's ready line."""
 
     def _enter(self, sock: socket.socket) -> None:
@@ -56,7 +58,7 @@ class Forward(ListeningService):
 
 
 def configure(settings: Settings) -> list[tuple[ForwardSpec, ...]]:
-    """``--forward [HOST:]PORT=DESTINATION``: one spec for each port of each option."""
+    """``--forward [HOST:]PORT=DESTINATION[,connection=own]``: one spec for each port of each."""
     return [given.parsed(parse_forward) for given in settings.all("forward")]
 
 
@@ -70,10 +72,11 @@ def make_service(
 ) -> IService:
     """The ports of one option, all of them; raises `ConfigError` if one is taken."""
     service = MultiService()
+    opener: Any = OwnConnection(reactor, tunnel) if specs[0].own_connection else tunnel
     try:
         for spec in specs:
             make = UdpForward if spec.protocol == UDP else Forward
-            forward: IService = make(reactor, tunnel, policy, spec)
+            forward: IService = make(reactor, opener, policy, spec)
             forward.setServiceParent(service)
     except ConfigError:
         service.stopService()

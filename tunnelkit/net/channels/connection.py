@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from tunnelkit.core.mux import contract as t
@@ -22,6 +22,7 @@ from tunnelkit.net.channels.channel_log import ChannelLog, ChannelLogOwner
 from tunnelkit.net.channels.contracts import (
     ChannelOpening,
     ChannelRecord,
+    Connection,
     HasOrigin,
     LocalSide,
 )
@@ -82,6 +83,7 @@ class TunnelConnection:
         self._requests = UnansweredRequests(shared.early_data, owner.channel_requested)
         self._scheduler = Scheduler(self, shared)
         self._half_closed = HalfClosedChannels(shared.reactor, shared.half_closed_limit, self.abort)
+        self._another = _no_other
         self._loss = ""
         self._over = False
         self._ended: t.TunnelEnded | None = None
@@ -108,6 +110,14 @@ class TunnelConnection:
     def handle(self, event: type, handler: Callable[[Any], None]) -> None:
         """Let ``handler`` have the events of a type that only one channel protocol has."""
         self._handlers[event] = handler
+
+    def make_another(self, make: Callable[[], Deferred[Connection]]) -> None:
+        """See `ExtendedConnection`."""
+        self._another = make
+
+    def another(self) -> Deferred[Connection]:
+        """See `Connection`."""
+        return self._another()
 
     # -- verbs ------------------------------------------------------------
 
@@ -508,3 +518,7 @@ class TunnelConnection:
         if channel is not None:
             _log.warn("Closing a channel to {to}: too much data waits", to=channel.destination)
             self.abort(channel, Code.LIMIT, "too much data is waiting for applications")
+
+
+def _no_other() -> Deferred[Connection]:
+    return fail(ChannelRefused(Code.UNREACHABLE, "this end cannot make another connection"))

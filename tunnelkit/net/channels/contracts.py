@@ -252,6 +252,10 @@ class Connection(Protocol):
         """Why the far side cannot be asked for ``destination``, whatever it allows; empty if it
         can, see `Mux.lacks`."""
 
+    def another(self) -> Deferred[Connection]:
+        """A further connection to the same peer, that no others share, and that ends with its last
+        channel (row L16). Fails with `ChannelRefused` where this end cannot make one."""
+
 
 class ExtendedConnection(Connection, Protocol):
     """A connection as the channel protocol on it sees it, see `IChannelProtocol.extend`."""
@@ -269,6 +273,9 @@ class ExtendedConnection(Connection, Protocol):
 
         Those that nobody handles are declined (`Mux.decline`).
         """
+
+    def make_another(self, make: Callable[[], Deferred[Connection]]) -> None:
+        """Let `Connection.another` be ``make`` from now on."""
 
     def dispatch(self, events: Iterable[t.Event]) -> None:
         """Do what has happened, as any verb of the mux says."""

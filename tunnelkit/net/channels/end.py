@@ -14,15 +14,17 @@ from collections.abc import Callable, Collection, Iterable
 from enum import Enum
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelkit.errors import TunnelkitError
+from tunnelkit.errors import ChannelRefused, Code, TunnelkitError
 from tunnelkit.interfaces import IChannelProtocol, IEnd, IMeeting, IRendezvous
-from tunnelkit.net.channels.contracts import ExtendedConnection, ServiceBook
+from tunnelkit.net.channels.contracts import Connection, ExtendedConnection, ServiceBook
 from tunnelkit.net.channels.establish import MakeMux, secure
 from tunnelkit.net.channels.member import JoinedConnection, Member, TunnelMember
 from tunnelkit.net.channels.totals import CROWDED_OUT, TOO_OFTEN
@@ -39,6 +41,8 @@ _SETTLED = 5.0
 """An attempt that lasted so many seconds did not fail at once: the next wait is a short one."""
 _MOST_DISTRUST = 2.0
 """Longest wait after strangers: who keeps sending them must not keep the others waiting long."""
+ANOTHER_LIMIT = 20.0
+"""Seconds for a further connection to come up."""
 
 
 class Stage(Enum):
@@ -317,6 +321,22 @@ class TunnelEnd:
         """Let ``protocol`` bring what it alone has."""
         return protocol.extend(connection, self)
 
+    def another(self, beside: TunnelMember) -> Deferred[Connection]:
+        """See `Connection.another`: it is made as the first one was."""
+        if self.rendezvous.serves or beside.connection is None:
+            reason = "the other end connects to this one, which cannot make another connection"
+            return fail(ChannelRefused(Code.UNREACHABLE, reason))
+        made: Deferred[Connection] = Deferred()
+        making = Deferred.fromCoroutine(self._make_another(beside, beside.connection.peer))
+        making.addTimeout(ANOTHER_LIMIT, self.shared.reactor)
+        making.addBoth(_told, made)
+        self.in_background(making)
+        return made
+
+    async def _make_another(self, beside: TunnelMember, peer: str) -> Connection:
+        meeting = await self.rendezvous.meet()
+        return await self._join(meeting, peer, beside.make_mux, lambda _: None, True)
+
     def in_background(self, task: Deferred[Any]) -> None:
         """See `IEnd`."""
         self._tasks.add(task)
@@ -334,9 +354,10 @@ class TunnelEnd:
         peer: str,
         make_mux: MakeMux,
         ended: Callable[[ExtendedConnection], object],
+        apart: bool = False,
     ) -> Deferred[ExtendedConnection]:
         """See `IEnd`."""
-        return Deferred.fromCoroutine(self._join(meeting, peer, make_mux, ended))
+        return Deferred.fromCoroutine(self._join(meeting, peer, make_mux, ended, apart))
 
     async def _join(
         self,
@@ -344,10 +365,21 @@ class TunnelEnd:
         peer: str,
         make_mux: MakeMux,
         ended: Callable[[ExtendedConnection], object],
+        apart: bool,
     ) -> ExtendedConnection:
-        joined = JoinedConnection(self, ended)
+        joined = JoinedConnection(self, ended, apart)
         await secure(self.shared, meeting, self.context, (peer,), make_mux, joined)
         return await joined.up
+
+
+def _told(result: Any, made: Deferred[Connection]) -> None:
+    """Let ``made`` have the result; a task that is stopped has failed."""
+    if not isinstance(result, Failure):
+        made.callback(result)
+    elif result.check(CancelledError, DeferredTimeout):
+        made.errback(ChannelRefused(Code.TIMED_OUT, "no further connection came up in time"))
+    else:
+        made.errback(result)
 
 
 def _is_quiet(result: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -12,7 +13,7 @@ from tunnelkit.core.mux.contract import TunnelMux
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.interfaces import IChannelProtocol
 from tunnelkit.net.channels.connection import TunnelConnection
-from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord
+from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord, Connection
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 
@@ -58,6 +59,9 @@ class MemberEnd(Protocol):
 
     def tunnels_with(self, peer: str) -> int:
         """How many of its tunnels are with that peer."""
+
+    def another(self, beside: TunnelMember) -> Deferred[Connection]:
+        """See `Connection.another`, where nothing of the protocol makes it."""
 
     def member_began(self, member: Member) -> None:
         """It is up."""
@@ -131,6 +135,7 @@ class TunnelMember(_Owner):
             return
         self.connection = connection
         self._end.member_began(self)
+        connection.make_another(partial(self._end.another, self))
         path = self._hops or (self._end.name, connection.peer)
         _log.info(
             "Tunnel {tunnel} with {peer} is up: {path}",
@@ -170,12 +175,16 @@ class TunnelMember(_Owner):
 class JoinedConnection(_Owner):
     """A further connection of a tunnel; ``ended`` is told when it is over.
 
-    ``up`` fires with it, and fails if it ends before.
+    ``up`` fires with it, and fails if it ends before. One that is ``apart`` is for who has asked
+    for it alone, and ends with its last channel.
     """
 
-    def __init__(self, end: MemberEnd, ended: Callable[[TunnelConnection], object]) -> None:
+    def __init__(
+        self, end: MemberEnd, ended: Callable[[TunnelConnection], object], apart: bool = False
+    ) -> None:
         super().__init__(end)
         self._ended = ended
+        self._apart = apart
         self.up: Deferred[TunnelConnection] = Deferred()
 
     def connection_up(self, connection: TunnelConnection) -> None:
@@ -184,8 +193,22 @@ class JoinedConnection(_Owner):
         self._end.member_began(self)
         # Who has asked for it may not want it any more.
         self.up.callback(connection)
-        if connection.up:
+        if connection.up and self._apart:
+            self._end.tunnel.totals.connection_began(connection)
+            _log.info(
+                "Tunnel {tunnel} with {peer}: a connection of its own is up",
+                tunnel=self._end.tunnel.name,
+                peer=connection.peer,
+            )
+        elif connection.up:
             self._end.tunnel.add(connection)
+
+    def channel_ended(self, record: ChannelRecord) -> None:
+        """See `ConnectionOwner`."""
+        super().channel_ended(record)
+        connection = self.connection
+        if self._apart and connection is not None and not connection.channel_count:
+            connection.shutdown(0.0, "its channels have ended")
 
     def connection_ended(
         self, connection: TunnelConnection, code: Code | None, reason: str
@@ -195,5 +218,11 @@ class JoinedConnection(_Owner):
         self._end.member_over(self)
         if self.connection is None:
             self.up.errback(RemoteProtocolError(reason))
-        else:
-            self._ended(connection)
+            return
+        if self._apart:
+            _log.info(
+                "Tunnel {tunnel} with {peer}: the connection of its own has ended",
+                tunnel=self._end.tunnel.name,
+                peer=connection.peer,
+            )
+        self._ended(connection)

@@ -16,12 +16,12 @@ from zope.interface import implementer
 
 from tunnelkit.core.lstp.events import ConnectionRequested, ServicesChanged
 from tunnelkit.core.lstp.mux import LstpMux, MuxConfig
-from tunnelkit.core.mux.contract import ChannelEnded, ChannelOpened
+from tunnelkit.core.mux.contract import ChannelEnded, ChannelOpened, LimitReached
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.socket_table import SocketTable, TrustedSocket, is_trusted_socket
-from tunnelkit.errors import Code, RemoteProtocolError, TunnelkitError
+from tunnelkit.errors import ChannelRefused, Code, RemoteProtocolError, TunnelkitError
 from tunnelkit.interfaces import IChannelProtocol, IEnd, IMeeting, IRendezvous
-from tunnelkit.net.channels.contracts import ExtendedConnection
+from tunnelkit.net.channels.contracts import Connection, ExtendedConnection
 from tunnelkit.wire.lstp import ALPN
 
 _log = Logger()
@@ -104,6 +104,16 @@ class LstpProtocol:
             self.announce()
 
 
+class _Asked:
+    """A further connection that the other end has been asked for."""
+
+    def __init__(self, made: Deferred[Connection] | None = None) -> None:
+        self.common = secrets.token_urlsafe(32)
+        """Where it meets."""
+        self.made = made
+        """Who waits for this one alone; None: it shares the tunnel's channels."""
+
+
 class _Extension:
     """One tunnel's first connection, with its further ones."""
 
@@ -116,7 +126,8 @@ class _Extension:
         self._over = False
         self._further: set[ExtendedConnection] = set()
         self._accepted = 0
-        self._joins: dict[int, str] = {}
+        """Further connections that the other end has asked for, and that are not over."""
+        self._asked: dict[int, _Asked] = {}
 
     def begin(self) -> None:
         """The connection is up."""
@@ -128,6 +139,7 @@ class _Extension:
             connection.handle(ConnectionRequested, self._on_connection_requested)
             connection.handle(ChannelOpened, self._on_opened)
             connection.handle(ChannelEnded, self._on_ended)
+            connection.make_another(self._another)
             self._ask_for_more()
 
     def ended(self) -> None:
@@ -136,6 +148,10 @@ class _Extension:
         self._protocol.forget(self)
         for further in list(self._further):
             further.end(Code.RESET, "the tunnel's first connection has ended")
+        asked, self._asked = self._asked, {}
+        for one in asked.values():
+            if one.made is not None:
+                one.made.errback(ChannelRefused(Code.RESET, "the tunnel has ended"))
         self._protocol.on_services(self._connection, ())
 
     # -- trusted sockets --------------------------------------------------
@@ -152,8 +168,19 @@ class _Extension:
 
     def _ask_for_more(self) -> None:
         for _ in range(self._protocol.connections - 1):
-            common = secrets.token_urlsafe(32)
-            self._joins[self._mux.further.request(common, self._connection.clock())] = common
+            self._ask(_Asked())
+
+    def _another(self) -> Deferred[Connection]:
+        """See `Connection.another`."""
+        made: Deferred[Connection] = Deferred()
+        try:
+            self._ask(_Asked(made))
+        except LimitReached as error:
+            made.errback(ChannelRefused(error.code, str(error)))
+        return made
+
+    def _ask(self, asked: _Asked) -> None:
+        self._asked[self._mux.further.request(asked.common, self._connection.clock())] = asked
         self._connection.pump()
 
     def _on_connection_requested(self, event: ConnectionRequested) -> None:
@@ -163,44 +190,74 @@ class _Extension:
             return
         self._accepted += 1
         self._mux.further.accept(event.channel)
-        self._join(event.join)
+        self._join(event.join, self._accepted_over)
+
+    def _accepted_over(self) -> None:
+        self._accepted -= 1
 
     def _on_opened(self, event: ChannelOpened) -> None:
-        common = self._joins.pop(event.channel, None)
-        if common is None:
+        asked = self._asked.pop(event.channel, None)
+        if asked is None:
             self._connection.channel_opened(event)
         else:
-            self._join(common)
+            self._join(asked.common, _nothing, asked.made)
 
     def _on_ended(self, event: ChannelEnded) -> None:
-        if self._joins.pop(event.channel, None) is None:
+        asked = self._asked.pop(event.channel, None)
+        if asked is None:
             self._connection.channel_ended(event)
-        else:
-            _log.info("The other end refuses a further connection: {why}", why=event.reason)
+            return
+        _log.info("The other end refuses a further connection: {why}", why=event.reason)
+        if asked.made is not None:
+            asked.made.errback(ChannelRefused(event.code or Code.RESET, event.reason))
 
-    def _join(self, common: str) -> None:
-        """Meet the other end for a further connection, under ``common``."""
+    def _join(
+        self,
+        common: str,
+        over: Callable[[], object],
+        made: Deferred[Connection] | None = None,
+    ) -> None:
+        """Meet the other end for a further connection, under ``common``; ``over`` is called when
+        that has ended, or has not come to be. ``made``: it is for who waits for this alone."""
         rendezvous = self._end.rendezvous
         assert isinstance(rendezvous, MeetsAgain)
-        joining = self._meet(rendezvous.at(common))
+        joining = self._meet(rendezvous.at(common), over, made)
         self._end.in_background(Deferred.fromCoroutine(joining))
 
-    async def _meet(self, rendezvous: IRendezvous) -> None:
+    async def _meet(
+        self,
+        rendezvous: IRendezvous,
+        over: Callable[[], object],
+        made: Deferred[Connection] | None,
+    ) -> None:
         end = self._end
         meet = Deferred.fromCoroutine(_met(rendezvous))
         meet.addTimeout(_JOIN_TIMEOUT, end.shared.reactor)
+
+        def ended(connection: ExtendedConnection) -> None:
+            self._further.discard(connection)
+            over()
+
         try:
             meeting = await meet
             connection = await end.join(
-                meeting, self._connection.peer, self._further_mux, self._further.discard
+                meeting, self._connection.peer, self._further_mux, ended, apart=made is not None
             )
         except (TunnelkitError, CancelledError, TimeoutError) as error:
-            _log.warn("No further tunnel connection: {reason}", reason=str(error) or "too slow")
+            reason = str(error) or "too slow"
+            _log.warn("No further tunnel connection: {reason}", reason=reason)
+            over()
+            if made is not None:
+                made.errback(ChannelRefused(Code.UNREACHABLE, reason))
             return
         if self._over:
             connection.end(Code.RESET, "the tunnel's first connection has ended")
+        else:
+            self._further.add(connection)
+        if made is not None:
+            made.callback(connection)
+        if self._over or made is not None:
             return
-        self._further.add(connection)
         _log.info(
             "Tunnel {tunnel} with {peer} has {number} connections",
             tunnel=end.tunnel.name,
@@ -214,6 +271,10 @@ class _Extension:
             raise RemoteProtocolError("a further connection speaks another protocol")
         first = self._mux
         return LstpMux(master, self._protocol.config, now, budget=first.budget, parent=first)
+
+
+def _nothing() -> None:
+    """It was this end that has asked."""
 
 
 async def _met(rendezvous: IRendezvous) -> IMeeting:
