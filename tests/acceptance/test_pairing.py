@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.communication import SERVER, start_server
 from tests.acceptance.ended_tls import EndsTls
 from tests.acceptance.processes import (
     START_LIMIT,
@@ -50,21 +51,55 @@ def inside(processes: Processes, *words: object, name: str = "office") -> tuple[
     return process, process.wait_for(CODE)[1]
 
 
-@pytest.fixture(params=["middle", "gate"])
+Options = tuple[object, ...]
+
+POLICY = """
+[clients.office]
+publish = ["tunnel", "pair-*"]
+
+[clients.laptop]
+connect = ["office/*"]
+"""
+
+
+def at_a_server(processes: Processes, identities: Identities) -> tuple[Options, Options]:
+    """A Communication Server that knows office and laptop by their passwords."""
+
+    def secret(name: str, text: str) -> Path:
+        file = processes.directory / name
+        file.write_text(text)
+        file.chmod(0o600)
+        return file
+
+    logins = secret("logins", "office:correct horse\nlaptop:battery staple\n")
+    server = start_server(processes, identities, "--login-file", logins, policy=POLICY)
+    there = (
+        "--server", f"127.0.0.1:{server.port}", "--server-name", SERVER,
+        "--server-ca", identities.directory / "ca.pem",
+    )  # fmt: skip
+    return (
+        (*there, "--login-file", secret("office-login", "correct horse")),
+        (*there, "--login-file", secret("laptop-login", "battery staple"), "--target", "office"),
+    )
+
+
+@pytest.fixture(params=["middle", "gate", "server"])
 def places(
-    request: pytest.FixtureRequest, processes: Processes
-) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    request: pytest.FixtureRequest, processes: Processes, identities: Identities
+) -> tuple[Options, Options]:
     """Where the inside and the joiner meet."""
     if request.param == "middle":
         middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
         there = ("--middle", middle.address("listening on"))
         return there, there
+    if request.param == "server":
+        return at_a_server(processes, identities)
     address = f"127.0.0.1:{free_port()}"
     return ("--listen", address), ("--gate", address)
 
 
 def test_two_commands_and_one_code_make_a_tunnel_that_needs_no_code_any_more(
-    processes: Processes, web: WebServer, places: tuple[tuple[object, ...], tuple[object, ...]]
+    processes: Processes, web: WebServer, places: tuple[Options, Options]
 ) -> None:
     digest = web.add("file", 100_000)
     target = f"tcp:127.0.0.1:{web.port}"
@@ -141,6 +176,25 @@ def test_who_does_not_pair_takes_no_try_and_a_third_one_ends_it(
     assert office.wait() == laptop.wait() == 0
 
 
+def test_a_server_that_lets_nobody_pair_says_so_and_a_joiner_is_told_of_a_wrong_number(
+    processes: Processes, identities: Identities
+) -> None:
+    ours, theirs = at_a_server(processes, identities)
+    (processes.directory / "laptop-login").write_text("wrong password")
+    stranger = pair(processes, "laptop", *theirs, "7-gravel-tulip-otter")
+    assert stranger.wait() == 2
+    stranger.wait_for("the server says not-allowed: the login is wrong")
+    (processes.directory / "laptop-login").write_text("battery staple")
+    early = pair(processes, "laptop", *theirs, "7-gravel-tulip-otter")
+    assert early.wait() == 2
+    early.wait_for("the server says not-present")
+    (processes.directory / "policy.toml").write_text(POLICY.replace('"tunnel", "pair-*"', '"x"'))
+    processes.named("secure-proxy-server").wait_for("policy.*(new|read|in force)")
+    office = pair(processes, "office", *ours, "--allow", "tcp:127.0.0.1:1")
+    assert office.wait() == 2
+    assert not any("The code is" in line for line in office.lines)
+
+
 def test_no_code_is_shown_that_would_be_of_no_use(processes: Processes, web: WebServer) -> None:
     rule = ("--allow", "tcp:127.0.0.1:1")
     taken = pair(processes, "office", "--listen", f"127.0.0.1:{web.port}", *rule)
@@ -211,6 +265,18 @@ def test_what_is_allowed_decides_what_is_opened(processes: Processes, middle: Ro
     assert office.wait() == laptop.wait() == 0
     laptop.wait_for(r"Open here: forward 127\.0\.0\.1:\d+=tcp:10\.1\.2\.3:22")
     laptop.wait_for(r"Open here: socks 127\.0\.0\.1:\d+")
+
+
+def test_what_is_published_is_offered_by_its_name(
+    processes: Processes, web: WebServer, middle: Role
+) -> None:
+    digest = web.add("file", 1000)
+    there = ("--middle", middle.address("listening on"))
+    _, code = inside(processes, *there, "--publish", f"wiki=localhost:{web.port}")
+    laptop = pair(processes, "laptop", *there, code)
+    laptop.wait_for("It publishes wiki.")
+    laptop.wait_for(r"Open here: forward 127\.0\.0\.1:\d+=service:wiki")
+    assert fetches(Role(laptop), digest)
 
 
 def test_who_is_asked_and_says_no_keeps_nothing(processes: Processes, middle: Role) -> None:

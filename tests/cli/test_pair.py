@@ -24,10 +24,15 @@ from tunnelkit.services.paired_files import PairedFiles, entrances
         (("--middle", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22", "7-a-b-c"), "a code is given"),
         (("--gate", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22"), "expected --listen"),
         (("--listen", "127.0.0.1:0"), "expected --allow PATTERN too"),
+        (("--listen", "127.0.0.1:0", "--publish", "wiki=localhost:80"), "expected --middle"),
+        (("--middle", "127.0.0.1:1", "--publish", "wiki"), "publish 'wiki'"),
         (("--middle", "127.0.0.1:1", "--tunnel", "work"), "the inside says what"),
         (("--middle", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22", "--socks", "1080"), "--socks"),
         (("--middle", "127.0.0.1:1", "--name", "a b"), "cannot be a name"),
-        ((), "one of the arguments --middle --gate --listen is required"),
+        ((), "one of the arguments --middle --server --gate --listen is required"),
+        (("--server", "127.0.0.1:1"), "--server-ca is missing"),
+        (("--server", "127.0.0.1:1", "--server-ca", "system"), "--login-file is missing"),
+        (("--middle", "127.0.0.1:1", "--target", "office"), "it is for a Communication Server"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -77,6 +82,9 @@ def test_the_other_ends_words_open_nothing_but_local_ports() -> None:
     (socks,) = entrances(hostile)["socks"]
     assert "forward" not in entrances(hostile)
     assert socks.startswith("127.0.0.1:")
+    assert entrances([], ["a b", "../x", "wiki:1", "\n"]) == {"socks": [socks]}
+    (forward,) = entrances([], ["wiki"])["forward"]
+    assert forward.endswith("=service:wiki")
     many = entrances([f"tcp:10.0.0.{number}:22" for number in range(50)])
     assert len(many["forward"]) == 8
     assert all(one.startswith("127.0.0.1:") for one in many["forward"])

@@ -14,12 +14,12 @@ from tunnelkit.errors import ConfigError
 if TYPE_CHECKING:
     from tunnelkit.core.pairing.code import PairingCode
     from tunnelkit.services.paired_files import PairedFiles
-    from tunnelkit.services.pairing import Own, PairingWay
+    from tunnelkit.services.pairing import Own
+    from tunnelkit.services.pairing_ways import PairingWay
     from tunnelkit.wire.pairing import Offer
 
 # What needs cryptography or a reactor is imported by the functions that do the work.
 
-MIDDLE, GATE = "middle", "gate"
 _NUMBERS = 5
 """Nameplates that an inside tries."""
 
@@ -43,6 +43,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     where = pair.add_mutually_exclusive_group(required=True)
     where.add_argument("--middle", metavar="HOST:PORT", help="of the LSTP middle where both meet")
     where.add_argument(
+        "--server", metavar="HOST:PORT", help="of the Communication Server where both log in"
+    )
+    where.add_argument(
         "--gate", metavar="HOST:PORT", help="of the inside, which listens there itself (Usher)"
     )
     where.add_argument(
@@ -59,6 +62,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     pair.add_argument(
         "--via-password-file", metavar="FILE", help="with the proxies' passwords, one a line"
     )
+    server = pair.add_argument_group("with --server")
+    server.add_argument("--login-file", metavar="FILE", help="with the password of --name there")
+    server.add_argument(
+        "--server-ca", metavar="FILE|system", help="with the CAs that may have issued its identity"
+    )
+    server.add_argument("--server-name", metavar="NAME", help="of its certificate (default: HOST)")
+    server.add_argument(
+        "--target", metavar="NAME", help="of the inside, on the other machine: whom to ask for"
+    )
     inside = pair.add_argument_group("on the inside")
     inside.add_argument(
         "--allow",
@@ -66,6 +78,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=[],
         metavar="PATTERN",
         help="what the other end may reach from here, such as tcp:10.1.2.3:22; repeatable",
+    )
+    inside.add_argument(
+        "--publish",
+        action="append",
+        default=[],
+        metavar="NAME=HOST:PORT",
+        help="what the other end may reach by a name only (with --middle); repeatable",
     )
     inside.add_argument("--tunnel", metavar="NAME", help="of the tunnel (default: --name)")
     other = pair.add_argument_group("on the other machine")
@@ -94,28 +113,31 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Pair, keep what came of it, and be the end from now on."""
     from tunnelkit.core.pairing.code import new_code, parse_code
+    from tunnelkit.egress.publish import parse_publish
     from tunnelkit.policy.rules import parse_rule
     from tunnelkit.services.paired_files import PairedFiles
     from tunnelkit.services.pairing import Own
 
-    inside = bool(args.allow or args.listen)
+    inside = bool(args.allow or args.publish or args.listen)
     _check_side(args, inside)
     for rule in args.allow:
         parse_rule(rule)
+    services = tuple(parse_publish(text).name for text in args.publish)
     files = PairedFiles(Path(args.dir), args.name)
     identity = files.identity()
     files.check(inside)
-    way = _way(args)
+    way = _way(args, inside)
     tunnel = args.tunnel or args.name
     if inside:
         code = new_code()
-        own = Own(identity=identity, inside=True, tunnel=tunnel, rules=tuple(args.allow))
+        rules = tuple(args.allow)
+        own = Own(identity=identity, inside=True, tunnel=tunnel, rules=rules, services=services)
     else:
         own = Own(identity=identity, inside=False)
         code = parse_code(args.code or _ask_for_code())
     offer = _pair(way, code, own, args)
-    _keep(args, files, own, offer)
-    role = _role(args, inside)
+    _keep(args, files, way, own, offer)
+    role = way.role(inside)
     print(f"Running: tunnelkit {role} --config {files.config_file}", flush=True)
     if not args.once:
         os.execv(  # the same process from now on, so that whoever started it can end it
@@ -127,8 +149,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_side(args: argparse.Namespace, inside: bool) -> None:
     wrong = ""
-    if inside and not args.allow:
+    if inside and not (args.allow or args.publish):
         wrong = "--listen: the other end could reach nothing: expected --allow PATTERN too"
+    elif args.publish and not args.middle:
+        wrong = "--publish: only an LSTP tunnel has published services: expected --middle"
     elif inside and args.gate:
         wrong = "--gate: the inside listens itself: expected --listen, or no --allow"
     elif inside and args.code:
@@ -143,37 +167,37 @@ def _check_side(args: argparse.Namespace, inside: bool) -> None:
         raise ConfigError(wrong)
 
 
-def _way(args: argparse.Namespace) -> PairingWay:
+def _way(args: argparse.Namespace, inside: bool) -> PairingWay:
     from tunnelkit.policy.destination import parse_host_port, parse_listen
     from tunnelkit.policy.settings import Given, Settings
     from tunnelkit.roles.configure import proxies
-    from tunnelkit.services.pairing import GatePairing, LstpPairing
+    from tunnelkit.services.pairing_ways import GatePairing, LstpPairing, secure_proxy_pairing
 
+    names = ("via-password-file", "server", "server-name", "server-ca", "login-file", "target")
     given = {"via": [Given(url, "--via") for url in args.via]}
-    if args.via_password_file:
-        given["via-password-file"] = [Given(args.via_password_file, "--via-password-file")]
-    via = proxies(Settings(given))
+    for name in names:
+        if value := getattr(args, name.replace("-", "_")):
+            given[name] = [Given(value, f"--{name}")]
+    settings = Settings(given)
+    if args.server:
+        return secure_proxy_pairing(settings, args.name, inside)
+    for name in names[2:]:
+        if wrong := settings.one(name):
+            wrong.wrong("it is for a Communication Server", "--server HOST:PORT")
+    via = proxies(settings)
     if args.middle:
         return LstpPairing(Given(args.middle, "--middle").parsed(parse_host_port), via)
     if args.listen:
-        return GatePairing(Given(args.listen, "--listen").parsed(parse_listen))
-    return GatePairing(Given(args.gate, "--gate").parsed(parse_host_port), via)
+        return GatePairing(Given(args.listen, "--listen").parsed(parse_listen), listens=True)
+    return GatePairing(Given(args.gate, "--gate").parsed(parse_host_port), via=via)
 
 
-def _role(args: argparse.Namespace, inside: bool) -> str:
-    if args.middle:
-        return "server" if inside else "client"
-    return "gate" if inside else "portal"
-
-
-def _show(args: argparse.Namespace, code: PairingCode) -> None:
-    place = (
-        f"--middle {args.middle}" if args.middle else f"--gate HOST:{args.listen.split(':')[-1]}"
-    )
+def _show(args: argparse.Namespace, way: PairingWay, code: PairingCode) -> None:
     print(f"The code is  {code.text}\n")
     print("It is good for one try within 10 minutes. On the other machine:\n")
-    print(f"    tunnelkit pair {place} --name NAME\n")
-    print("Waiting for it; what may be reached from here:", ", ".join(args.allow), flush=True)
+    print(f"    tunnelkit pair {way.elsewhere()} --name NAME\n")
+    reached = ", ".join([*args.allow, *args.publish])
+    print("Waiting for it; what may be reached from here:", reached, flush=True)
 
 
 def _ask_for_code() -> str:
@@ -207,7 +231,7 @@ def _pair(way: PairingWay, code: PairingCode, own: Own, args: argparse.Namespace
         shown = code
         for _ in range(_NUMBERS):
             try:
-                show = partial(_show, args, shown) if own.inside else _nothing
+                show = partial(_show, args, way, shown) if own.inside else _nothing
                 return await pair(reactor, way, shown, own, agree=agree, on_waiting=show)
             except DialError as error:
                 if error.code is not Code.CROWDED or not own.inside:
@@ -247,7 +271,9 @@ def _asked(offer: Offer) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _keep(args: argparse.Namespace, files: PairedFiles, own: Own, offer: Offer) -> None:
+def _keep(
+    args: argparse.Namespace, files: PairedFiles, way: PairingWay, own: Own, offer: Offer
+) -> None:
     import attrs
 
     from tunnelkit.policy.printable import printable
@@ -256,27 +282,24 @@ def _keep(args: argparse.Namespace, files: PairedFiles, own: Own, offer: Offer) 
 
     pin = offered_pin(offer)
     identity = own.identity
-    settings: dict[str, Any] = {}
-    if args.listen:
-        settings["listen"] = [args.listen]
-    else:
-        settings[MIDDLE if args.middle else GATE] = args.middle or args.gate
-    if args.middle:
-        settings["tunnel"] = own.tunnel or offer.tunnel
+    settings: dict[str, Any] = {**way.settings(own.tunnel or offer.tunnel or "")}
     settings["via"] = args.via
     if args.via_password_file:
         settings["via-password-file"] = os.path.abspath(args.via_password_file)
     settings["identity"] = os.path.abspath(files.identity_file)
     settings["allow"] = args.allow
+    settings["publish"] = args.publish
     if not own.inside:
         assert offer.rendezvous is not None
         identity = attrs.evolve(identity, rendezvous_secret=offer.rendezvous)
         given = {"forward": args.forward, "socks": args.socks, "http-proxy": args.http_proxy}
-        settings |= given if any(given.values()) else entrances(offer.rules)
+        settings |= given if any(given.values()) else entrances(offer.rules, offer.services)
     files.keep(identity, settings, f"{offer.name}={pin}")
     print(f"Paired with {printable(offer.name)}, whose key is {pin}.")
     for rule in offer.rules:
         print(f"It allows {printable(rule)}.")
+    for service in offer.services:
+        print(f"It publishes {printable(service)}.")
     for name in ("forward", "socks", "http-proxy"):
         for entrance in settings.get(name, ()):
             print(f"Open here: {name} {entrance}")

@@ -38,7 +38,13 @@ from tunnelkit.roles.configure import (
     end_parts,
 )
 from tunnelkit.roles.end import EndConfig, EndService
-from tunnelkit.roles.secure_proxy_link import LinkConfig, asked_for, configure_link, resource
+from tunnelkit.roles.secure_proxy_link import (
+    NO_SERVER_CA,
+    LinkConfig,
+    asked_for,
+    configure_link,
+    resource,
+)
 from tunnelkit.roles.secure_proxy_resources import (
     DEFAULT_RESOURCE,
     Published,
@@ -228,6 +234,8 @@ def configure(settings: Settings, starting: bool) -> SecureProxyClientConfig:
     target = asked_for(settings)
     if target is not None and not parts["peers"]:
         parts["peers"] = frozenset({target})
+    if not (link.authorities or parts["identity"].credentials.authorities):
+        raise ConfigError(NO_SERVER_CA)
     published = with_tunnel(published_resources(settings), bool(parts["rules"]))
     targets = named_targets(parts["front_ends"])
     peers = parts["peers"].union(parts["pins"].values())

@@ -26,7 +26,12 @@ from tunnelkit.roles.secure_proxy_resources import DEFAULT_RESOURCE, RESOURCE, s
 from tunnelkit.version import __version__
 from tunnelkit.wire.secureproxy import ALPN, GROUP, Login
 
-_SYSTEM = "system"
+SYSTEM = "system"
+"""For ``--server-ca``: the CAs that this machine trusts."""
+NO_SERVER_CA = (
+    "--server-ca is missing: this end's own certificate is self-signed: expected FILE with the CAs "
+    "that may have issued the server's"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -48,14 +53,16 @@ class LinkConfig:
     def context(self, credentials: Credentials) -> TlsContext:
         """For the TLS with the server, of the client with ``credentials``."""
         if self.authorities:
-            # The list of the revoked is of the identity's CA.
+            # Pinned keys, and the list of the revoked, are about other clients.
             credentials = attrs.evolve(
                 credentials, authorities=self.authorities, check_revocation=False, crls=()
             )
         # Here the roles in TLS are always the same, and public CAs issue for servers only.
         credentials = attrs.evolve(credentials, pins={}, use=KeyUse.ROLE)
         name = self.server_name if _is_name(self.server_name) else ""
-        return TlsContext(credentials, (ALPN,), server_name=name)
+        # Who logs in may have a certificate of a CA that the server does not know, or of none.
+        anonymous = self.login is not None
+        return TlsContext(credentials, (ALPN,), server_name=name, anonymous=anonymous)
 
     def way(self, reactor: Any) -> WayOut:
         """The way to the server."""
@@ -145,7 +152,7 @@ def _authorities(settings: Settings) -> tuple[x509.Certificate, ...]:
     given = settings.one("server-ca")
     if given is None:
         return ()
-    path = _system_authorities() if given.text == _SYSTEM else given.text
+    path = _system_authorities() if given.text == SYSTEM else given.text
     data = read_file(path, f"{given.where} {printable(path)}", 1 << 21)
     try:
         return tuple(x509.load_pem_x509_certificates(data))

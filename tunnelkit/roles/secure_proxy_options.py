@@ -86,7 +86,7 @@ SECURE_PROXY_MEETING = (
 """What it takes to be introduced by a Communication Server, whatever is spoken then."""
 
 SECURE_PROXY_CLIENT = (
-    *(option for option in END if option.name != "peer-pin"),
+    *END,
     *DIALLING,
     *_SERVER,
     _TARGET,

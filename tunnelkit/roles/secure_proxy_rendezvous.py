@@ -26,7 +26,13 @@ from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import to_name
-from tunnelkit.roles.secure_proxy_link import LinkConfig, asked_for, configure_link, resource
+from tunnelkit.roles.secure_proxy_link import (
+    NO_SERVER_CA,
+    LinkConfig,
+    asked_for,
+    configure_link,
+    resource,
+)
 from tunnelkit.wire.secureproxy import Resource
 
 
@@ -75,10 +81,7 @@ class SecureProxyRendezvous(Service):
         """See `IUsesIdentity`; raises `ConfigError` if it does not say which servers to trust."""
         link = self._config.link
         if not (link.authorities or identity.credentials.authorities):
-            raise ConfigError(
-                "--server-ca is missing: this end's own certificate is self-signed: expected FILE "
-                "with the CAs that may have issued the server's"
-            )
+            raise ConfigError(NO_SERVER_CA)
         if self._link is None:
             self._link = link.link(self._shared, link.way(self._shared.reactor), identity)
             self._begin(self._link, identity.name)

@@ -25,6 +25,7 @@ PINS = "peer-pin = ["
 """The line behind which a further peer is added."""
 MOST_FORWARDS = 8
 
+_SERVICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _EXACT = re.compile(r"tcp:([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
@@ -129,10 +130,11 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def entrances(rules: Iterable[str]) -> dict[str, list[str]]:
-    """Front ends for what the other end allows: a forward for each single place, else SOCKS.
+def entrances(rules: Iterable[str], services: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Front ends for what the other end allows and publishes: a forward for each single place and
+    each service, SOCKS for the rest.
 
-    ``rules`` are the other end's words: what is not understood makes nothing.
+    Both are the other end's words: what is not understood makes nothing.
     """
     forwards: list[str] = []
     others = False
@@ -142,6 +144,9 @@ def entrances(rules: Iterable[str]) -> dict[str, list[str]]:
             others = True
         elif len(forwards) < MOST_FORWARDS:
             forwards.append(f"127.0.0.1:{_free_port(int(found[2]))}={rule}")
+    for service in filter(_SERVICE.fullmatch, services):
+        if len(forwards) < MOST_FORWARDS:
+            forwards.append(f"127.0.0.1:{_free_port(0)}=service:{service}")
     made = {"forward": forwards} if forwards else {}
     if others or not forwards:
         made["socks"] = [f"127.0.0.1:{_free_port(1080)}"]

@@ -17,21 +17,15 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.logger import Logger
 
-from tunnelkit.core.pairing.code import LIFETIME, PairingCode, rendezvous_id
+from tunnelkit.core.pairing.code import LIFETIME, PairingCode
 from tunnelkit.core.pairing.exchange import Party
 from tunnelkit.errors import Code, PairingFailed, PeerNotTrusted, TunnelkitError
-from tunnelkit.interfaces import IRendezvous
-from tunnelkit.net.dial.via import Hop
-from tunnelkit.net.lstp.meeting import LstpParty, LstpRendezvous
 from tunnelkit.net.pairing.session import PairingSession
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import TlsContext, certificate_name
-from tunnelkit.net.usher.meeting import UsherRendezvous
 from tunnelkit.policy.identity import Identity, fingerprint
 from tunnelkit.policy.keys import self_signed
-from tunnelkit.roles.end import WayOut
-from tunnelkit.roles.usher_rendezvous import ListeningGate
-from tunnelkit.wire.lstp import CLIENT_END, SERVER_END
+from tunnelkit.services.pairing_ways import NO_NAME, PairingWay
 from tunnelkit.wire.pairing import ALPN, INSIDE, JOINER, Offer
 
 _log = Logger()
@@ -40,41 +34,6 @@ MOST_MEETINGS = 3
 """Others than the one with the code that an inside meets before it gives up."""
 JOINER_PATIENCE = 30.0
 """Seconds in which a joiner has to meet the inside."""
-_NO_NAME = "pairing"
-"""What both are called before they know each other."""
-
-
-@attrs.frozen
-class LstpPairing:
-    """Meeting at an LSTP middle, through proxies if need be."""
-
-    middle: tuple[str, int]
-    via: tuple[Hop, ...] | None = ()
-
-    def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
-        """See `PairingWay`."""
-        way = WayOut(reactor, self.via, "middle", self.middle)
-        role = SERVER_END if inside else CLIENT_END
-        party = LstpParty(rendezvous_id(nameplate), _NO_NAME, role)
-        return LstpRendezvous(Shared.of(reactor), way, party)
-
-
-@attrs.frozen
-class GatePairing:
-    """Meeting at a gate: the inside listens at ``address``, the joiner dials it."""
-
-    address: tuple[str, int]
-    via: tuple[Hop, ...] | None = ()
-
-    def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
-        """See `PairingWay`."""
-        if inside:
-            return ListeningGate(reactor, self.address)
-        return UsherRendezvous(WayOut(reactor, self.via, "gate", self.address))
-
-
-PairingWay = LstpPairing | GatePairing
-"""How the two ends meet: ``rendezvous(reactor, nameplate, inside)``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -87,6 +46,8 @@ class Own:
     tunnel: str = ""
     """The inside's: what the tunnel is called."""
     rules: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    """Names of what the inside publishes."""
 
     def party(self) -> Party:
         """The same for the exchange."""
@@ -98,6 +59,7 @@ class Own:
                 rendezvous=self.identity.rendezvous_secret,
                 tunnel=self.tunnel,
                 rules=self.rules,
+                services=self.services,
             )
         return Party(INSIDE if self.inside else JOINER, offer, self.identity.fingerprint)
 
@@ -119,7 +81,7 @@ async def pair(
     up, or `DialError`.
     """
     shared = Shared.of(reactor)
-    throwaway = self_signed(_NO_NAME, days=1)
+    throwaway = self_signed(NO_NAME, days=1)
     context = TlsContext(throwaway.credentials, (ALPN,), unproved=True)
 
     async def judge(offer: Offer, pin: str) -> None:

@@ -182,6 +182,7 @@ class TlsContext:
         server_name: str = "",
         peer_optional: bool = False,
         unproved: bool = False,
+        anonymous: bool = False,
     ) -> None:
         """``alpn``: what this end speaks, best first; ``alpn_optional``: or nothing agreed on.
 
@@ -189,7 +190,7 @@ class TlsContext:
         way; whom this end trusts does not depend on it. ``peer_optional``: a TLS client may come
         without a certificate, and says later who it is; one that it shows must be good.
         ``unproved``: any certificate will do; what is said inside TLS, and bound to it, must prove
-        who it is (pairing).
+        who it is (pairing). ``anonymous``: as TLS client this end shows no certificate.
         """
         if not unproved and bool(credentials.authorities) == bool(credentials.pins):
             raise ConfigError("trust is either a CA or a list of pinned keys: exactly one of them")
@@ -200,6 +201,7 @@ class TlsContext:
         self.alpn_optional = alpn_optional
         self.peer_optional = peer_optional
         self._unproved = unproved
+        self._anonymous = anonymous
         self._server_name = server_name.encode("ascii")
         self.own_pin = spki_pin(credentials.certificate)
         try:
@@ -223,11 +225,12 @@ class TlsContext:
         context.set_mode(SSL.MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
         # pyOpenSSL turns partial writes on, which would mean one record per call into the library.
         widened.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
-        widened.use_certificate(credentials.certificate)
-        widened.use_privatekey(credentials.private_key)
-        context.check_privatekey()
-        for between in credentials.chain:
-            widened.add_extra_chain_cert(between)
+        if not self._anonymous:
+            widened.use_certificate(credentials.certificate)
+            widened.use_privatekey(credentials.private_key)
+            context.check_privatekey()
+            for between in credentials.chain:
+                widened.add_extra_chain_cert(between)
         store: Any = context.get_cert_store()
         for authority in credentials.authorities:
             store.add_cert(crypto.X509.from_cryptography(authority))
