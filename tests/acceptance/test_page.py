@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.acceptance.browser import Browser, Page
 from tests.acceptance.processes import (
+    START_LIMIT,
     Identities,
     Processes,
     Role,
@@ -160,6 +163,55 @@ def test_a_role_drains_and_ends_when_the_page_says_so(
     page.press("Enter")
     assert middle.process.wait() == 0
     page.wait_for_text("It has ended")
+
+
+def test_a_channel_is_found_and_ended_and_a_peer_is_thrown_out(
+    browser: Browser, processes: Processes, identities: Identities, middle: Role, tmp_path: Path
+) -> None:
+    watched = Watched(tmp_path, "server")
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        port = service.getsockname()[1]
+        server = start_server_end(
+            processes, identities, middle, [f"tcp:127.0.0.1:{port}"], *watched.options
+        )
+        client = start_client_end(
+            processes, identities, middle, "--forward", f"0=tcp:127.0.0.1:{port}"
+        )
+        host, number_of_port = client.address("forward").split(":")
+        users = [socket.create_connection((host, int(number_of_port))) for _ in range(3)]
+        served = [service.accept()[0] for _ in users]
+        page = shown(browser, watched.url())
+        rows = "document.querySelectorAll('#channels-table tbody tr button').length"
+        page.wait_for(f"{rows} == 6")
+        page.press("/")
+        page.type("nobody")
+        page.wait_for_text("0 of 3")
+        page.run("document.getElementById('channels-filter').select()")
+        page.type(f"127.0.0.1:{port}")
+        page.wait_for_text("3 of 3")
+        page.tab_to(f"End tcp:127.0.0.1:{port} of client")
+        page.press("Enter")
+        page.tab_to("End it")
+        page.press("Enter")
+        page.wait_for(f"{rows} == 4")
+        page.wait_for_text("Ended.")
+        page.tab_to("Throw out client")
+        page.press("Enter")
+        page.wait_for("document.getElementById('ask').open")
+        page.picture(tmp_path / "throw-out.png")
+        page.run("document.getElementById('ask-for').value = '3600'")
+        page.tab_to("Throw out")
+        page.press("Enter")
+        page.wait_for_text("client is out, and he stays out for 60 minutes.")
+        page.wait_for_text("Nothing is open.")
+        server.wait_for("Refused a tunnel|kept out by hand")
+        for one in (*users, *served):
+            one.settimeout(START_LIMIT)
+            with contextlib.suppress(ConnectionResetError):
+                assert one.recv(1) == b""
+            one.close()
+    assert page.complaints() == []
+    assert server.process.stop() == 0
 
 
 def test_a_page_cannot_be_opened_where_there_is_none(processes: Processes, tmp_path: Path) -> None:

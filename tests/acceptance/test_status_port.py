@@ -17,8 +17,8 @@ import pytest
 
 from tests.acceptance.processes import START_LIMIT, TWISTD, Identities, Processes, Role
 
-ROUTES = ("/status.json", "/metrics", "/healthz", "/events", "/connect", "/nothing")
-ACTIONS = ("/drain", "/reload")
+ROUTES = ("/status.json", "/metrics", "/healthz", "/events", "/channels", "/connect", "/nothing")
+ACTIONS = ("/drain", "/reload", "/disconnect")
 ASSETS = ("/", "/page.css", "/page.js", "/icon.svg")
 
 
@@ -161,6 +161,20 @@ def test_an_action_without_a_token_or_by_another_method_does_nothing(port: Port)
     assert port.post("/drain", '{"surprise": 1}') == (400, unexpected)
     for body in ("[]", "1", "{", "\xff"):
         assert port.post("/drain", body)[0] == 400
+    for body in (
+        "",
+        '{"peer": 1}',
+        '{"peer": "a", "all": true}',
+        '{"channel": "1", "for": 1}',
+        '{"peer": "a", "for": -1}',
+        '{"peer": "a", "for": true}',
+        '{"peer": "a", "for": 1e300}',
+    ):
+        assert port.post("/disconnect", body)[0] == 400, body
+    assert port.post("/disconnect", '{"channel": "pair-7"}') == (200, '{"ended": 0}')
+    assert json.loads(port.get("/channels?sort=-sent&filter=x")[1])["rows"] == []
+    for query in ("sort=x", "sort=sent&sort=sent", "x=1"):
+        assert port.get(f"/channels?{query}")[0] == 400
     assert port.get("/healthz") == (200, "ok\n")
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+BROWSER = "a browser"
+"""Who is somebody without a name."""
+
 
 @attrs.frozen
 class Traffic:

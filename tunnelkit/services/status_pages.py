@@ -10,9 +10,11 @@ from twisted.web import resource, server
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.role_status import RoleStatus
+from tunnelkit.policy.printable import printable
 from tunnelkit.services.in_turns import send_in_turns
 from tunnelkit.services.live import Live
 from tunnelkit.services.metrics import OPENMETRICS, TEXT, rendered
+from tunnelkit.services.open_now import Question, answered
 from tunnelkit.services.page import CONTENT_SECURITY_POLICY, assets
 from tunnelkit.services.status_guard import Guard, Refusal
 from tunnelkit.services.steering import Steering, Wish
@@ -58,6 +60,8 @@ class StatusPages(resource.Resource):
             b"/healthz": self._health,
             b"/events": self._events,
         }
+        if steering.steered is not None:
+            self._shown[b"/channels"] = self._channels
         self._actions = {f"/{name}".encode("ascii"): name for name in steering.names}
 
     def render(self, request: server.Request) -> bytes | int:
@@ -98,6 +102,17 @@ class StatusPages(resource.Resource):
         self._live.news()
         return _sent(request, _JSON, json.dumps(answer).encode("ascii"))
 
+    def _channels(self, request: server.Request) -> bytes | int:
+        assert self._steering.steered is not None
+        try:
+            question = Question.of(_query(request))
+        except ConfigError as error:
+            return _plain(request, 400, str(error))
+        request.setHeader(b"Content-Type", _JSON.encode("ascii"))
+        pieces = answered(self._steering.steered.traffic(), question)
+        send_in_turns(request, pieces, self._reactor)
+        return server.NOT_DONE_YET
+
     def _events(self, request: server.Request) -> int:
         self._live.watch(request)
         return server.NOT_DONE_YET
@@ -115,6 +130,16 @@ class StatusPages(resource.Resource):
     def _health(self, request: server.Request) -> bytes:
         healthy = self._healthy()
         return _plain(request, 200 if healthy else 503, "ok" if healthy else "stopping")
+
+
+def _query(request: server.Request) -> dict[str, str]:
+    """What stands behind the question mark, each name once; raises `ConfigError`."""
+    found: dict[str, str] = {}
+    for name, values in request.args.items():
+        if len(values) > 1:
+            raise ConfigError(f"{printable(name.decode('utf-8', 'replace'))}: given twice")
+        found[name.decode("utf-8", "replace")] = values[0].decode("utf-8", "replace")
+    return found
 
 
 def _wish(body: bytes) -> Wish:

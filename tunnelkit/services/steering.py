@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.interfaces import ISteered
 from tunnelkit.policy.printable import printable
 from tunnelkit.services.control import Commands
 from tunnelkit.services.reload import Reloader
@@ -15,8 +16,10 @@ Wish = Mapping[str, object]
 Action = Callable[[Wish], Mapping[str, object]]
 """Does it; the answer, or `ConfigError`."""
 
-_COMMANDS = ("connect", "disconnect", "disconnect-now")
+_COMMANDS = ("connect", "disconnect-now")
 """Of a role, that are actions as they are."""
+LONGEST_BAR = 30 * 86_400.0
+"""Seconds for which somebody can be kept out: for good, his key is revoked."""
 
 
 class Steering:
@@ -24,6 +27,8 @@ class Steering:
 
     def __init__(self, role: Any, reloader: Reloader, end: Callable[[], object]) -> None:
         self._commands: Commands = role.commands()
+        self.steered: ISteered | None = ISteered(role, None)
+        """What shows what is open; None: this role does not."""
         self._reloader = reloader
         self._end = end
         self.draining = False
@@ -32,11 +37,23 @@ class Steering:
         for name in _COMMANDS:
             if name in self._commands:
                 self._actions[name] = self._plain(name)
+        if self.steered is not None or "disconnect" in self._commands:
+            self._actions["disconnect"] = self._disconnect
 
     @property
     def names(self) -> tuple[str, ...]:
         """What can be done."""
         return tuple(self._actions)
+
+    @property
+    def abilities(self) -> tuple[str, ...]:
+        """The same as the page has to know it."""
+        found = [name for name in self._actions if name != "disconnect"]
+        if "disconnect" in self._commands:
+            found.append("disconnect")
+        if self.steered is not None:
+            found.append("channels")
+        return tuple(found)
 
     def act(self, name: str, wish: Wish) -> Mapping[str, object]:
         """Do it; raises `ConfigError`."""
@@ -50,6 +67,29 @@ class Steering:
             return command()
 
         return act
+
+    def _disconnect(self, wish: Wish) -> Mapping[str, object]:
+        """Nothing: as the command. ``channel``: that one. ``peer``: all of him, and he is kept out
+        for ``for`` seconds. ``all``: everything that is open."""
+        only(wish, "channel", "peer", "for", "all")
+        channel, peer = text_of(wish, "channel"), text_of(wish, "peer")
+        seconds = seconds_of(wish, "for", LONGEST_BAR)
+        if bool(channel) + bool(peer) + (wish.get("all") is True) > 1:
+            raise ConfigError("channel, peer, all: expected one of them")
+        if seconds and not peer:
+            raise ConfigError("for: it says nothing of whom: expected peer too")
+        steered = self.steered
+        if channel or peer or wish.get("all") is True:
+            if steered is None:
+                raise ConfigError("this role does not show what is open: expected nothing")
+            if peer:
+                return {"ended": steered.throw_out(peer, seconds)}
+            numbers = [channel] if channel else [row.id for row in list(steered.traffic())]
+            return {"ended": sum(steered.end_one(number) for number in numbers)}
+        command = self._commands.get("disconnect")
+        if command is None:
+            raise ConfigError("this role does not dial: expected channel, peer or all")
+        return command()
 
     def _drain(self, wish: Wish) -> Mapping[str, object]:
         only(wish)

@@ -51,7 +51,7 @@ from tunnelkit.net.sockets.tcp import Listener, bind_tcp
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import Listing, TlsContext
 from tunnelkit.net.tls.tls_carrier import TlsCarrier
-from tunnelkit.net.traffic import Traffic
+from tunnelkit.net.traffic import BROWSER, Traffic
 from tunnelkit.wire.secureproxy import ALPN, PASS, WEB, Login
 from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME
 
@@ -398,7 +398,7 @@ class SecureProxyServer:
             yield Traffic(
                 id=f"session-{session.id}",
                 kind="session",
-                who=session.origin or "a browser",
+                who=session.origin or BROWSER,
                 what=f"{target}/{session.resource}",
                 origin=session.initiator.observed,
                 seconds=None,

@@ -1,9 +1,9 @@
 // The page of one role: shows what it is told, once a second.
-import { follow, setToken, takeToken } from "./talk.js";
+import { follow, setToken, show, takeToken } from "./talk.js";
 import * as words from "./words.js";
 import { Chart, Memory } from "./charts.js";
 import { Table, element, setText } from "./tables.js";
-import { offer, stateButtons, wholeButtons } from "./steering.js";
+import { endOne, offer, stateButtons, throwOut, wholeButtons } from "./steering.js";
 
 const place = (id) => document.getElementById(id);
 const setHidden = (id, hidden) => { if (place(id).hidden !== hidden) place(id).hidden = hidden; };
@@ -109,8 +109,13 @@ function showPeers({ status }) {
   const rows = status.with_peers ?? (status.present ?? []).map((peer) => ({ peer, up: true }));
   setHidden("peers", !("with_peers" in status || "present" in status));
   if (place("peers").hidden) return;
-  peers ??= new Table(place("peers-table"), "with_peers" in status ? PEERS : PEERS.slice(0, 2), ({ peer }) => peer, null, "Nobody has been here yet.");
+  peers ??= new Table(place("peers-table"), "with_peers" in status ? PEERS : PEERS.slice(0, 2), ({ peer }) => peer, peerActions, "Nobody has been here yet.");
   peers.show(rows);
+}
+
+function peerActions({ peer, up }) {
+  if (!up || peer === "other" || !told.can.includes("channels")) return [];
+  return [{ label: "Throw out", danger: true, title: `Throw out ${peer}`, act: () => throwOut(peer) }];
 }
 
 const PEERS = [
@@ -164,6 +169,50 @@ function showWhole({ status, can, draining }) {
   place("facts").replaceChildren(...facts.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
 }
 
+// -- what is open now: asked for by itself, and only while somebody looks --
+
+const CHANNELS = [
+  { label: "Who", field: "who", value: ({ who }) => who, kind: "strong" },
+  { label: "What", field: "what", value: ({ what }) => what },
+  { label: "From", field: "origin", value: ({ origin }) => origin || "this process" },
+  { label: "State", field: "state", value: ({ state }) => state },
+  { label: "Since", field: "seconds", value: ({ seconds }) => seconds ?? 0, text: ({ seconds }) => seconds === null ? "–" : words.duration(seconds), kind: "number", sorted: "down" },
+  { label: "Sent", field: "sent", value: ({ sent }) => sent, text: ({ sent }) => words.bytes(sent), kind: "number" },
+  { label: "Received", field: "received", value: ({ received }) => received, text: ({ received }) => words.bytes(received), kind: "number" },
+];
+let channels = null, asking = false;
+
+function channelActions(row) {
+  const others = row.whom.map((who) => ({ label: row.whom.length > 1 ? `Throw out ${who}` : "Throw out", danger: true, title: `Throw out ${who}`, act: () => throwOut(who) }));
+  return [{ label: "End", title: `End ${row.what} of ${row.who}`, act: () => endOne(row) }, ...others];
+}
+
+async function askChannels() {
+  if (!told || !told.can.includes("channels") || document.hidden || asking) return;
+  setHidden("channels", false);
+  channels ??= new Table(place("channels-table"), CHANNELS, ({ id }) => id, channelActions, "Nothing is open.");
+  asking = true;
+  try {
+    const sort = `${channels.down ? "-" : ""}${CHANNELS[channels.sort].field}`;
+    const question = new URLSearchParams({ sort, filter: place("channels-filter").value });
+    const { total, matching, rows } = await show(`/channels?${question}`);
+    channels.show(rows);
+    const shown = rows.length < matching ? `; ${words.count(rows.length)} are shown` : "";
+    setText(place("channels-note"), total ? `${words.count(matching)} of ${words.count(total)}${shown}` : "");
+  } catch { /* the stream of events says that nobody answers */ } finally { asking = false; }
+}
+
+place("channels-filter").addEventListener("input", askChannels);
+document.addEventListener("visibilitychange", askChannels);
+document.addEventListener("steered", askChannels);
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, dialog");
+  if (event.key !== "/" || typing || place("channels").hidden) return;
+  event.preventDefault();
+  place("channels-filter").focus();
+});
+setInterval(askChannels, 2000);
+
 // -- life --
 
 function live(tone, text) {
@@ -181,6 +230,7 @@ function onEvent(name, data) {
     for (const show of [showHead, showState, showWrong, showNumbers, showPeers, showPorts, showRefusals, showWhole, showCharts]) show(data);
     if (!document.body.dataset.first) {
       document.body.dataset.first = String(performance.now());
+      askChannels();
     }
   }
 }

@@ -1,6 +1,7 @@
 // Buttons that do something, and what is asked before.
 import { act } from "./talk.js";
 import { element } from "./tables.js";
+import { duration } from "./words.js";
 
 const place = (id) => document.getElementById(id);
 let quiet = 0;
@@ -17,6 +18,7 @@ export async function perform(name, wish, done) {
   try {
     const answer = await act(name, wish);
     say(typeof done === "function" ? done(answer) : done);
+    document.dispatchEvent(new Event("steered"));
     return answer;
   } catch (error) {
     say(`That did not work: ${error.message}`);
@@ -45,6 +47,20 @@ export function offer(where, buttons) {
   if (where.dataset.offered === wanted) return;
   where.dataset.offered = wanted;
   where.replaceChildren(...buttons.map(({ label, kind, act: onclick }) => element("button", { type: "button", class: kind || false, onclick }, label)));
+}
+
+/** Ends everything of one, after asking whether he may come back. */
+export async function throwOut(who) {
+  const seconds = await ask(`Throw out ${who}?`, `All of ${who} ends at once,`, "Throw out", true);
+  if (seconds === null) return;
+  const out = seconds ? `, and he stays out for ${duration(seconds)}` : "";
+  perform("disconnect", { peer: who, for: seconds }, `${who} is out${out}.`);
+}
+
+/** Ends one channel, pair or session. */
+export async function endOne({ id, who, what }) {
+  if (await ask("End this one?", `${what} of ${who} is cut off.`, "End it") === null) return;
+  perform("disconnect", { channel: id }, ({ ended }) => ended ? "Ended." : "It was over already.");
 }
 
 async function disconnect() {
