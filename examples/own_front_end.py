@@ -56,7 +56,7 @@ class Spread:
         address, port, destinations = config
         following = cycle(destinations)
 
-        def accepted(sock: Any) -> None:
+        def accepted(sock: Any, client: tuple[str, int]) -> None:
             # What cannot be reached is reset, and is in the access log.
             opening = tunnel.open(next(following), SocketSide(service.poller, sock))
             opening.addErrback(lambda failure: None)

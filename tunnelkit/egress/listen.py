@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import ChannelClosed, Code, NotAuthorized
-from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.channels.contracts import END, ChannelHandle
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.tcp import BindError, Listener, bind_tcp, format_address
 from tunnelkit.policy.destination import LISTEN, TCP, Destination
 from tunnelkit.policy.printable import printable
@@ -113,7 +113,7 @@ class PeerListener:
         channel = self._channel
         policy = self._egress.policy
         if channel is None:
-            reset_socket(sock)
+            reset(sock)
             return
         if not policy.admits(client[0]):
             _log.warn(
@@ -121,14 +121,14 @@ class PeerListener:
                 address=self.address,
                 client=format_address(client),
             )
-            reset_socket(sock)
+            reset(sock)
             return
         try:
             policy.authorize(self.peer, "bind", TCP, *self._asked)
         except NotAuthorized as error:
             # The rule has been withdrawn since.
             _log.warn("Not allowed any more: {why}", why=str(error))
-            reset_socket(sock)
+            reset(sock)
             self.abort(Code.NOT_ALLOWED, "not allowed there any more")
             return
         side = SocketSide(self._egress.poller, sock)

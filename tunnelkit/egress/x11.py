@@ -16,9 +16,9 @@ from tunnelkit.core.x11_gate import SETUP_LIMIT, with_cookie
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import Code, ConfigError, DialError, RemoteProtocolError
-from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.channels.contracts import ChannelHandle
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import connect_tcp, connect_unix
 from tunnelkit.net.sockets.timer import Timer
@@ -180,7 +180,7 @@ class ServerSide:
         """See `LocalSide`."""
         sock = self._release()
         if sock is not None:
-            reset_socket(sock)
+            reset(sock)
 
     # -- poller -----------------------------------------------------------
 

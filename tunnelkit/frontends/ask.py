@@ -11,9 +11,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelkit.errors import ChannelClosed, Code, ConfigError, RemoteProtocolError
-from tunnelkit.local.listening import ChannelOpener, ListeningService, reset_socket
+from tunnelkit.local.listening import ChannelOpener, ListeningService
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import (
@@ -105,7 +106,7 @@ class Ask(ListeningService):
         for client in list(self._clients):
             client.leave("The tunnel is going down.")
 
-    def _enter(self, sock: socket.socket) -> None:
+    def _enter(self, sock: socket.socket, address: tuple[str, int]) -> None:
         if len(self._clients) >= CLIENTS:
             next(iter(self._clients)).leave("Too many are being asked.")
         client = _Client(self, sock)
@@ -251,7 +252,7 @@ class _Client:
         )
         sock = side.detach()
         if not self._ask.running:
-            reset_socket(sock)
+            reset(sock)
             return
         self._begin(sock)
         self._ask.returns(self)

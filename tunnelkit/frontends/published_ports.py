@@ -16,9 +16,9 @@ from twisted.python.failure import Failure
 
 from tunnelkit.core.socket_table import TrustedSocket
 from tunnelkit.errors import ChannelClosed, Code, ConfigError, NotAuthorized
-from tunnelkit.local.listening import reset_socket
 from tunnelkit.net.channels.contracts import ChannelHandle, ExtendedConnection
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, format_address
 from tunnelkit.policy.acl import PolicyHolder
@@ -145,7 +145,7 @@ class _Port:
                 what=self._description,
                 client=format_address(client),
             )
-            reset_socket(sock)
+            reset(sock)
             return
         side = _Entered(self._poller, sock, self)
         self._entered.add(side)

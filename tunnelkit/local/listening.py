@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,14 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tunnelkit.net.channels.contracts import LocalSide
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, format_address, remove_socket
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import TCP, UNIX
 
 _log = Logger()
-
-_LINGER_RESET = struct.pack("ii", 1, 0)
 
 
 class ChannelOpener(Protocol):
@@ -31,15 +29,6 @@ class ChannelOpener(Protocol):
         Gives the far socket's own address; fails with `ChannelRefused`, and
         then the side has been reset, unless it is held.
         """
-
-
-def reset_socket(sock: socket.socket) -> None:
-    """Close so that the application sees 'connection reset', never a clean end (X11)."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-    except OSError:
-        pass  # unix sockets have no such thing on some systems
-    sock.close()
 
 
 class ListeningService(Service):
@@ -57,12 +46,16 @@ class ListeningService(Service):
         protocol: str,
         address: str,
         port: int,
-        on_accept: Callable[[socket.socket], object],
+        on_accept: Callable[[socket.socket, tuple[str, int]], object],
         *,
         admits: Callable[[str], bool] | None = None,
         option: str = "--from",
     ) -> None:
-        """``admits`` says which addresses may enter, as ``option`` has it (default: the policy)."""
+        """``on_accept`` is given each socket, and the client's address and port (a unix socket's
+        are ``("", 0)``).
+
+        ``admits`` says which addresses may enter, as ``option`` has it (default: the policy).
+        """
         self.poller = Poller.of(reactor)
         self.policy = policy
         self._protocol = protocol
@@ -106,6 +99,6 @@ class ListeningService(Service):
                 client=format_address(client),
                 option=self._option,
             )
-            reset_socket(sock)
+            reset(sock)
         else:
-            self._on_accept(sock)
+            self._on_accept(sock, client)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
-from tunnelkit.local.listening import reset_socket
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.timer import Timer
 
@@ -121,7 +121,7 @@ class SocketStream:
         """Close so that the other side sees a reset (X11)."""
         sock = self._forget()
         if sock is not None:
-            reset_socket(sock)
+            reset(sock)
 
     def close(self) -> None:
         """Close without another word."""

@@ -17,6 +17,7 @@ from tunnelkit.egress.resolver_files import parse_server
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends import registry
 from tunnelkit.net.dial.via import Hop, parse_hop, parse_via, read_password_file
+from tunnelkit.net.sockets.context import HALF_CLOSED_LIMIT
 from tunnelkit.net.tls.context import KeyUse, judge_use, spki_pin
 from tunnelkit.policy.destination import to_host
 from tunnelkit.policy.files import demand_private, is_credential, read_private_file
@@ -75,7 +76,7 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
         ),
         "maps": tuple(given.parsed(parse_map) for given in settings.all("map")),
         "keepalive": count(settings, "keepalive", 10, 1, 3600),
-        "half_closed_limit": count(settings, "half-closed-limit", 3600, 1, 604_800),
+        "half_closed_limit": count(settings, "half-closed-limit", HALF_CLOSED_LIMIT, 1, 604_800),
         "system_resolver": system_resolver(settings),
         "rules": tuple(given.parsed(parse_rule) for given in settings.all("allow")),
         "sources": tuple(given.parsed(parse_network) for given in settings.all("from")),

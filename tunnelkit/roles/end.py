@@ -40,7 +40,7 @@ from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
 from tunnelkit.net.dial.via import Hop
-from tunnelkit.net.sockets.context import Shared
+from tunnelkit.net.sockets.context import HALF_CLOSED_LIMIT, Shared
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.traffic import Traffic
@@ -93,7 +93,7 @@ class EndConfig:
     """Resolvers for ``service:@dns``; empty: those of this machine."""
     maps: tuple[MapRule, ...] = ()
     """What requests of the other end mean here (row P6)."""
-    half_closed_limit: int = 3600
+    half_closed_limit: int = HALF_CLOSED_LIMIT
     """Seconds that a channel may stand still whose one direction is over."""
     keepalive: int = 10
     """This end sends something through each tunnel at least every so many seconds."""

@@ -5,6 +5,7 @@ The options of front ends are not here: each brings its own, see `tunnelkit.fron
 
 from __future__ import annotations
 
+from tunnelkit.net.sockets.context import HALF_CLOSED_LIMIT
 from tunnelkit.policy.settings import Option
 
 TERMS = (
@@ -98,7 +99,7 @@ END = (
         "half-closed-limit",
         "SECONDS",
         "after which a channel is reset whose one direction is over and where nothing moves "
-        "(default: 3600)",
+        f"(default: {HALF_CLOSED_LIMIT})",
     ),
     Option(
         "dns-server",

@@ -5,7 +5,6 @@ Rows U7, U9, U14, U17; what it asks of a gate of its own is in `usher_onward` (U
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -116,6 +115,7 @@ class UsherGateService(EndService):
 
     def open_ports(self) -> None:
         """The gate's own ports first."""
+        accept = self._relay.accept if self._relay is not None else self._rendezvous.accept
         for address, port in self._listen:
             entrance = _Entrance(
                 self._reactor,
@@ -123,7 +123,7 @@ class UsherGateService(EndService):
                 TCP,
                 address,
                 port,
-                self._entered,
+                accept,
                 admits=self._admit.admits,
                 option="--admit",
             )
@@ -167,15 +167,6 @@ class UsherGateService(EndService):
         if self._onward is not None and self._onward.use_rules(onward):
             changes.append(f"patterns of what goes onward: {len(onward)}")
         return changes
-
-    def _entered(self, sock: socket.socket) -> None:
-        try:
-            address = sock.getpeername()[:2]
-        except OSError:
-            sock.close()  # it has gone again
-            return
-        accept = self._relay.accept if self._relay is not None else self._rendezvous.accept
-        accept(sock, address)
 
 
 class _Entrance(ListeningService):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -65,16 +64,8 @@ class ListeningGate(ListeningService):
 
     def __init__(self, reactor: Any, address: tuple[str, int]) -> None:
         self._gate = GateRendezvous(Shared.of(reactor))
-        super().__init__(reactor, PolicyHolder(Policy()), TCP, *address, self._entered)
+        super().__init__(reactor, PolicyHolder(Policy()), TCP, *address, self._gate.accept)
 
     def meet(self, on_waiting: Callable[[str], object] | None = None) -> Deferred[UsherMeeting]:
         """See `IRendezvous`."""
         return self._gate.meet(on_waiting)
-
-    def _entered(self, sock: socket.socket) -> None:
-        try:
-            address = sock.getpeername()[:2]
-        except OSError:
-            sock.close()  # it has gone again
-            return
-        self._gate.accept(sock, address)

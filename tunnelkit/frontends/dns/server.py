@@ -151,7 +151,7 @@ class _TcpPort(ListeningService):
         for client in list(self._clients):
             client.leave()
 
-    def _enter(self, sock: socket.socket) -> None:
+    def _enter(self, sock: socket.socket, client: tuple[str, int]) -> None:
         if len(self._clients) >= CLIENTS:
             next(iter(self._clients)).leave()
         self._clients[_Client(self, sock)] = None

@@ -44,7 +44,7 @@ class Forward(ListeningService):
         self.description = f"forward {self.address} to {self._destination}{own}"
         """For the role's ready line."""
 
-    def _enter(self, sock: socket.socket) -> None:
+    def _enter(self, sock: socket.socket, client: tuple[str, int]) -> None:
         side = SocketSide(self.poller, sock)
         self._tunnel.open(self._destination, side).addErrback(self._refused)
 

@@ -28,9 +28,10 @@ from tunnelkit.frontends.http.messages import (
     told,
 )
 from tunnelkit.frontends.logins import ports_with_logins
-from tunnelkit.local.listening import ListeningService, reset_socket
+from tunnelkit.local.listening import ListeningService
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import TCP, Destination
@@ -86,10 +87,10 @@ class HttpProxy(ListeningService):
         for client in list(self._waiting):
             client.leave()
 
-    def _enter(self, sock: socket.socket) -> None:
+    def _enter(self, sock: socket.socket, client: tuple[str, int]) -> None:
         if len(self._clients) >= CLIENTS:
             if not self._waiting:
-                reset_socket(sock)
+                reset(sock)
                 return
             next(iter(self._waiting)).leave()
         _Client(self, sock)
@@ -338,7 +339,7 @@ def _refused(
     )
     sock = side.detach()
     if not proxy.running:
-        reset_socket(sock)
+        reset(sock)
         return
     last_words = SocketStream(proxy.poller, sock, _Nobody())
     last_words.write(error_page(*told(error.code), CONNECT))

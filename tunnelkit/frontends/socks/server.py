@@ -31,9 +31,10 @@ from tunnelkit.frontends.socks.bind import Binding, address_of
 from tunnelkit.frontends.socks.control import Control, SocksTunnel
 from tunnelkit.frontends.socks.far_addresses import FarAddresses
 from tunnelkit.frontends.socks.udp import Association
-from tunnelkit.local.listening import ListeningService, reset_socket
+from tunnelkit.local.listening import ListeningService
 from tunnelkit.local.waiting import Waiting
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import TCP, destination_to
@@ -97,7 +98,7 @@ class Socks(ListeningService):
         """It is over."""
         self._serving.pop(control, None)
 
-    def _enter(self, sock: socket.socket) -> None:
+    def _enter(self, sock: socket.socket, address: tuple[str, int]) -> None:
         client = _Client(self, self.poller, sock, SocksServer(self.now(), self._check))
         self.watch(client)
 
@@ -237,7 +238,7 @@ class _Client:
             self._socks.watch(self)
             self._turn_away()
         else:
-            reset_socket(self._sock)
+            reset(self._sock)
 
     def _answer(self) -> bool:
         """Send what the handshake has to say; False if the client is gone."""

@@ -22,9 +22,10 @@ from tunnelkit.core.x11_gate import (
 )
 from tunnelkit.errors import ChannelClosed, Code, ConfigError
 from tunnelkit.frontends.x11.display import DisplayClaim, is_given_up, socket_path
-from tunnelkit.local.listening import ChannelOpener, ListeningService, reset_socket
+from tunnelkit.local.listening import ChannelOpener, ListeningService
 from tunnelkit.local.waiting import Waiting
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.destination import DEFAULT_DISPLAY, MAX_DISPLAY, TCP, UNIX, X11_BASE_PORT
@@ -113,7 +114,7 @@ class X11Display(MultiService):
             _log.warn("A cookie that is of no use any more stays: {why}", why=str(error))
         return stopped
 
-    def _enter(self, sock: socket.socket) -> None:
+    def _enter(self, sock: socket.socket, client: tuple[str, int]) -> None:
         _Client(self, sock)
 
 
@@ -209,7 +210,7 @@ class _Client:
             self._turn_away(refused.reply)
         else:
             self._forget()
-            reset_socket(self._sock)
+            reset(self._sock)
 
     def _turn_away(self, reply: bytes) -> None:
         """Say the last word, then wait for the client to close: closing first could take the

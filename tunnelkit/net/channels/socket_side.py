@@ -8,15 +8,12 @@ while the tunnel keeps up with it.
 from __future__ import annotations
 
 import socket
-import struct
 
 from tunnelkit.errors import Code
 from tunnelkit.net.channels.contracts import END, ChannelHandle, HasOrigin
+from tunnelkit.net.sockets.linger import close_resets
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import format_address, limit_unsent
-
-_LINGER_RESET = struct.pack("ii", 1, 0)
-_LINGER_NOT = struct.pack("ii", 0, 0)
 
 
 class SocketSide(HasOrigin):
@@ -56,7 +53,7 @@ class SocketSide(HasOrigin):
         """The channel has been told that there is something to pull."""
         self._want_read = False
         self._want_write = False
-        _set_linger(sock, _LINGER_RESET)
+        close_resets(sock, True)
         limit_unsent(sock)
 
     # -- for front ends ---------------------------------------------------
@@ -72,7 +69,7 @@ class SocketSide(HasOrigin):
         assert self._held
         assert self._sock is not None
         sock, self._sock = self._sock, None
-        _set_linger(sock, _LINGER_NOT)
+        close_resets(sock, False)
         return sock
 
     def origin(self) -> str:
@@ -169,7 +166,7 @@ class SocketSide(HasOrigin):
         """See `LocalSide`."""
         sock = self._forget()
         if sock is not None:
-            _set_linger(sock, _LINGER_NOT)
+            close_resets(sock, False)
             sock.close()
 
     def reset(self, code: Code, reason: str) -> None:
@@ -240,10 +237,3 @@ class SocketSide(HasOrigin):
         self._channel = None
         sock, self._sock = self._sock, None
         return sock
-
-
-def _set_linger(sock: socket.socket, how: bytes) -> None:
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
-    except OSError:
-        pass  # unix sockets have no such thing on some systems

@@ -12,6 +12,8 @@ from tunnelkit.net.sockets.timer import on_monotonic_clock
 
 BATCH_SIZE = 1024 * 1024
 """Most plaintext, in bytes, that is encrypted and handed to a socket at once."""
+HALF_CLOSED_LIMIT = 3600
+"""Seconds that a channel may stand still whose one direction is over, unless it is said."""
 _SLACK = 64 * 1024
 
 _ATTRIBUTE = "_tunnelkit_shared"
@@ -43,7 +45,7 @@ class Shared:
         self.holders: set[Holder] = set()
         self.serials = count(1)
         """Numbers of channels, for the access log."""
-        self.half_closed_limit = 3600.0
+        self.half_closed_limit = float(HALF_CLOSED_LIMIT)
         """Seconds that a channel may stand still whose one direction is over."""
         self.outgoing = memoryview(bytearray(BATCH_SIZE + _SLACK))
         """Frames on their way into TLS."""

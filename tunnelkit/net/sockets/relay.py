@@ -19,8 +19,9 @@ import socket
 
 from tunnelkit.net.sockets import splice as splicing
 from tunnelkit.net.sockets.carrier_relay import CarrierRelay, OnEnd
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, reset
+from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
 from tunnelkit.net.sockets.tcp import limit_unsent
 
 __all__ = ["CarrierRelay", "OnEnd", "Relay", "join"]

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +36,7 @@ from zope.interface import implementer
 
 from tunnelkit.errors import LocalProtocolError
 from tunnelkit.net.sockets.carrier import Carrier, CarrierSink, HalfCloseSink
+from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import READ_BUFFER_SIZE, Poller
 from tunnelkit.net.sockets.tcp import format_address, limit_unsent
 from tunnelkit.net.sockets.transport_carrier import TransportCarrier
@@ -47,12 +47,10 @@ __all__ = [
     "HalfCloseSink",
     "SocketCarrier",
     "TransportCarrier",
-    "reset",
     "take_over",
 ]
 
 _SMALLEST_READ = 1 << 16
-_RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
 
 def take_over(transport: Any) -> SocketCarrier | TransportCarrier:
@@ -387,16 +385,6 @@ class _Takeover:
             transport.loseConnection()
         else:
             transport.abortConnection()
-
-
-def reset(sock: socket.socket) -> None:
-    """Close a connected socket so that its peer sees a reset, and drop what is unsent."""
-    if sock.family != socket.AF_UNIX:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        except OSError:
-            pass  # not connected any more
-    sock.close()
 
 
 def _close(sock: socket.socket) -> None:

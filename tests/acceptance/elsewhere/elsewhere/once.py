@@ -52,7 +52,7 @@ def make_service(reactor: Any, tunnel: ITunnel, policy: Any, config: Config) -> 
     factory = Factory.forProtocol(lambda: Client(tunnel, config))
     factory.noisy = False
 
-    def accepted(sock: socket.socket) -> None:
+    def accepted(sock: socket.socket, client: tuple[str, int]) -> None:
         reactor.adoptStreamConnection(sock.fileno(), socket.AF_INET, factory)
         sock.close()
 
