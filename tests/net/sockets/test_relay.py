@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from tunnelkit.net.sockets import splice
 from tunnelkit.net.sockets.poll import EpollPoller, Poller, ReactorPoller
 from tunnelkit.net.sockets.relay import Relay
+from tunnelkit.net.sockets.timer import on_monotonic_clock
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -93,13 +94,14 @@ class Peer:
 class RelayTests(TestCase):
     """Both ways of moving bytes, on the nested epoll."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> Any:
         return ensureDeferred(self.set_up())
 
     async def set_up(self) -> None:
         await turn(0)  # a reactor that runs has descriptors of its own
+        on_monotonic_clock(reactor)  # and so has its clock
         self.descriptors = len(os.listdir("/dev/fd"))
         self.poller = self.make()
         self.ended: Deferred[tuple[int, int, str]] = Deferred()
