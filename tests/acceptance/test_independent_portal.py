@@ -223,7 +223,7 @@ def test_opens_are_refused_with_reasons(portal: Portal, applications: Applicatio
     assert "allow" in reasons["10.0.0.1", 80]
     assert reasons["nobody.invalid", 80]
     with pytest.raises(Refused):
-        one.open("127.0.0.1", applications.echo.port, protocol=UDP)
+        one.open("127.0.0.1", applications.echo.port, protocol=1)
     assert still_works(to(one, applications.echo))
 
 
@@ -326,6 +326,28 @@ def test_datagrams_come_back_to_their_sender(portal: Portal, udp_echo: int) -> N
         answer = one.receive_datagram()
         assert (answer.sender, answer.receiver) == (server, sender)
         assert answer.data == data.upper()
+
+
+def test_datagrams_may_name_a_session_that_was_opened_for_them(
+    portal: Portal, udp_echo: int
+) -> None:
+    one = portal()
+    client, server = ("192.0.2.9", 40000), ("127.0.0.1", udp_echo)
+    session = one.open(*server, protocol=UDP)
+    one.send_datagram(client, server, b"named", session.theirs)
+    answer = one.receive_datagram()
+    assert (answer.receiver, answer.data) == (client, b"NAMED")
+    # CLOSE frees both ids at once, and a datagram that still names one is a datagram.
+    theirs = session.theirs
+    session.free_datagrams()
+    one.next_after(session.own - 1)
+    again = one.open(*server, protocol=UDP)
+    assert again.own == session.own
+    one.send_datagram(client, server, b"late", theirs)
+    assert one.receive_datagram().data == b"LATE"
+    again.reset("enough")
+    third = one.open(*server, protocol=UDP)
+    assert third.theirs not in (theirs, again.theirs)
 
 
 def test_a_datagram_without_a_rule_goes_nowhere(portal: Portal, udp_echo: int) -> None:

@@ -116,6 +116,12 @@ class Session:
         self._close(Direction.BOTH)
         self.portal.bury(self, SessionOver(Kind.CLOSE, "closed here"))
 
+    def free_datagrams(self) -> None:
+        """Close a session that was opened for datagrams: its ids are free at once."""
+        self._close(Direction.BOTH)
+        self.sent_end = self.got_end = True
+        self.portal.free(self)
+
     def reset(self, reason: str, kind: Kind = Kind.RST) -> None:
         """UsherRST, or UsherEnd for this session."""
         self.portal.send(kind, self.theirs, text(reason))

@@ -58,6 +58,37 @@ def accepted(talk: Talk) -> int:
 # -- opening ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("version", Version)
+def test_a_tunnel_that_drains_does_not_wait_for_sessions_of_datagrams(version: Version) -> None:
+    talk = Talk(version)
+    asked = UsherOpen(AddressType.NAME, "ns", 53, protocol=17)
+    talk.hears((asked, FAR))
+    web = UsherOpen(AddressType.NAME, "web", 80)
+    (request,) = talk.hears((web, FAR + 1))
+    assert isinstance(request, t.ChannelRequested)
+    assert not talk.mux.shutdown(30.0, "", 0.0)
+    assert talk.mux.refuse(request.channel, Code.REFUSED, "")[-1] == t.TunnelEnded(None, "")
+
+
+@pytest.mark.parametrize("version", Version)
+def test_sessions_of_datagrams_count_and_an_id_in_use_is_not_given_twice(version: Version) -> None:
+    talk = Talk(version, UsherConfig(max_sessions=2))
+    asked = UsherOpen(AddressType.NAME, "ns", 53, protocol=17)
+    talk.hears((asked, FAR), (asked, FAR + 1), (asked, FAR + 2))
+    assert [record.rc for record, _ in talk.said() if isinstance(record, UsherOpenReply)] == [
+        1,
+        2,
+        -1,
+    ]
+    talk.hears((UsherClose(Direction.WRITE), 1), (asked, FAR))
+    assert [record for record, _ in talk.said()] == [
+        UsherOpenReply(3, None if version is Version.V1 else "")
+    ]
+    (event,) = talk.hears((asked, FAR))
+    assert isinstance(event, t.TunnelEnded)
+    assert event.code is Code.PROTOCOL
+
+
 @pytest.mark.parametrize(
     ("destination", "record"),
     [
@@ -128,7 +159,7 @@ def test_a_reason_that_is_too_long_is_shortened_and_holds_no_nul() -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (UsherOpen(AddressType.IPV4, "10.0.0.53", 53, protocol=17), "refused: sessions are for"),
+        (UsherOpen(AddressType.IPV4, "10.0.0.53", 53, protocol=1), "refused: sessions are for"),
         (UsherOpen(AddressType.NAME, "web:22", 80), "no-such-host: "),
         (UsherOpen(AddressType.NAME, "[::1]", 80), "no-such-host: "),
         (UsherOpen(AddressType.NAME, "a\nb", 80), "no-such-host: "),

@@ -78,7 +78,7 @@ STATES = [
     (version, state)
     for version in Version
     for state in State
-    if state not in OVER
+    if state not in (*OVER, State.DATAGRAMS)
     and not (version is V1 and state in EARLY)
     and not (version is V1_1 and state is State.ABANDONED)
 ]
@@ -110,6 +110,30 @@ def test_a_record_does_what_the_table_says_or_ends_the_tunnel(
         sends = talk.mux.sendable(number) > 0
         early = version is V1_1 and after is State.PENDING
         assert sends == (after in (State.ACTIVE, State.SESSION_ACTIVE) or early)
+
+
+@pytest.mark.parametrize("happened", RECORDS)
+@pytest.mark.parametrize("version", Version)
+def test_a_session_of_datagrams_is_an_id_and_nothing_more(
+    version: Version, happened: Input
+) -> None:
+    talk = Talk(version)
+    asked = UsherOpen(AddressType.IPV4, "10.0.0.53", 53, protocol=17)
+    assert talk.hears((asked, FAR)) == []
+    assert talk.said() == [(UsherOpenReply(1, None if version is V1 else ""), FAR)]
+    assert list(talk.mux.channels()) == []
+    entry = TABLE.get((State.DATAGRAMS, happened))
+    events = talk.hears((RECORDS[happened](version), 1))
+    if entry is None:
+        assert isinstance(events[-1], t.TunnelEnded)
+        assert events[-1].code is Code.PROTOCOL
+        return
+    assert events == []
+    assert talk.said() == ([(UsherRst("reset"), FAR)] if entry[1] is State.RESET else [])
+    # The peer's id is its own again, and the one here is late.
+    assert talk.hears((READ, 1)) == []
+    assert talk.hears((asked, FAR)) == []
+    assert talk.said() == [(UsherOpenReply(2, None if version is V1 else ""), FAR)]
 
 
 @pytest.mark.parametrize("happened", VERBS)

@@ -51,6 +51,8 @@ class SessionActions:
         """Ids of this side that the far side has ever heard of: records for them may be late."""
         self._opened_here = 0
         self._opened_there = 0
+        self._idle = 0
+        """Sessions of datagrams, which nothing waits for."""
         self._out: list[bytes] = []
         self._control = 0
         """Bytes in ``_out`` that records caused."""
@@ -240,12 +242,18 @@ class SessionActions:
             self._opened_here -= 1
         else:
             self._opened_there -= 1
+        self._idle -= ch.for_datagrams
         events.extend(self._maybe_over())
         return events
 
+    @property
+    def _in_use(self) -> bool:
+        """Whether there is a session that must not be cut short."""
+        return len(self._sessions) > self._idle
+
     def _maybe_over(self) -> Sequence[t.Event]:
         """A drained tunnel ends with its last session."""
-        if self._draining and not self._sessions and not self._over:
+        if self._draining and not self._in_use and not self._over:
             return self._end_tunnel(None, self._end_reason)
         return t.NO_EVENTS
 

@@ -278,7 +278,7 @@ class UsherMux(UsherReceiver):
         self._now = now
         if self._over:
             return t.NO_EVENTS
-        if clean and self._draining and not self._sessions:
+        if clean and self._draining and not self._in_use:
             return self._all_over(None, "")
         return self._all_over(Code.RESET, "the tunnel connection was lost")
 

@@ -19,7 +19,7 @@ from tunnelkit.core.usher.session import ASKED, ESTABLISHED, RECEIVING, Input, S
 from tunnelkit.core.usher.texts import destination_of, names_code, read_reason, reason_text
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.wire import usher
-from tunnelkit.wire.usher import Direction, RecordType, Version
+from tunnelkit.wire.usher import AddressType, Direction, RecordType, Version
 
 MAX_CONTROL = 16 * 1024 * 1024
 """Bytes of answers, acknowledgements and the like that may wait for a far side that sends but
@@ -28,6 +28,7 @@ does not read."""
 RING = "ring"
 """What is told of an open that has come by this end already."""
 
+_HOSTS = (AddressType.IPV4, AddressType.NAME, AddressType.IPV6)
 _CLOSES = {
     Direction.READ: Input.CLOSE_READ,
     Direction.WRITE: Input.CLOSE_WRITE,
@@ -235,9 +236,16 @@ class UsherReceiver(SessionActions):
             reason = reason_text(error.code, str(error))
             self._put(usher.UsherOpenReply(usher.FAILED, reason), far_id)
             return t.NO_EVENTS
-        ch = self._new(number, far_id, State.DIALLING)
+        udp = record.protocol == usher.UDP
+        ch = self._new(number, far_id, State.DATAGRAMS if udp else State.DIALLING)
         self._far[far_id] = ch
         self._opened_there += 1
+        if udp:
+            # The id is all: SESSION of a datagram is not looked at, and it is judged as any other.
+            self._idle += 1
+            self._told.add(number)
+            self._put(usher.UsherOpenReply(number, None if self._plain else ""), far_id)
+            return t.NO_EVENTS
         if record.listener:
             return [
                 t.ChannelRequested(
@@ -250,10 +258,12 @@ class UsherReceiver(SessionActions):
         """The destination; raises `RemoteProtocolError` with the code of the refusal."""
         if self._draining:
             raise RemoteProtocolError("this end is shutting down", code=Code.SHUTDOWN)
-        if record.protocol != usher.TCP:
+        if record.protocol not in (usher.TCP, usher.UDP):
             raise RemoteProtocolError(
-                f"sessions are for TCP only, not protocol {record.protocol}", code=Code.REFUSED
+                f"sessions are for TCP and UDP, not protocol {record.protocol}", code=Code.REFUSED
             )
+        if record.protocol == usher.UDP and record.address_type not in _HOSTS:
+            raise RemoteProtocolError("datagrams go from host to host", code=Code.REFUSED)
         if self._opened_there >= self.config.max_sessions:
             raise RemoteProtocolError(
                 f"{self.config.max_sessions} sessions are open", code=Code.LIMIT
@@ -331,6 +341,6 @@ class UsherReceiver(SessionActions):
     def _ended_there(self, text: str) -> Sequence[t.Event]:
         """UsherEnd for the tunnel. With nothing open, and no other reason given, all is well."""
         code, reason = read_reason(text, Code.SHUTDOWN)
-        if code is Code.SHUTDOWN and not self._sessions:
+        if code is Code.SHUTDOWN and not self._in_use:
             return self._all_over(None, "")
         return self._all_over(code, reason if names_code(text) else text)

@@ -18,6 +18,7 @@ may cost the session, but must not leave the two ends with different ideas of th
         WRITER_ACTIVE   this side has ended, its writer goes on
         SESSION_ACTIVE  the far side has ended, this one may send
         INACTIVE        both have ended; not everything is acknowledged
+        DATAGRAMS       opened by the far side for UDP: an id, and nothing more
         FREE            over; the id may be used again
         RESET           over; the id may be used again 30 s later
 """
@@ -44,6 +45,7 @@ class State(Symbol):
     WRITER_ACTIVE = "writer-active"
     SESSION_ACTIVE = "session-active"
     INACTIVE = "inactive"
+    DATAGRAMS = "datagrams"
     FREE = "free"
     RESET = "reset"
 
@@ -167,6 +169,11 @@ TABLE: dict[tuple[State, Input], tuple[Action, State]] = {
     (State.INACTIVE, Input.END): (Action.CONFIRM_END, State.RESET),
     (State.INACTIVE, Input.OWN_ABORT): (Action.SEND_RST, State.RESET),
     (State.INACTIVE, Input.SETTLED): (Action.RELEASE, State.FREE),
+    (State.DATAGRAMS, Input.CLOSE_READ): (Action.RELEASE, State.FREE),
+    (State.DATAGRAMS, Input.CLOSE_WRITE): (Action.RELEASE, State.FREE),
+    (State.DATAGRAMS, Input.CLOSE_BOTH): (Action.RELEASE, State.FREE),
+    (State.DATAGRAMS, Input.RST): (Action.CONFIRM_END, State.RESET),
+    (State.DATAGRAMS, Input.END): (Action.CONFIRM_END, State.RESET),
 }
 """``{(state, input): (action, state after it)}``; only GIVE_UP may choose another one."""
 
@@ -203,7 +210,7 @@ class FixedInbound(Inbound):
 class Session(ChannelFlowControl):
     """State, names and offsets of one session."""
 
-    __slots__ = ("far_id", "id", "opener", "reported_end", "state")
+    __slots__ = ("far_id", "for_datagrams", "id", "opener", "reported_end", "state")
 
     def __init__(
         self,
@@ -226,5 +233,6 @@ class Session(ChannelFlowControl):
         `usher/1.1` this side's id, negated."""
         self.opener = state is State.PENDING
         self.state = state
-        self.reported_end = False
-        """The layer above has had its ChannelEnded."""
+        self.for_datagrams = state is State.DATAGRAMS
+        self.reported_end = self.for_datagrams
+        """The layer above has had its ChannelEnded, or never heard of the session."""
