@@ -13,7 +13,7 @@ from functools import partial
 
 import attrs
 
-from tests.core.mux.path_simulator import MBIT, MIB, Cpus, Outcome, Scene, capacity, run
+from tests.core.mux.path_simulator import BEGIN, MBIT, MIB, Cpus, Outcome, Scene, capacity, run
 from tests.core.mux.simulated_cpu import Cpu, Machine, Seat, Stops, World, at_random, periodic
 from tunnelkit.core.mux.path import Path, Phase
 
@@ -34,11 +34,13 @@ def stopped(stops: dict[str, StopTimes]) -> Cpus:
     return cpus
 
 
-def shared(loops: int, shortest: float = 0.003, longest: float = 0.003) -> Cpus:
+def shared(
+    loops: int, shortest: float = 0.003, longest: float = 0.003, seed: int | None = None
+) -> Cpus:
     """Two cores for all and for busy loops, in slices of random length."""
 
     def cpus(world: World) -> Sequence[Cpu]:
-        dice = random.Random(loops)
+        dice = random.Random(loops if seed is None else seed)
         machine = Machine(world, 2, loops, lambda: dice.uniform(shortest, longest))
         return [Seat(machine) for _ in PARTIES]
 
@@ -63,6 +65,29 @@ def _stops() -> Iterator[Scene]:
             )
 
 
+def _first_seconds() -> Iterator[Scene]:
+    """Streams of a second through a new tunnel on a busy machine, from their first byte on.
+
+    The seeds are those of twenty with which less than a third came through while waits for a core
+    were taken for a queue."""
+    for loops, longest, seed, fill in (
+        (2, 0.010, 0, 0.85),
+        (2, 0.020, 3, 0.8),
+        (4, 0.020, 1, 0.75),
+        (6, 0.020, 0, 0.8),
+        (8, 0.020, 3, 0.75),
+    ):
+        yield Scene(
+            f"the first second, {loops} busy loops in slices of 1 to {longest * 1e3:.0f} ms",
+            shared(loops, 0.001, longest, seed),
+            # Each of the three processes waits for its turn, and reads what came meanwhile.
+            3 * longest * (loops + 2) / 2 / 2 + 0.1,
+            fill=fill,
+            seconds=1 + BEGIN,
+            settled=BEGIN,
+        )
+
+
 _FAR = Scene("100 Mbit/s, 20 ms", rate=100 * MBIT, round_trip=0.020)
 _SLOW = Scene("10 Mbit/s, 40 ms", rate=10 * MBIT, round_trip=0.040, seconds=8)
 
@@ -72,6 +97,7 @@ SCENES = [
     Scene("two cores, 2 busy loops", shared(2), 0.006),
     Scene("two cores, 4 busy loops", shared(4), 0.009),
     Scene("nine processes in slices of 1 to 20 ms", shared(6, 0.001, 0.020), 0.060),
+    *_first_seconds(),
     *_stops(),
     _FAR,
     attrs.evolve(_FAR, name="100 Mbit/s before the middle", before=True),

@@ -22,7 +22,8 @@ import attrs
 from tests.core.mux.simulated_cpu import Cpu, Stops, World
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.flow_control import ChannelFlowControl, FlowControl
-from tunnelkit.core.mux.path import CEILING, Path
+from tunnelkit.core.mux.path import Path
+from tunnelkit.core.mux.startup import CEILING
 
 MIB = 1 << 20
 MBIT = 125_000.0
@@ -32,6 +33,8 @@ _READ = 512 * 1024
 _TURN = 30e-6
 """What each turn of a process costs beside its bytes."""
 _LARGE_FRAME = 256 * 1024
+BEGIN = 0.1
+"""When the streams begin; small messages are there before."""
 _PING = 64
 _PING_EVERY = 0.0207
 """Not a multiple of what else happens at regular times."""
@@ -72,11 +75,13 @@ class Scene:
     fill: float = 0.9
     """What of the capacity must be used."""
     seconds: float = 4.0
+    settled: float | None = None
+    """From when on it is judged; None: in the second half of the time."""
 
 
 @attrs.frozen
 class Outcome:
-    """What came of it, in the second half of the time."""
+    """What came of it, from when it had settled."""
 
     rate: float
     delay: float
@@ -354,7 +359,7 @@ def run(scene: Scene, path: Path | None = None) -> Outcome:
     cpus = scene.cpus(world)
     said: deque[float] = deque()
     delays: list[float] = []
-    settled = scene.seconds / 2
+    settled = scene.seconds / 2 if scene.settled is None else scene.settled
 
     def heard() -> None:
         when = said.popleft()
@@ -389,7 +394,7 @@ def run(scene: Scene, path: Path | None = None) -> Outcome:
         sender.wake()
 
     world.at(0.01, say)
-    world.at(0.1, begin)
+    world.at(BEGIN, begin)
     for when, rate in scene.changes:
         world.at(when, partial(setattr, slow, "rate", rate))
     world.run(settled)

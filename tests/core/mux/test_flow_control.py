@@ -476,7 +476,7 @@ def test_a_stalled_channel_does_not_slow_the_others_and_counts_again_when_it_mov
     while path.in_flight >= stuck:
         assert end.now < start + 1
         taken += spend(end, 3)
-        end.now += 0.01
+        end.now += 0.0025
         end.hears(lstp.ServiceDataResume(taken, MAX_WINDOW), 3)
         due = end.mux.next_deadline()
         if due is not None and due <= end.now:
@@ -533,13 +533,15 @@ def test_whoever_makes_progress_is_not_stalled() -> None:
     now += 1.0
     moving.outbound.granted(1000, MAX_WINDOW)
     flow.reported(moving, 1000, now)
+    # What has come lets the target of a path that is not known yet grow by as much.
+    flow.sent(moving, flow.path.room, now)
     assert flow.path.room == 0
     assert flow.next_deadline(now) == now + 0.25
     now += 0.25
     flow.path.round_trip_seen(0.1)
     flow.deadline_passed([moving, stuck, idle], now)
     assert [channel.stalled for channel in (moving, stuck, idle)] == [False, True, False]
-    assert flow.path.in_flight == 1000
+    assert flow.path.in_flight == 2000
 
 
 def test_a_stalled_channel_is_found_though_others_find_some_room_by_turns() -> None:

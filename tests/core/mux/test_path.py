@@ -8,7 +8,8 @@ import attrs
 import pytest
 
 from tests.core.mux.simulated_link import connect
-from tunnelkit.core.mux.path import CEILING, FLOOR, Path
+from tunnelkit.core.mux.path import FLOOR, Path
+from tunnelkit.core.mux.startup import CEILING
 
 MBIT = 125_000.0
 

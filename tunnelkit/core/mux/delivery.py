@@ -13,7 +13,7 @@ from collections import deque
 
 MERGE = 0.001
 """Reports that are no further apart than this count as one, and so do batches sent."""
-_SHORTEST_SPAN = 0.008
+SHORTEST_SPAN = 0.008
 _LONGEST_SPAN = 0.250
 _SPAN_PAUSES = 3
 """A stretch that so many of the longest pauses fit into tells a rate, not a burst's length."""
@@ -95,11 +95,16 @@ class AckAggregation:
         """Seconds of sending that bridge the pauses, beyond their usual length. Rare pauses need
         no allowance, which would be a standing queue for the rest of the time."""
 
+    @property
+    def longest(self) -> float:
+        """The longest pause of late, in seconds."""
+        return max(self._longest, self._before)
+
     def span(self, min_rtt: float) -> float:
         """Length of a stretch that tells the rate: several pauses, and a round trip, in the rhythm
         of which bursts come back."""
-        pauses = _SPAN_PAUSES * max(self._longest, self._before)
-        return min(max(min_rtt, _SHORTEST_SPAN, pauses), _LONGEST_SPAN)
+        pauses = _SPAN_PAUSES * self.longest
+        return min(max(min_rtt, SHORTEST_SPAN, pauses), _LONGEST_SPAN)
 
     def reported(self, silence: float, pause: float) -> None:
         """A report came after ``silence`` without one, of which ``pause`` was waited for it."""

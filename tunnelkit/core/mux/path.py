@@ -11,12 +11,13 @@ milliseconds of other data instead of a full router buffer.
 The model is that of BBR (Cardwell et al., 2016; draft-ietf-ccwg-bbr), and so are
 its words:
 
-- *startup*: the inflight target doubles every round while the bandwidth keeps growing;
+- *startup*: the inflight target doubles every round while the bandwidth keeps growing
+  (`tunnelkit.core.mux.startup`);
 - *probe_bw*: the target is the bandwidth-delay product with a little headroom, and an
   allowance for reports that come late or in bursts ('extra acked'); every eighth round
   it is stretched a little, and if more comes through, startup begins anew;
-- *probe_rtt*: now and then two rounds at half of that, which drain the queue, so that
-  the shortest round trip can be measured afresh;
+- *probe_rtt*: now and then two rounds at half of that, which drain the queue, so that the
+  shortest round trip can be measured afresh;
 - while the application sends less than the path could carry (*app-limited*),
   samples count only if they raise the bandwidth.
 
@@ -26,7 +27,6 @@ sender that took such a pause for slowness would send less, and measure less aga
 `tunnelkit.core.mux.delivery` keeps the two apart. And where a round trip is long enough to
 wait for a timer in, the sender goes on at the known bandwidth while reports are late
 (*virtual delivery*), which a window alone could only do with a queue.
-
 Rates are bytes per second, times seconds.
 """
 
@@ -37,41 +37,26 @@ from enum import Enum
 
 from tunnelkit.core.mux.delivery import MERGE, AckAggregation, DeliveryRate
 from tunnelkit.core.mux.round_trip import Mark, RoundTrips
+from tunnelkit.core.mux.startup import CEILING, FIRST, GAIN, Startup
 
-FIRST = 128 * 1024
-"""Inflight target, in bytes, while nothing is known."""
-NEAR = 0.002
-"""A round trip, in seconds, below which both ends are on one machine or beside each other."""
-NEAR_SLOW = 50_000_000.0
-"""Bytes a second below which a machine is not as slow to itself: it waits for its own cores."""
-NEAR_TIME = 0.030
-"""Seconds of the bandwidth that are in flight there at least: between ends that wait for a busy
-machine's cores less measures only itself, and stays little."""
 FLOOR = 16 * 1024
 """Smallest target."""
-CEILING = 16 * 1024 * 1024
-"""Largest target: no receiver grants more."""
-
-_STARTUP_GAIN = 2.0
-"""Target in startup, as a multiple of what the path has been seen to carry. It also ends when two
-round trips in a row meet a queue; one alone may be due to the burst that a transfer begins with."""
-_FULL_BW_GROWTH = 1.25
-_FULL_BW_ROUNDS = 3
-"""So many rounds in which the bandwidth grew by less than this factor end startup."""
+_NEAR, _NEAR_SLOW, _NEAR_TIME = 0.002, 50e6, 0.030
+"""Between ends with a round trip below so many seconds, and less than so many bytes a second, so
+many seconds of the bandwidth are in flight at least. Without it one of 14 transfers of half a
+second, between ends that shared two cores with eight busy loops, stayed at 4 MiB/s."""
 _HEADROOM = 0.05
 _HEADROOM_TIME = 0.004
 """Share of the bandwidth-delay product that is sent beyond it, but no more than so many seconds of
 the bandwidth: new capacity shows."""
-_PACE = 0.003
-"""Allowance for the spacing of reports."""
+_PACE = 0.003  # Allowance for the spacing of reports.
 _PROGRAMS = 0.008
 """A path shorter than this is made of programs, not of wires: what they take to read, encrypt and
 report a batch is not in the shortest round trip, which a small message has made."""
 _NEAR_GAIN = 1.6
 _FAR_GAIN = 1.25
 """The allowance for pauses between reports is multiplied by this."""
-_MOST_EXTRA = 0.040
-"""Largest allowance."""
+_MOST_EXTRA = 0.040  # Largest allowance.
 _SHORTEST_ROUND = 0.010
 """Seconds: on loopback ten round trips would be no memory at all."""
 _PROBE_GAIN = 1.3
@@ -79,31 +64,25 @@ _PROBE_TIME = 0.006
 _PROBE_EVERY = 8
 """Every so many rounds one has a target longer by this factor, though by no more than so many
 seconds of the bandwidth: is there room for more? (On a long path the headroom finds it.)"""
-_FOUND_MORE = 1.15
-"""A probe that raises the bandwidth so far was worth it."""
-_BW_ROUNDS = 10
-"""The bandwidth is the highest of this many rounds."""
+_FOUND_MORE = 1.15  # A probe that raises the bandwidth so far was worth it.
+_BW_ROUNDS = 10  # The bandwidth is the highest of so many.
 _PROBE_RTT_GAIN = 0.75
 _PROBE_RTT_FLOOR = 4 * 1024
 """Target in probe_rtt, as a share of the bandwidth-delay product, and at least, in bytes."""
-_PROBE_RTT_ROUNDS = 6
-"""So many rounds without a sample end it too."""
+_PROBE_RTT_ROUNDS = 6  # So many rounds without a sample end it too.
 _BATCH_TIME = 0.002
 """A batch, and the unsent backlog in the socket, are worth this many seconds of the bandwidth."""
 _SMALLEST_BATCH, _LARGEST_BATCH = 4 * 1024, 1024 * 1024
 _SMALLEST_FRAME, _LARGEST_FRAME = 1400, 16 * 1024
-_VIRTUAL_FROM = 0.005
-"""Shortest round trip on which virtual delivery is worth a timer."""
+_VIRTUAL_FROM = 0.005  # Shortest round trip on which virtual delivery is worth a timer.
 _VIRTUAL_AFTER = 0.003
 _VIRTUAL_TIME = 0.050
 """Virtual delivery begins when a report has not come for so long, and goes on for so long."""
 _MOSTLY = 0.75
 _NO_BANDWIDTH = 1e18
 """None is more than that: a probe compared with it has found nothing."""
-_ENOUGH = 1.25
-"""With this many bandwidth-delay products in flight nobody was short of data."""
-_ENOUGH_IN_FLIGHT = 16 * 1024
-"""With less in flight, in bytes, nobody waits for a report."""
+_ENOUGH = 1.25  # With so many bandwidth-delay products in flight nobody was short of data.
+_ENOUGH_IN_FLIGHT = 16 * 1024  # With fewer bytes in flight nobody waits for a report.
 
 
 class Phase(Enum):
@@ -124,12 +103,8 @@ class Path:
         "_batch_at",
         "_before_probe",
         "_cycle",
-        "_full_bw",
-        "_full_bw_rounds",
         "_goal",
         "_idle",
-        "_late",
-        "_late_until",
         "_pending",
         "_rate",
         "_report_at",
@@ -140,6 +115,7 @@ class Path:
         "_round_trips",
         "_slot_start",
         "_span",
+        "_startup",
         "_virtual",
         "bandwidth",
         "batch",
@@ -167,6 +143,7 @@ class Path:
         """What the target moves to as reports come."""
         self._virtual = 0
         """What virtual delivery has added to the target."""
+        self._startup = Startup()
         self._round_trips = RoundTrips()
         self._rate = DeliveryRate()
         self._aggregation = AckAggregation()
@@ -184,10 +161,6 @@ class Path:
         """A round is over when so much has been delivered."""
         self._round_limited = False
         self._app_limited_until = 0
-        self._full_bw = 0.0
-        self._full_bw_rounds = 0
-        self._late = 0
-        self._late_until = 0
         self._cycle = 0
         self._before_probe = _NO_BANDWIDTH
 
@@ -241,6 +214,9 @@ class Path:
         if self._virtual:
             self.inflight_target -= self._virtual
             self._virtual = 0
+        slow_start = self._startup.slow_start
+        if self._goal < slow_start and self.phase is Phase.STARTUP:
+            self._goal = min(self._goal + size, slow_start)
         if self.inflight_target < self._goal:
             self.inflight_target = min(self.inflight_target + size, self._goal)
         elif self.inflight_target > self._goal:
@@ -262,7 +238,9 @@ class Path:
         if mark.probe and self.phase is Phase.PROBE_RTT:
             trips.probed.append(elapsed)
         elif self.phase is Phase.STARTUP:
-            self._look_for_queue(mark, elapsed)
+            queued = trips.queued(elapsed - self._aggregation.longest)
+            if self._startup.met_queue(queued, mark.delivered, self.delivered):
+                self._probe_rtt()
 
     def round_trip_seen(self, seconds: float) -> None:
         """A round trip was measured outside of any transfer: a request and its answer."""
@@ -285,7 +263,7 @@ class Path:
 
     def _report(self, now: float) -> None:
         """A report comes, which is not part of the one before: that one is complete now."""
-        # An application that leaves little of the target unused is not what limits the rate.
+        # Who leaves little of the target unused is not what limits the rate.
         limited = (
             self.delivered < self._app_limited_until
             and self.in_flight < self.inflight_target * _MOSTLY
@@ -314,6 +292,8 @@ class Path:
             self._slot_start = now
             self._bandwidths.appendleft(0.0)
         self._set_bandwidth(max(self._bandwidths))
+        if self.phase is Phase.STARTUP:
+            self._startup.reported(self.bandwidth, self._span, self._round_trips.expected)
         self._aim()
         far = self.min_rtt >= _VIRTUAL_FROM and self.phase is Phase.PROBE_BW
         self.virtual_due = now + _VIRTUAL_AFTER + _BATCH_TIME if far else 0.0
@@ -330,19 +310,11 @@ class Path:
         sample, limited = self._rate.sample(
             self._report_at, self.delivered, self.in_flight, limited, self._span
         )
+        if sample:
+            self._startup.sampled(limited)
         # While the application is the bottleneck a sample can only prove more, not less.
         if sample > self._bandwidths[0] and (not limited or sample > self.bandwidth):
             self._bandwidths[0] = sample
-
-    def _look_for_queue(self, mark: Mark, elapsed: float) -> None:
-        """Two round trips in a row that take long, not two samples of one of them, end startup."""
-        if not self._round_trips.queued(elapsed):
-            self._late = 0
-        elif not self._late or mark.delivered >= self._late_until:
-            self._late += 1
-            self._late_until = self.delivered
-            if self._late == 2:
-                self._probe_rtt()
 
     def _round_over(self, now: float) -> None:
         self._aggregation.round_over(now, now - self._round_start)
@@ -358,13 +330,8 @@ class Path:
         if limited and self.in_flight <= _ENOUGH * self.bandwidth * self.min_rtt:
             return
         if self.phase is Phase.STARTUP:
-            if self.bandwidth > self._full_bw * _FULL_BW_GROWTH:
-                self._full_bw = self.bandwidth
-                self._full_bw_rounds = 0
-            else:
-                self._full_bw_rounds += 1
-                if self._full_bw_rounds >= _FULL_BW_ROUNDS:
-                    self._probe_bw()
+            if self._startup.round_over(self.bandwidth):
+                self._probe_bw()
         else:
             self._probe(now)
 
@@ -378,13 +345,13 @@ class Path:
             self._before_probe * _FOUND_MORE
         ):
             self.phase = Phase.STARTUP
-            self._full_bw = self.bandwidth
-            self._full_bw_rounds = self._late = 0
+            self._startup.begin(self.bandwidth)
         elif step > 2 and self._round_trips.worth_a_probe(self._flight_time(), now):
             self._probe_rtt()
 
     def _probe_bw(self) -> None:
         self.phase = Phase.PROBE_BW
+        self._startup.filled()
         self._cycle = 0
         self._before_probe = _NO_BANDWIDTH
 
@@ -400,7 +367,7 @@ class Path:
         longer = self._round_trips.probe_over(now)
         if self._resume_startup and longer:
             self.phase = Phase.STARTUP
-            self._late = self._full_bw_rounds = 0
+            self._startup.resume()
         else:
             self._probe_bw()
 
@@ -409,31 +376,29 @@ class Path:
         shortest = self.min_rtt
         gain = _FAR_GAIN if shortest >= _VIRTUAL_FROM else _NEAR_GAIN
         extra = max(_PACE, _PROGRAMS - shortest) + gain * self._aggregation.allowance
-        headroom = min(shortest * _HEADROOM, _HEADROOM_TIME)
-        return max(
-            shortest + headroom + min(extra, _MOST_EXTRA), self._round_trips.unqueued + _PACE
-        )
+        wanted = shortest + min(shortest * _HEADROOM, _HEADROOM_TIME) + min(extra, _MOST_EXTRA)
+        return max(wanted, self._round_trips.unqueued + _PACE)
 
     def _aim(self) -> None:
         bandwidth = self.bandwidth
         if not bandwidth:
             return
-        probing = False
         if self.phase is Phase.PROBE_RTT:
             self._goal = max(int(bandwidth * self.min_rtt * _PROBE_RTT_GAIN), _PROBE_RTT_FLOOR)
             return
         aim = bandwidth * self._flight_time()
+        probing = False
         if self.phase is Phase.STARTUP:
-            aim *= _STARTUP_GAIN
+            aim = max(aim * GAIN, self._startup.least(self._goal))
         else:
             probing = self._cycle > 0 and self._cycle % _PROBE_EVERY == 0
             if probing:
                 aim = min(aim * _PROBE_GAIN, aim + bandwidth * _PROBE_TIME)
-        if self.min_rtt < NEAR and bandwidth < NEAR_SLOW:
-            aim = max(aim, bandwidth * NEAR_TIME)
+        if self.min_rtt < _NEAR and bandwidth < _NEAR_SLOW:
+            aim = max(aim, bandwidth * _NEAR_TIME)
         self._goal = int(min(max(aim, FLOOR), CEILING))
         if probing:
-            # It is so little that it need not come gradually, and the next round must see it.
+            # So little need not come gradually, and the next round must see it.
             self.inflight_target = self._goal + self._virtual
         else:
             self.inflight_target = max(self.inflight_target, FLOOR)
