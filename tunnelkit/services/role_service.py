@@ -16,6 +16,7 @@ from twisted.python.components import Componentized
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IEndService, IKeepsFiles
 from tunnelkit.net.sockets.descriptors import raise_limit
+from tunnelkit.net.sockets.loop_poller import take_over
 from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
 from tunnelkit.services.control import Commands, ControlService
@@ -43,6 +44,7 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
 
     check_libraries_or_exit(options.tapname)
     use_monotonic_clock(reactor)
+    take_over(reactor)
     most = raise_limit()
     try:
         service = role.make_service(reactor, options.config)

@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from tunnelkit.net.sockets.loop_poller import LoopPoller
 from tunnelkit.net.sockets.poll import EpollPoller, Poller, ReactorPoller
 
 
@@ -253,6 +254,15 @@ class EpollPollerTests(PollerTests):
 
     def test_a_reactor_has_one_poller(self) -> None:
         assert Poller.of(reactor) is Poller.of(reactor)
+
+
+class LoopPollerTests(EpollPollerTests):
+    """The reactor inside our epoll."""
+
+    def make(self) -> Poller:
+        poller = LoopPoller(reactor)
+        self.addCleanup(poller.release)
+        return poller
 
 
 class ReactorPollerTests(PollerTests):

@@ -27,7 +27,8 @@ _log = Logger()
 READ_BUFFER_SIZE = 1 << 20
 """Size of the buffer that all readers of one poller share, in bytes."""
 
-_BATCH = 256
+BATCH = 256
+"""Most events of one look."""
 _LOOKS = 4
 """Batches of events taken at most before the reactor gets its turn."""
 _IN = 1
@@ -36,6 +37,11 @@ _OUT = 4
 _EDGE = getattr(select, "EPOLLET", 0)
 _HAS_EPOLL = getattr(select, "EPOLLIN", 0) == _IN and getattr(select, "EPOLLOUT", 0) == _OUT
 _ATTRIBUTE = "_tunnelkit_poller"
+
+
+def install(poller: Poller) -> None:
+    """Make ``poller`` the one of its reactor, before there is another."""
+    setattr(poller.reactor, _ATTRIBUTE, poller)
 
 
 class Handler(Protocol):
@@ -200,7 +206,7 @@ class EpollPoller(Poller):
     def doRead(self) -> None:
         # Another look while there was something costs less than a turn of the reactor.
         for _ in range(_LOOKS):
-            if self._epoll is None or not self._batch(self._epoll.poll(0, _BATCH)):
+            if self._epoll is None or not self._batch(self._epoll.poll(0, BATCH)):
                 break
 
     def _batch(self, events: list[tuple[int, int]]) -> bool:
