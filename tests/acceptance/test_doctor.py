@@ -274,8 +274,8 @@ def test_what_works_is_gone_through_to_a_channel(world: World) -> None:
     assert status == 0, said
     steps = [line[9:25].strip() for line in said.splitlines() if line.startswith("ok")]
     assert steps == [
-        *("settings", "libraries", "descriptors", "identity", "rules", "tcp", "setup", "tls"),
-        *("its certificate", "channel"),
+        *("settings", "libraries", "descriptors", "identity", "revocation list", "rules", "tcp"),
+        *("setup", "tls", "its certificate", "channel"),
     ]
     assert "with server, both proved" in said
     # The role is found by what the file says, where only one can be meant.

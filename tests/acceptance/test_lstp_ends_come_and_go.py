@@ -151,7 +151,7 @@ def test_whoever_is_revoked_is_cut_and_stays_out(
     good, bad = (
         processes.role(
             "lstp-client-end", *meeting(middle), "--identity", own(name), "--peer", "server",
-            "--forward", f"0={target}",
+            "--forward", f"0={target}", "--no-crl",
         )
         for name in ("good", "bad")
     )  # fmt: skip
@@ -174,7 +174,7 @@ def test_whoever_is_revoked_is_cut_and_stays_out(
     server.wait_for("nobody gets in", since=seen)
     late = processes.role(
         "lstp-client-end", *meeting(middle), "--identity", own("good"), "--peer", "server",
-        "--socks", "0", wait=False,
+        "--socks", "0", "--no-crl", wait=False,
     )  # fmt: skip
     server.wait_for('No tunnel test with who calls itself "good"', since=seen)
     shutil.move(keys / "aside", keys / "revoked.crl")

@@ -17,6 +17,7 @@ from tests.acceptance.tunnels import (
     SessionTunnel,
     Transport,
     start_portal,
+    start_tunnel,
 )
 
 REFUSED_WITHIN = 2.0
@@ -49,7 +50,8 @@ class World:
     ) -> None:
         self._processes = processes
         self._identities = identities
-        self._forward = ("--forward", f"0={server.destination}")
+        # The list is on the far machine only.
+        self._forward = ("--forward", f"0={server.destination}", "--no-crl")
         self.list = identities.directory / "revoked.crl"
         self.tunnel: RunningTunnel = transport(
             [server.destination], *self._forward, server=("--peer", "other", "--crl", self.list)
@@ -148,6 +150,39 @@ def test_an_unreadable_list_lets_nobody_in_until_it_is_readable(world: World) ->
         world.list.write_bytes(good)
         other.wait_for("with server is up")
         assert echoes(stays)
+
+
+def test_the_list_beside_the_identity_needs_no_option(
+    processes: Processes, identities: Identities, server: Application
+) -> None:
+    tunnel = start_tunnel(
+        processes, identities, [server.destination], "--forward", f"0={server.destination}"
+    )
+    tunnel.server.wait_for(r"Revocation list: \S*/revoked.crl, 0 entries")
+    with connect(tunnel.client) as cut:
+        assert echoes(cut)
+        tunnelkit("keys", "revoke", "client", "--dir", identities.directory)
+        tunnel.server.wait_for("revoked.crl: read again, 1 entry")
+        tunnel.server.wait_for("client has been revoked: cut")
+        assert seconds_to_the_end(cut) < CUT_WITHIN
+
+
+def test_a_list_that_appears_beside_the_identity_is_in_force_and_must_stay(
+    processes: Processes, identities: Identities, server: Application
+) -> None:
+    revoked = identities.directory / "revoked.crl"
+    revoked.unlink()
+    tunnel = start_tunnel(
+        processes, identities, [server.destination], "--forward", f"0={server.destination}"
+    )
+    tunnel.server.wait_for("Revocation list: none")
+    with connect(tunnel.client) as cut:
+        assert echoes(cut)
+        tunnelkit("keys", "revoke", "client", "--dir", identities.directory)
+        tunnel.server.wait_for("client has been revoked: cut")
+        assert seconds_to_the_end(cut) < CUT_WITHIN
+    revoked.unlink()
+    tunnel.server.wait_for("revoked.crl: there is no such file: nobody gets in")
 
 
 def test_an_older_list_put_back_lets_nobody_in(world: World) -> None:

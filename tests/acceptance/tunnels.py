@@ -198,6 +198,7 @@ def start_session(
     meeting = processes.role(
         "secure-proxy-server", "--listen", "127.0.0.1:0",
         "--identity", identities(COMMUNICATION_SERVER), "--policy", policy,
+        "--no-crl",  # it is the ends that refuse whom a test revokes
     )  # fmt: skip
     place = ("--server", meeting.address("listening on"), "--server-name", COMMUNICATION_SERVER)
     far = processes.role(

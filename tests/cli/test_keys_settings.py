@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock
 
 from tests.cli.test_keys import Capture, mistake, ok
+from tunnelkit.errors import ConfigError
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.roles.registry import roles
 from tunnelkit.services.endpoint_strings import Ends
@@ -147,6 +148,40 @@ def test_a_revocation_list_is_shown_with_the_names_on_it(capsys: Capture) -> Non
     assert "no.crl: is not a certificate revocation list" in mistake(
         capsys, "keys", "show", "no.crl"
     )
+
+
+def test_revoking_says_what_to_bring_where_and_offers_a_new_secret(capsys: Capture) -> None:
+    ok(capsys, "keys", "issue", "office", "laptop", "phone", "tablet")
+    before = load_identity("keys/office.pem")
+    said = ok(capsys, "keys", "revoke", "laptop")
+    assert "bring keys/revoked.crl to every other end" in said
+    assert "tunnelkit keys revoke laptop --rendezvous-secret" in said
+    shutil.move("keys/phone.pem", "phone.pem")
+    key = Path("keys/tablet.pem").read_bytes()
+    Path("keys/tablet.pem").write_bytes(key.replace(b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY"))
+    said = ok(capsys, "keys", "revoke", "laptop", "--rendezvous-secret")
+    office = load_identity("keys/office.pem")
+    assert f"renewed office in keys/office.pem: {office.fingerprint}" in said
+    assert office.rendezvous_secret != before.rendezvous_secret
+    assert "not renewed: phone has no file" in said
+    assert "not renewed: tablet has a passphrase" in said
+    assert "renewed laptop" not in said
+    line = mistake(capsys, "keys", "revoke", "--rendezvous-secret")
+    assert "expected NAME that is to be revoked" in line
+
+
+def test_a_list_of_another_ca_beside_the_identity_is_refused_and_can_be_left_out(
+    capsys: Capture,
+) -> None:
+    ok(capsys, "keys", "issue", "office", "laptop", *PLACE)
+    ok(capsys, "keys", "init", "--dir", "other")
+    shutil.copy("other/revoked.crl", "keys/revoked.crl")
+    words = ("--config", "keys/office.toml", "--allow", "tcp:127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"is not signed by this end's CA: .* or --no-crl"):
+        configuration("lstp-server-end", *words)
+    assert configuration("lstp-server-end", *words, "--no-crl").crl_file is None
+    with pytest.raises(ConfigError, match="there is --no-crl too"):
+        configuration("lstp-server-end", *words, "--no-crl", "--crl", "other/revoked.crl")
 
 
 def test_the_keys_do_not_get_into_a_repository(capsys: Capture) -> None:

@@ -51,12 +51,7 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
         write_new(keys.path / "policy.toml", EXAMPLE.encode("utf-8"))
         return [f"made a CA in {keys.path}: {fingerprint(authority.certificate)}"]
     if action == "revoke":
-        if args.name is None:
-            keys.list_again(args.days)
-            return [f"made {keys.revocation_file} again"]
-        revoked = keys.revoke(args.name, args.days)
-        count = f"{len(revoked)} certificate{'s' * (len(revoked) != 1)}"
-        return [f"revoked {count} of {args.name} in {keys.revocation_file}"]
+        return _revoke(keys, args)
     if action == "sign":
         return _sign(keys, args)
     if action == "list":
@@ -66,6 +61,48 @@ def _change(action: str, keys: KeyDirectory, args: argparse.Namespace) -> list[s
     if action == "issue":
         return _issue(keys, args)
     return _renew(keys, args)
+
+
+def _revoke(keys: KeyDirectory, args: argparse.Namespace) -> list[str]:
+    bring = f"bring {keys.revocation_file} to every other end, next to its identity file: it is "
+    bring += "in force there within a second"
+    if args.name is None:
+        if args.rendezvous_secret:
+            raise ConfigError("--rendezvous-secret: expected NAME that is to be revoked")
+        keys.list_again(args.days)
+        return [f"made {keys.revocation_file} again", bring]
+    revoked = keys.revoke(args.name, args.days)
+    count = f"{len(revoked)} certificate{'s' * (len(revoked) != 1)}"
+    lines = [f"revoked {count} of {args.name} in {keys.revocation_file}", bring]
+    if not args.rendezvous_secret:
+        again = f"tunnelkit keys revoke {args.name} --rendezvous-secret --dir {keys.path}"
+        return [
+            *lines,
+            f"{args.name} still has the rendezvous secret, by which it finds the others at a "
+            "middle, to be refused by them",
+            f"to change that, and renew the others: {again}",
+        ]
+    keys.new_secret()
+    lines.append("the rendezvous secret is new: bring each renewed file to its machine")
+    return [*lines, *_renew_others(keys)]
+
+
+def _renew_others(keys: KeyDirectory) -> list[str]:
+    """Renew all that can be renewed here, and say which cannot."""
+    from tunnelkit.policy.identity import has_encrypted_key
+
+    now = datetime.now(timezone.utc)
+    lines = []
+    for name in sorted({one.name for one in keys.issued() if one.state(now) == "valid"}):
+        file = keys.path / f"{name}.pem"
+        if not file.exists():
+            lines.append(f"not renewed: {name} has no file in {keys.path}")
+        elif has_encrypted_key(file.read_bytes()):
+            lines.append(f"not renewed: {name} has a passphrase: keys renew {name} --passphrase")
+        else:
+            identity, path = keys.renew(name)
+            lines.append(f"renewed {name} in {path}: {identity.fingerprint}")
+    return lines
 
 
 def _issue(keys: KeyDirectory, args: argparse.Namespace) -> list[str]:

@@ -81,6 +81,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     _directory(revoke)
     revoke.add_argument(
+        "--rendezvous-secret",
+        action="store_true",
+        help="also make a new rendezvous secret and renew every other end whose file is in KEYS: "
+        "who is revoked does not find them any more",
+    )
+    revoke.add_argument(
         "--days", type=_days, metavar="DAYS", help="how long the list is valid (as the CA)"
     )
 

@@ -46,10 +46,10 @@ from tunnelkit.policy.key_requests import Request, answer_pem
 from tunnelkit.policy.keys import END_DAYS, Authority, check_name
 from tunnelkit.policy.passphrases import unlock
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.revocation import LIST_FILE
 
 AUTHORITY_FILE = "ca.pem"
 RECORD_FILE = "issued.json"
-REVOCATION_FILE = "revoked.crl"
 
 
 @attrs.frozen
@@ -76,7 +76,7 @@ class KeyDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.revocation_file = self.path / REVOCATION_FILE
+        self.revocation_file = self.path / LIST_FILE
         self._shown = printable(os.fspath(path))
         self._passphrase: bytes | None = None
         """Of the CA's key, while something is done with it."""
@@ -214,14 +214,20 @@ class KeyDirectory:
             if passphrase is None and path.exists() and has_encrypted_key(path.read_bytes()):
                 raise ConfigError(f"{name} has a passphrase: expected --passphrase for the new one")
             if rendezvous_secret:
-                authority = attrs.evolve(authority, rendezvous_secret=os.urandom(SECRET_BYTES))
+                authority = self._with_new_secret(authority)
             identity = self._record(authority, issued, name, days)
-            if rendezvous_secret:
-                self._replace(
-                    self.path / AUTHORITY_FILE, authority_pem(authority, self._passphrase)
-                )
             self._replace(path, identity_pem(identity, passphrase))
         return identity, path
+
+    def new_secret(self) -> None:
+        """A new rendezvous secret, which each end gets when it is renewed (K5)."""
+        with self._locked():
+            self._with_new_secret(self.load())
+
+    def _with_new_secret(self, authority: Authority) -> Authority:
+        fresh = attrs.evolve(authority, rendezvous_secret=os.urandom(SECRET_BYTES))
+        self._replace(self.path / AUTHORITY_FILE, authority_pem(fresh, self._passphrase))
+        return fresh
 
     def revoke(self, name: str, days: float | None = None) -> list[Issued]:
         """Put every certificate of ``name`` on the revocation list; returns those newly on it.

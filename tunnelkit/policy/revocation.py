@@ -26,6 +26,8 @@ from tunnelkit.policy.printable import printable
 
 _BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
+LIST_FILE = "revoked.crl"
+"""What ``tunnelkit keys`` calls the list; beside an identity it is in force unasked (row Q4)."""
 LARGEST_LIST = 16_777_216
 """Bytes; room for some 400,000 revoked certificates."""
 
@@ -40,6 +42,19 @@ class Revocations:
     """Empty: the file cannot be used at all, see ``problem``."""
     problem: str = ""
     """One line that says why the list cannot be used; empty if it can."""
+
+    @property
+    def entries(self) -> str:
+        """How long it is: ``1 entry``."""
+        count = sum(map(len, self.crls))
+        return "1 entry" if count == 1 else f"{count} entries"
+
+    @property
+    def words(self) -> str:
+        """Which list, and how long it is: ``keys/revoked.crl, 1 entry``."""
+        if not self.crls:
+            return self.problem
+        return f"{self.where.removeprefix('revocation list ')}, {self.entries}"
 
     def problem_at(self, now: datetime) -> str:
         """`problem`, or that the list is not valid at ``now``; empty if it can be used."""
@@ -74,6 +89,20 @@ class Revocations:
     def apply_to(self, credentials: Credentials) -> Credentials:
         """The credentials with this list in force, for a new `TlsContext`."""
         return attrs.evolve(credentials, check_revocation=True, crls=self.crls)
+
+
+def list_beside(identity_file: str | os.PathLike[str]) -> str:
+    """The list that is in force with this identity unless another one is named."""
+    return os.path.join(os.path.dirname(os.path.abspath(identity_file)), LIST_FILE)
+
+
+def list_in_force(crl_file: str | None, identity_file: str, before: Revocations | None) -> bool:
+    """Whether there is a list to go by: always, but for one beside the identity that has never
+    been there. One that was and is gone lets nobody in."""
+    if crl_file is None:
+        return False
+    unasked = crl_file == list_beside(identity_file)
+    return not unasked or before is not None or os.path.lexists(crl_file)
 
 
 def load_revocations(

@@ -15,6 +15,8 @@ from tunnelkit.policy.revocation import Revocations
 class KeyStatus:
     """At one moment."""
 
+    revocation_list: str
+    """Which one is in force, and how many entries it has; ``none``."""
     certificate_seconds: float = metric(
         "certificate_expiry_seconds",
         "Until its certificate, or one of those that it shows with it, expires",
@@ -35,6 +37,7 @@ def key_status(
     shown = (credentials.certificate, *credentials.chain)
     made = [crl.last_update_utc for crl in revocations.crls] if revocations is not None else []
     return KeyStatus(
+        revocation_list=revocations.words if revocations is not None else "none",
         certificate_seconds=min((one.not_valid_after_utc - now).total_seconds() for one in shown),
         list_age=(now - min(made)).total_seconds() if made else None,
         list_usable=None if revocations is None else not revocations.problem_at(now),

@@ -26,7 +26,7 @@ from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.mapping import parse_map
 from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import known_authorities, load_revocations
+from tunnelkit.policy.revocation import known_authorities, list_beside, load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
 from tunnelkit.policy.settings import Given, Settings
 from tunnelkit.roles.end import EndConfig
@@ -67,7 +67,7 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
         "identity_file": os.path.abspath(identity_file.text),
         "pins": pins,
         "peers": peers,
-        "crl_file": revocation_list(settings, identity),
+        "crl_file": None if pins else revocation_list(settings, identity),
         "protocols": tuple(
             given.parsed(partial(named, protocol_makers())) for given in settings.all("protocol")
         ),
@@ -111,7 +111,7 @@ def pinned_keys(settings: Settings, identity: Identity) -> dict[bytes, str]:
     given = settings.all("peer-pin")
     if not given:
         return {}
-    for name in ("peer", "crl"):
+    for name in ("peer", "crl", "no-crl"):
         if other := settings.all(name):
             other[0].wrong("there are pinned keys, which need no CA", f"--{name} or --peer-pin")
     pins: dict[bytes, str] = {}
@@ -218,19 +218,29 @@ def to_tunnel_name(text: str) -> str:
 
 
 def revocation_list(settings: Settings, identity: Identity) -> str | None:
-    """The path of ``--crl``, whose content can be used now."""
+    """The path of ``--crl``, or of the list beside the identity, where there need not be one yet;
+    what is there can be used now. None: with ``--no-crl``, and without a CA."""
     given = settings.one("crl")
-    if given is None:
+    identity_file = settings.required("identity", "FILE.pem").text
+    if settings.flag("no-crl"):
+        if given is not None:
+            given.wrong("there is --no-crl too", "one of the two")
         return None
-    where = state_dir(settings) or os.path.dirname(
-        os.path.abspath(settings.required("identity", "FILE.pem").text)
-    )
-    found = load_revocations(
-        given.text, known_authorities(identity.credentials), seen=ListNumbers(where)
-    )
-    if found.problem:
-        raise ConfigError(f"{given.where}: {found.problem}")
-    return os.path.abspath(given.text)
+    if given is None and not identity.credentials.authorities:
+        return None
+    path = os.path.abspath(given.text) if given is not None else list_beside(identity_file)
+    if given is not None or os.path.lexists(path):
+        where = state_dir(settings) or os.path.dirname(os.path.abspath(identity_file))
+        found = load_revocations(
+            given.text if given is not None else path,
+            known_authorities(identity.credentials),
+            seen=ListNumbers(where),
+        )
+        if found.problem and given is not None:
+            raise ConfigError(f"{given.where}: {found.problem}")
+        if found.problem:
+            raise ConfigError(f"{found.problem}: expected a list that can be used, or --no-crl")
+    return path
 
 
 def state_dir(settings: Settings) -> str | None:

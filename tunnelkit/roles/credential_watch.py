@@ -27,7 +27,12 @@ from tunnelkit.policy.identity import STRICT, Terms, renewal
 from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import Revocations, known_authorities, load_revocations
+from tunnelkit.policy.revocation import (
+    Revocations,
+    known_authorities,
+    list_in_force,
+    load_revocations,
+)
 from tunnelkit.policy.stamp import stamp
 from tunnelkit.policy.validity import KeyStatus, key_status
 from tunnelkit.roles.expiry import ExpiryWarnings, Term
@@ -71,6 +76,7 @@ class CredentialWatch:
         self._seen = self._stamps()
         self.identity = self._load()
         self._revocations: Revocations | None = None
+        self._started = False
         self._cleared: WeakSet[TunnelConnection] = WeakSet()
         self.context = self._read()
         self.on_change: Callable[[], None] = lambda: None
@@ -79,7 +85,10 @@ class CredentialWatch:
         self._loop.clock = shared.reactor
 
     def start(self) -> None:
-        """Look at the files from now on, and say what is over soon."""
+        """Look at the files from now on, and say which list is in force and what is over soon."""
+        self._started = True
+        if not self._pins:
+            _log.info("Revocation list: {words}", words=self.list_words)
         self._warnings.look(self._validity(), datetime.now(timezone.utc))
         self._loop.start(INTERVAL, now=False)
 
@@ -101,6 +110,11 @@ class CredentialWatch:
     def is_revoked(self, chain: tuple[Listing, ...]) -> bool:
         """Whether one of these certificates is on the list, where it can be read."""
         return self._revocations is not None and self._revocations.names(chain)
+
+    @property
+    def list_words(self) -> str:
+        """Which revocation list is in force, and how long it is; ``none``."""
+        return self._revocations.words if self._revocations is not None else "none"
 
     def status(self) -> KeyStatus:
         """How long the keys and the list are good."""
@@ -147,7 +161,9 @@ class CredentialWatch:
         credentials = self.identity.credentials
         if self._pins:
             credentials = attrs.evolve(credentials, authorities=(), pins=self._pins)
-        if self._crl_file is not None:
+        if self._crl_file is not None and list_in_force(
+            self._crl_file, self._identity_file, self._revocations
+        ):
             revocations = load_revocations(
                 self._crl_file, known_authorities(credentials), seen=self._numbers
             )
@@ -156,8 +172,13 @@ class CredentialWatch:
             self._forgetful = self._numbers.problem
             if revocations.problem:
                 _log.error("{why}: nobody gets in", why=revocations.problem)
-            elif self._revocations is not None:
-                _log.info("{where}: read again", where=revocations.where)
+            elif self._started:
+                # A list that is there only now is told as well.
+                _log.info(
+                    "{where}: read again, {entries}",
+                    where=revocations.where,
+                    entries=revocations.entries,
+                )
             self._revocations = revocations
             self._cleared = WeakSet()
             credentials = revocations.apply_to(credentials)

@@ -31,10 +31,11 @@ TERMS = (
 CRL = Option(
     "crl",
     "FILE",
-    "with revoked certificates (`tunnelkit keys revoke`)",
+    "with revoked certificates (default: revoked.crl next to the identity, if it is there)",
     live=True,
     files="*.crl",
 )
+NO_CRL = Option("no-crl", "", "go by no revocation list, also if there is one", live=True)
 
 END = (
     Option("identity", "FILE.pem", "that `tunnelkit keys issue` made for this end", files="*.pem"),
@@ -55,6 +56,7 @@ END = (
         commas=True,
     ),
     CRL,
+    NO_CRL,
     Option(
         "protocol",
         "NAME",
@@ -306,9 +308,10 @@ _WTLS = (
     Option(
         "crl",
         "FILE",
-        "with revoked certificates of devices (`tunnelkit keys revoke`)",
+        "with revoked certificates of devices (default: revoked.crl next to the identity)",
         files="*.crl",
     ),
+    Option("no-crl", "", "go by no revocation list, also if there is one"),
     Option(
         "from", "NETWORK", "that devices may come from (default: all)", repeatable=True, live=True
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.policy.settings import Option
-from tunnelkit.roles.options import CRL, DIALLING, END, TERMS, WAY_OUT
+from tunnelkit.roles.options import CRL, DIALLING, END, NO_CRL, TERMS, WAY_OUT
 
 SECURE_PROXY_LIMITS = (
     ("max-clients", "clients", 1_000_000, "clients that are present or only ask"),
@@ -44,6 +44,7 @@ SECURE_PROXY_SERVER = (
     ),
     Option("log", "FILE", "to which decisions and sessions are written, as JSON lines", files="*"),
     CRL,
+    NO_CRL,
     Option(
         "login-file",
         "FILE",

@@ -12,7 +12,12 @@ from tunnelkit.net.tls.dtls_context import DtlsContext
 from tunnelkit.net.tls.dtls_server import DtlsServer
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import Revocations, known_authorities, load_revocations
+from tunnelkit.policy.revocation import (
+    Revocations,
+    known_authorities,
+    list_in_force,
+    load_revocations,
+)
 from tunnelkit.policy.stamp import stamp
 from tunnelkit.policy.validity import KeyStatus, key_status
 
@@ -69,7 +74,9 @@ class ProxyKeys:
 
     def _read(self) -> DtlsContext:
         credentials = self._credentials = load_identity(self._identity_file).credentials
-        if self._crl_file is not None:
+        if self._crl_file is not None and list_in_force(
+            self._crl_file, self._identity_file, self._revocations
+        ):
             revocations = load_revocations(self._crl_file, known_authorities(credentials))
             if revocations.problem:
                 _log.error("{why}: nobody with a certificate gets in", why=revocations.problem)

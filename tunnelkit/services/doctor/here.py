@@ -13,7 +13,7 @@ from cryptography.hazmat.backends.openssl.backend import backend
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.tls.context import certificate_name, moment
-from tunnelkit.policy.revocation import load_revocations
+from tunnelkit.policy.revocation import list_in_force, load_revocations
 from tunnelkit.roles.end import EndConfig
 from tunnelkit.services.doctor.finding import Finding, State, wrong
 from tunnelkit.services.libraries import FLOORS, check_libraries
@@ -50,7 +50,7 @@ def look_here(
     if identity is not None:
         yield validity("identity", identity.credentials.certificate, moment_now)
     crl = getattr(config, "crl_file", None)
-    if crl is not None:
+    if crl is not None and list_in_force(crl, config.identity_file, None):
         yield _revocations(crl, identity, moment_now)
     if isinstance(config, EndConfig):
         yield _rules(config)
