@@ -136,6 +136,13 @@ class ISteered(Interface):
         """
 
 
+class IServesPages(Interface):
+    """A role's service that shows administrators what it does at a port of its own (row S8)."""
+
+    def serve(pages: Any) -> None:
+        """Show ``pages``, an `IResource`, to who may see them; before it is started."""
+
+
 class IKeepsFiles(Interface):
     """A role's service that writes files of its own, beside its log."""
 

@@ -16,11 +16,19 @@ from twisted.logger import Logger
 from twisted.web import resource
 from zope.interface import implementer
 
+from tunnelkit.core.secureproxy.accounts import Failures
 from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IKeepsFiles, IPortProtocol, IRoleService, ISteered
+from tunnelkit.interfaces import (
+    IKeepsFiles,
+    IPortProtocol,
+    IRoleService,
+    IServesPages,
+    ISteered,
+)
 from tunnelkit.net.role_status import RoleStatus, metric_by
+from tunnelkit.net.secureproxy.administrators import Administrators, ForAdministrators
 from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
 from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer, ServerStatus
 from tunnelkit.net.secureproxy.vhost import VhostPages
@@ -92,7 +100,7 @@ class SecureProxyServerStatus(ServerStatus, KeyStatus, RoleStatus):
     )
 
 
-@implementer(IRoleService, IKeepsFiles, ISteered)
+@implementer(IRoleService, IKeepsFiles, IServesPages, ISteered)
 class SecureProxyServerService(Service):
     """One running server; its ports are bound when it is made (`ConfigError` if one is taken)."""
 
@@ -102,6 +110,7 @@ class SecureProxyServerService(Service):
         self._policy_stamp = stamp(config.policy_file)
         self._stopping = False
         self._checker = SecretFileChecker(dict(config.secrets or {}))
+        check_login = Logins([self._checker]) if config.secrets is not None else None
         make_context = partial(TlsContext, alpn=(ALPN,), peer_optional=True)
         self._records = Records(config.log_file, reactor.seconds)
         self.server = SecureProxyServer(
@@ -111,7 +120,7 @@ class SecureProxyServerService(Service):
             config.policy,
             record=self._records,
             registry=MemoryRegistry(reactor.seconds, int(time.time() * 1000)),
-            check_login=Logins([self._checker]) if config.secrets is not None else None,
+            check_login=check_login,
             proxies=config.proxies,
             limits=config.limits,
         )
@@ -126,7 +135,20 @@ class SecureProxyServerService(Service):
         )
         self._watch.on_change = self._credentials_changed
         self.server.context = self._watch.context
-        self._front = WebFront(reactor, self._certificates(), self._pages_for)
+        self._administrators = Administrators(
+            lambda name: self.server.core.policy.may_administrate(name),
+            self._watch.is_revoked,
+            Failures(config.limits.logins),
+            reactor.seconds,
+            self._records,
+            check_login,
+            self._checker.name_of if config.secrets is not None else None,
+        )
+        self._pages: resource.Resource | None = None
+        asks = self._watch.context
+        self._front = WebFront(
+            reactor, self._certificates(), self._pages_for, self.server.name, asks
+        )
         self.server.browse = self._front.browse
         self.server.further = {
             name.encode("ascii"): self._further(name.encode("ascii"), protocol)
@@ -195,7 +217,7 @@ class SecureProxyServerService(Service):
         if self._watch.use_list(config.crl_file):
             changes.append(f"revocation list {config.crl_file or 'none'}")
         self._config = config
-        self._front.replace(self._certificates())
+        self._front.replace(self._certificates(), self._watch.context)
         self.server.arrivals.proxies = config.proxies
         self.reopen()
         return changes
@@ -227,7 +249,7 @@ class SecureProxyServerService(Service):
 
     def _credentials_changed(self) -> None:
         self.server.context = self._watch.context
-        self._front.replace(self._certificates())
+        self._front.replace(self._certificates(), self._watch.context)
 
     def _certificates(self) -> list[ServerCertificate]:
         credentials = self._watch.identity.credentials
@@ -240,9 +262,15 @@ class SecureProxyServerService(Service):
 
     # -- pages ---------------------------------------------------------------------------
 
+    def serve(self, pages: resource.Resource) -> None:
+        """See `IServesPages`."""
+        self._pages = ForAdministrators(self._administrators, pages)
+
     def _pages_for(self, host: str) -> resource.Resource:
         if self.server.core.policy.kind_of(host) != WEB:
-            return OwnPages(lambda: not self._stopping)
+            # Who says no name gets no other page.
+            named = self._pages if host else None
+            return OwnPages(lambda: not self._stopping, named)
 
         def own_errand() -> tuple[Deferred[Any], Callable[[], None]]:
             errand = self.server.ask_site(host)

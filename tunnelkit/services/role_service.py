@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IEndService, IKeepsFiles
+from tunnelkit.interfaces import IEndService, IKeepsFiles, IServesPages
 from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.loop_poller import take_over
 from tunnelkit.net.sockets.timer import use_monotonic_clock
@@ -78,8 +78,10 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
 def status_service(
     reactor: Any, options: RoleOptions, service: Any, reloader: Reloader
 ) -> StatusService | None:
-    """What ``--status`` asks for; None: nothing. Raises `ConfigError`."""
-    if not options.status_places:
+    """What ``--status`` asks for, and the same for a role that has a port for that anyway; None:
+    nothing. Raises `ConfigError`.
+    """
+    if not (options.status_places or IServesPages.providedBy(service)):
         return None
     # It takes a web server, which other roles need not load.
     from tunnelkit.services.status_port import StatusService

@@ -28,10 +28,11 @@ class Refusal:
 class Guard:
     """Of one listener."""
 
-    hosts: frozenset[bytes]
-    """What Host may say, with the port."""
+    hosts: frozenset[bytes] | None
+    """What Host may say, with the port; None: somebody else has looked at it."""
     token: bytes | None = attrs.field(repr=False)
-    """None: whoever can enter the unix socket may ask."""
+    """None: whoever comes here may ask, through a unix socket or past somebody else."""
+    scheme: bytes = b"http"
 
     def refuses(self, request: Request, method: bytes, *, for_all: bool = False) -> Refusal | None:
         """Why ``request`` for something that is had by ``method`` (GET or POST) is not answered.
@@ -39,12 +40,13 @@ class Guard:
         None: it is. What is ``for_all`` needs no token.
         """
         hosts = request.requestHeaders.getRawHeaders(b"host") or []
-        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
+        known = self.hosts is None or (hosts[:1] and hosts[0].lower() in self.hosts)
+        if len(hosts) != 1 or not known:
             return Refusal(421, "the Host is not this place")
         if not request.uri.startswith(b"/"):
             return Refusal(400, "the target has to be a path")
         origins = request.requestHeaders.getRawHeaders(b"origin") or []
-        if any(origin.lower() != b"http://" + hosts[0].lower() for origin in origins):
+        if any(origin.lower() != self.scheme + b"://" + hosts[0].lower() for origin in origins):
             return Refusal(403, "another page has sent this")
         sites = request.requestHeaders.getRawHeaders(b"sec-fetch-site") or []
         if any(site not in (b"same-origin", b"none") for site in sites):

@@ -14,6 +14,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
+from tunnelkit.interfaces import IServesPages
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, format_address, remove_socket
 from tunnelkit.policy.acl import PolicyHolder
@@ -71,6 +72,9 @@ class StatusService(Service):
                 if isinstance(path, str):
                     remove_socket(path)
             raise
+        if IServesPages.providedBy(role):
+            # It has looked at Host and at who asks.
+            role.serve(self._pages(Guard(None, None, b"https")))
 
     def page(self) -> dict[str, object]:
         """Where a browser finds it, and its token."""
@@ -88,7 +92,7 @@ class StatusService(Service):
         self._live.start()
         poller = Poller.of(self._reactor)
         for sock in self._sockets:
-            site = StatusSite(self._pages(sock), self._reactor)
+            site = StatusSite(self._pages(self._guard(sock)), self._reactor)
             listener = Listener(poller, sock, partial(self._accept, site))
             self._listeners.append(listener)
             if sock.family == socket.AF_UNIX:
@@ -110,13 +114,14 @@ class StatusService(Service):
         if self._token_file and _is_token_file(self._token_file, self._token):
             os.unlink(self._token_file)
 
-    def _pages(self, sock: socket.socket) -> StatusPages:
+    def _guard(self, sock: socket.socket) -> Guard:
         if sock.family == socket.AF_UNIX:
-            guard = Guard(frozenset({b"localhost"}), None)
-        else:
-            port = sock.getsockname()[1]
-            names = ("localhost", "127.0.0.1", "[::1]")
-            guard = Guard(frozenset(f"{name}:{port}".encode() for name in names), self._token)
+            return Guard(frozenset({b"localhost"}), None)
+        port = sock.getsockname()[1]
+        names = ("localhost", "127.0.0.1", "[::1]")
+        return Guard(frozenset(f"{name}:{port}".encode() for name in names), self._token)
+
+    def _pages(self, guard: Guard) -> StatusPages:
         return StatusPages(
             guard,
             self._reactor,

@@ -24,10 +24,13 @@ from zope.interface import implementer
 from tunnelkit.core.secureproxy.names import normal_host
 from tunnelkit.net.secureproxy.arrivals import Arrived
 from tunnelkit.net.secureproxy.link import fits_name, names_in
+from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.tls.engine import PrivateKey
 
 MAX_BODY = 256 * 1024 * 1024
 """Bytes of a request's body; a larger one is answered 413 (X7)."""
+MAX_OWN_BODY = 4096
+"""Those of one for the server's own pages."""
 CIPHERS_OF_1_2 = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and AEAD, which every browser since 2014 has."""
 MAX_BROWSERS = 1000
@@ -65,7 +68,10 @@ class BrowserTls:
     """Ordinary TLS 1.2 or later with one certificate, for the protocol ``alpn``; who offers
     none gets that one, too."""
 
-    def __init__(self, certificate: ServerCertificate, alpn: bytes = HTTP) -> None:
+    def __init__(
+        self, certificate: ServerCertificate, alpn: bytes = HTTP, asks: TlsContext | None = None
+    ) -> None:
+        """``asks``: the browser may show a certificate that this one takes."""
         context = SSL.Context(SSL.TLS_METHOD)
         widened: Any = context
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -77,6 +83,8 @@ class BrowserTls:
         for between in certificate.chain[1:]:
             widened.add_extra_chain_cert(between)
         context.set_alpn_select_callback(self._choose)
+        if asks is not None:
+            asks.ask_in(context)
         self._alpn = alpn
         self._context = context
 
@@ -100,17 +108,25 @@ class WebFront:
         reactor: Any,
         certificates: Sequence[ServerCertificate],
         pages_for: Callable[[str], resource.Resource],
+        name: str = "",
+        asks: TlsContext | None = None,
     ) -> None:
+        """Under ``name``, the server's own, browsers are asked for a certificate, see
+        `BrowserTls`; elsewhere every visitor would be."""
         self._reactor = reactor
         self._pages_for = pages_for
         self._sites: dict[str, server.Site] = {}
         self._open = 0
-        self.replace(certificates)
+        self._name = name
+        self.replace(certificates, asks)
 
-    def replace(self, certificates: Sequence[ServerCertificate]) -> None:
+    def replace(
+        self, certificates: Sequence[ServerCertificate], asks: TlsContext | None = None
+    ) -> None:
         """Use others from the next connection on."""
         self._certificates = tuple(certificates)
-        self._tls: dict[tuple[ServerCertificate, bytes], BrowserTls] = {}
+        self._asks = asks
+        self._tls: dict[tuple[ServerCertificate, bytes, TlsContext | None], BrowserTls] = {}
 
     def browse(self, arrived: Arrived, host: str) -> None:
         """Serve a connection for the name ``host``."""
@@ -135,7 +151,8 @@ class WebFront:
 
     def _tls_for(self, host: str, alpn: bytes) -> BrowserTls:
         fitting = (one for one in self._certificates if host and one.covers(host))
-        key = next(fitting, self._certificates[0]), alpn
+        asks = self._asks if host and host == self._name and alpn == HTTP else None
+        key = next(fitting, self._certificates[0]), alpn, asks
         if key not in self._tls:
             self._tls[key] = BrowserTls(*key)
         return self._tls[key]
@@ -144,7 +161,10 @@ class WebFront:
         site: server.Site | None = self._sites.get(host)
         if site is None:
             make: Any = _Site
-            site = make(OneAuthority(host, self._pages_for(host)), timeout=IDLE)
+            pages = self._pages_for(host)
+            site = make(OneAuthority(host, pages), timeout=IDLE)
+            if isinstance(pages, OwnPages):
+                site.requestFactory = _SmallRequest
             if len(self._sites) < MAX_BROWSERS:
                 self._sites[host] = site
         return site
@@ -161,6 +181,7 @@ class WebFront:
 class _Request(server.Request):
     """A request whose body has a limit; Twisted keeps bodies in a file until they are whole."""
 
+    most = MAX_BODY
     _taken = 0
     _refused = False
 
@@ -172,7 +193,7 @@ class _Request(server.Request):
         codings = self.requestHeaders.getRawHeaders(b"transfer-encoding") or []
         if codings and [one.strip().lower() for one in codings] != [b"chunked"]:
             self._refuse(b"400 Bad Request")
-        elif length is not None and length > MAX_BODY:
+        elif length is not None and length > self.most:
             self._refuse()
 
     def process(self) -> None:
@@ -188,7 +209,7 @@ class _Request(server.Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Twisted's, as far as the limit."""
         self._taken += len(data)
-        if self._taken <= MAX_BODY:
+        if self._taken <= self.most:
             widened: Any = super()
             widened.handleContentChunk(data)
         else:
@@ -204,6 +225,12 @@ class _Request(server.Request):
         channel.loseConnection()
 
 
+class _SmallRequest(_Request):
+    """One for the server's own pages."""
+
+    most = MAX_OWN_BODY
+
+
 class _Site(server.Site):
     requestFactory = _Request
     noisy = False
@@ -211,6 +238,11 @@ class _Site(server.Site):
 
     def log(self, request: Any) -> None:
         """Its own log of requests is not ours."""
+
+    def admit(self, channel: object) -> bool:
+        """Whether a connection may ask for a page of the server's own: they are counted as all of
+        the port's are."""
+        return True
 
 
 class _Factory(TLSMemoryBIOFactory):
@@ -306,29 +338,25 @@ def plain(request: server.Request, status: int, text: str) -> bytes:
 
 
 class OwnPages(resource.Resource):
-    """``/healthz``, and what ``pages`` has, by path."""
+    """``/healthz``, which is for everybody; anything else is asked of ``others``."""
 
     isLeaf = True
 
     def __init__(
-        self,
-        healthy: Callable[[], bool],
-        pages: dict[bytes, Callable[[server.Request], bytes]] | None = None,
+        self, healthy: Callable[[], bool], others: resource.Resource | None = None
     ) -> None:
         widened: Any = super()
         widened.__init__()
         self._healthy = healthy
-        self._pages = pages or {}
+        self._others = others
 
-    def render(self, request: server.Request) -> bytes:
+    def render(self, request: server.Request) -> Any:
         """One page."""
-        path = request.path
-        if path == b"/healthz":
+        if request.path == b"/healthz":
             if request.method not in (b"GET", b"HEAD"):
                 return plain(request, 405, "GET or HEAD only")
             healthy = self._healthy()
             return plain(request, 200 if healthy else 503, "ok" if healthy else "stopping")
-        page = self._pages.get(path)
-        if page is None:
+        if self._others is None:
             return plain(request, 404, "there is nothing here")
-        return page(request)
+        return self._others.render(request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -231,6 +231,13 @@ class TlsContext:
             context.check_privatekey()
             for between in credentials.chain:
                 widened.add_extra_chain_cert(between)
+        self._trust(context, self._verify)
+        context.set_alpn_protos(list(self.alpn))
+        context.set_alpn_select_callback(self._choose_alpn)
+        return context
+
+    def _trust(self, context: SSL.Context, verify: Callable[..., bool]) -> None:
+        credentials = self.credentials
         store: Any = context.get_cert_store()
         for authority in credentials.authorities:
             store.add_cert(crypto.X509.from_cryptography(authority))
@@ -240,10 +247,19 @@ class TlsContext:
             for crl in credentials.crls:
                 store.add_crl(crl)
         required = 0 if self.peer_optional else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        context.set_verify(SSL.VERIFY_PEER | required, self._verify)
-        context.set_alpn_protos(list(self.alpn))
-        context.set_alpn_select_callback(self._choose_alpn)
-        return context
+        context.set_verify(SSL.VERIFY_PEER | required, verify)
+
+    def ask_in(self, context: SSL.Context) -> None:
+        """Let ``context``, that of a server which shows itself otherwise, ask for certificates that
+        this one takes."""
+        self._trust(context, lambda _, *shown: self._look(Verdict(), *shown))
+        widened: Any = context
+        for authority in self.credentials.authorities:
+            widened.add_client_ca(crypto.X509.from_cryptography(authority))
+        # No resumption, which would skip the verification.
+        context.set_options(SSL.OP_NO_TICKET)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_session_id(b"tunnelkit")
 
     def new_connection(self, client: bool) -> tuple[SSL.Connection, Verdict]:
         """A connection on memory BIOs in the given TLS role, before its handshake."""
@@ -269,9 +285,13 @@ class TlsContext:
     def _verify(
         self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
     ) -> bool:
+        return self._look(connection.get_app_data(), certificate, error, depth, ok)
+
+    def _look(
+        self, verdict: Verdict, certificate: crypto.X509, error: int, depth: int, ok: int
+    ) -> bool:
         # An exception that leaves this callback would be reported on a later, unrelated
         # connection of the same context: everything is caught, and refuses.
-        verdict: Verdict = connection.get_app_data()
         try:
             shown = certificate.to_cryptography()
             refusal = self._judge(shown, error, depth, bool(ok))
