@@ -105,3 +105,25 @@ def test_status_says_how_far_an_end_is(transport: Transport, tmp_path: Path) -> 
     tunnel.server.process.kill()
     assert wait_until(lambda: status(control)["state"] in ("down", "dialling", "waiting"))
     assert wait_until(lambda: bool(status(control)["last_error"]))
+
+
+def test_ready_and_status_say_what_an_end_waits_for(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    control = tmp_path / "control"
+    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
+    end = processes.role(
+        "lstp-server-end", "--middle", middle.address("listening on"), "--tunnel", "test",
+        "--identity", identities("server"), "--peer", "client", "--allow", NOWHERE,
+        "--control", control,
+    )  # fmt: skip
+    assert end.ready.endswith(f"; waits for client; allows {NOWHERE}")
+    end.wait_for("Waiting at the middle for tunnel test: client may come")
+    found = status(control)
+    assert (found["state"], found["next_try_seconds"]) == ("waiting", None)
+    first = found["state_seconds"]
+    assert isinstance(first, float)
+    # It is one and the same waiting.
+    assert wait_until(lambda: float(str(status(control)["state_seconds"])) > first)
+    middle.process.stop()
+    assert wait_until(lambda: isinstance(status(control)["next_try_seconds"], float))

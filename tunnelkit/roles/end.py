@@ -7,14 +7,13 @@ identity -> dialer -> meeting -> secured connection -> tunnel -> front ends here
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import attrs
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -25,29 +24,27 @@ from tunnelkit.egress.listen import ListenEgress
 from tunnelkit.egress.names import use_system_resolver
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
-from tunnelkit.errors import ConfigError, DialError
+from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.registry import Wanted
 from tunnelkit.interfaces import (
     IChannelProtocol,
-    IDialer,
     IEndService,
     IProtocolMaker,
     IRendezvous,
     ISteered,
 )
-from tunnelkit.net.channels.end import Stage, TunnelEnd, context_for
+from tunnelkit.net.channels.end import ADVICE, TunnelEnd, context_for
+from tunnelkit.net.channels.progress import Progress
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
-from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
-from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.sockets.context import HALF_CLOSED_LIMIT, Shared
-from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.identity import STRICT, Identity, Terms
 from tunnelkit.policy.mapping import MapRule, Maps
+from tunnelkit.policy.printable import printable
 from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.credential_watch import CredentialWatch
@@ -59,6 +56,16 @@ _log = Logger()
 
 GRACE = 30.0
 """Seconds in which what is open may finish when a role is told to stop, unless it is said."""
+
+
+SHOWN = 4
+"""Rules, or names, in the ready line."""
+
+
+def named(texts: Sequence[str], nothing: str = "anybody") -> str:
+    """Them in a line, the first few."""
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return ", ".join(map(printable, texts[:SHOWN])) + more if texts else nothing
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +119,7 @@ class RunningEnd(Protocol):
         """Whether it meets others, or is connected."""
 
     @property
-    def stage(self) -> Stage:
+    def progress(self) -> Progress:
         """On the way to the next tunnel."""
 
     @property
@@ -223,7 +230,13 @@ class EndService(MultiService):
             context=self.context,
             peers=peers,
             on_ready=on_ready,
+            advice=self.advice,
         )
+
+    @property
+    def advice(self) -> str:
+        """What to look at when nobody comes; see `TunnelEnd`."""
+        return ADVICE
 
     def run_end(self, end: RunningEnd, whereto: str) -> None:
         """Let this be ``end``, and open the ports."""
@@ -284,11 +297,18 @@ class EndService(MultiService):
     def told_ready(self) -> None:
         """The end can be used: the one line that says so."""
         opened = ", ".join(descriptions(self)) or "no ports here"
+        peers = self.tunnel.status().peers
+        expected = sorted({*self._config.peers, *self._config.pins.values()})
+        state = f"up with {', '.join(peers)}" if peers else f"waits for {named(expected)}"
+        if self.dials and self._config.manual:
+            state = "not connected, `tunnelkit connect` connects it"
         _log.info(
-            "READY {role}: {opened}; {whereto}",
+            "READY {role}: {opened}; {whereto}; {state}; allows {allowed}",
             role=self._role,
             opened=opened,
             whereto=self._whereto,
+            state=state,
+            allowed=named([rule.text for rule in self._config.rules], "nothing"),
         )
 
     # -- by hand (rows L14, O2, O6) ---------------------------------------
@@ -326,6 +346,8 @@ class EndService(MultiService):
             role=self._role,
             name=self._config.identity.name,
             state=self._state(),
+            state_seconds=round(self._state_seconds(), 3),
+            next_try_seconds=self.end.progress.next_try,
             where=self._whereto,
             ports=tuple(descriptions(self)),
             draining=self.end.draining,
@@ -338,7 +360,11 @@ class EndService(MultiService):
             return "connected"
         if self.dials and not self.end.wanted:
             return "draining" if self.end.draining else "disconnected"
-        return self.end.stage.value
+        return self.end.progress.stage.value
+
+    def _state_seconds(self) -> float:
+        since = self.tunnel.up_since
+        return self.end.progress.seconds if since is None else self._reactor.seconds() - since
 
     def _connect(self) -> dict[str, object]:
         self.end.connect()
@@ -354,41 +380,3 @@ class EndService(MultiService):
 
     def identity_changed(self, identity: Identity) -> None:
         """The keys are perhaps new, and the rendezvous secret; the name is not."""
-
-
-@implementer(IStreamClientEndpoint)
-class WayOut:
-    """The way to ``what`` at ``address``, chosen anew for each connection; says so when it fails.
-
-    ``via``: proxies, the first to dial in front; None: as this machine is set up.
-    """
-
-    def __init__(
-        self, reactor: Any, via: tuple[Hop, ...] | None, what: str, address: tuple[str, int]
-    ) -> None:
-        self._dialer: IDialer = (
-            ProxyDialer(reactor, via)
-            if via
-            else make_dialer(reactor, () if via is not None else ("auto",))
-        )
-        self._what = what
-        self._address = address
-
-    def describe(self) -> str:
-        """For example ``gate gate.example:7000 directly``."""
-        return f"{self._what} {format_address(self._address)} {self._dialer.describe()}"
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """See `IStreamClientEndpoint`."""
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        try:
-            endpoint = IStreamClientEndpoint(self._dialer.endpoint_for(*self._address))
-            protocol: IProtocol = await endpoint.connect(factory)
-        except (DialError, ConfigError) as error:
-            where = format_address(self._address)
-            # The part that failed is often the far end itself: its address is not told twice.
-            reason = str(error).removeprefix(f"{where}: ")
-            raise DialError(f"cannot reach the {self._what} {where}: {reason}") from None
-        return protocol

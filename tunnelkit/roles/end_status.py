@@ -20,6 +20,10 @@ class EndStatus(KeyStatus, RoleStatus):
     """Its own, as its certificate says."""
     state: str
     """``connected``, ``disconnected``, or how far it is on the way."""
+    state_seconds: float
+    """How long it has been so."""
+    next_try_seconds: float | None
+    """Until it tries again to reach the other end; None: it need not, or does so now."""
     where: str
     """How it meets the other end, in words."""
     ports: tuple[str, ...]

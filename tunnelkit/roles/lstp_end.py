@@ -40,11 +40,12 @@ from tunnelkit.roles.configure import (
     require_use,
     to_tunnel_name,
 )
-from tunnelkit.roles.end import EndConfig, EndService, WayOut
+from tunnelkit.roles.end import EndConfig, EndService
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig, LstpMiddleService
 from tunnelkit.roles.lstp_rendezvous import meet_as
+from tunnelkit.roles.way_out import WayOut
 from tunnelkit.version import __version__
-from tunnelkit.wire.lstp import BOTH, SERVER_END, derive_common
+from tunnelkit.wire.lstp import BOTH, CLIENT_END, SERVER_END, derive_common
 
 LSTP = "lstp"
 """What ``--protocol`` calls it."""
@@ -78,6 +79,7 @@ class LstpEndService(EndService):
     """One running end of LSTP."""
 
     def __init__(self, reactor: Any, role: str, config: LstpEndConfig) -> None:
+        self._lstp = config
         self.protocol = LstpProtocol(
             MuxConfig(
                 max_channels=config.max_channels,
@@ -122,6 +124,17 @@ class LstpEndService(EndService):
         party = self._rendezvous.party
         self._rendezvous.become(attrs.evolve(party, admission=config.admission_token))
         return changes
+
+    @property
+    def advice(self) -> str:
+        """See `EndService`: the middle cannot know what the two should have in common."""
+        here = {CLIENT_END: "client", SERVER_END: "server"}.get(self._lstp.role)
+        other = "server" if self._lstp.role == CLIENT_END else "client"
+        roles = f"that the other is a {other} end, as this is a {here} end, " if here else ""
+        return (
+            f"compare at both ends --middle, --tunnel, {roles}and that both identities are of one "
+            "`tunnelkit keys init`, whose secret they share"
+        )
 
     def stopService(self) -> Deferred[Any]:
         """See `EndService`; its own middle has as long."""

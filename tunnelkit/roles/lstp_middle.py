@@ -28,8 +28,9 @@ from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.configure import admission_token, count, proxies, to_name
-from tunnelkit.roles.end import GRACE, WayOut
+from tunnelkit.roles.end import GRACE
 from tunnelkit.roles.thrown_out import tell_thrown_out
+from tunnelkit.roles.way_out import WayOut
 
 _log = Logger()
 

@@ -17,7 +17,7 @@ from tunnelkit.policy.destination import parse_host_port
 from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import admission_token, proxies, to_tunnel_name
-from tunnelkit.roles.end import WayOut
+from tunnelkit.roles.way_out import WayOut
 from tunnelkit.wire.lstp import CLIENT_END, SERVER_END, derive_common
 
 _log = Logger()

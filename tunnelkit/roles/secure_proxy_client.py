@@ -143,7 +143,7 @@ class SecureProxyClientService(EndService):
             forward: IService = UdpForward(reactor, first, self.policy, spec, others=others)
             forward.setServiceParent(self)
         asks += [each for group in members.values() for each in group]
-        end = SecureProxyEnd(asks, target, published, sites)
+        end = SecureProxyEnd(self.shared.reactor, asks, target, published, sites)
         for each in config.further_targets:
             self._further[each] = self._asks_for(each, frozenset({each}))
             end.add(self._further[each])
@@ -201,6 +201,14 @@ class SecureProxyClientService(EndService):
         if config.group_forwards != self._client.group_forwards:
             changes.append("forwards to groups only after a restart")
         return changes
+
+    @property
+    def advice(self) -> str:
+        """See `EndService`."""
+        return (
+            "compare --server at both clients, the names asked for with those that the clients' "
+            "certificates have, and both with the server's policy"
+        )
 
     def stopService(self) -> Deferred[Any]:
         """See `EndService`."""

@@ -21,8 +21,8 @@ from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import proxies, secret_line, to_name, to_server_name
-from tunnelkit.roles.end import WayOut
 from tunnelkit.roles.secure_proxy_resources import DEFAULT_RESOURCE, RESOURCE, session_name
+from tunnelkit.roles.way_out import WayOut
 from tunnelkit.version import __version__
 from tunnelkit.wire.secureproxy import ALPN, GROUP, Login
 

@@ -138,6 +138,14 @@ class UsherGateService(EndService):
         if self._onward is not None:
             self._onward.start(self.context)
 
+    @property
+    def advice(self) -> str:
+        """See `EndService`."""
+        return (
+            "compare --gate at the portals with the address here, and look whether a firewall "
+            "lets them through; who is refused is in this log"
+        )
+
     def stopService(self) -> Deferred[Any]:
         """See `EndService`; what is relayed, or goes onward, has as long."""
         if self._relay is not None:

@@ -25,7 +25,7 @@ from tunnelkit.policy.onward import OnwardRules, parse_onward
 from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import proxies, to_name
-from tunnelkit.roles.end import WayOut
+from tunnelkit.roles.way_out import WayOut
 
 TUNNEL = "onward"
 """What logs call the tunnel to the next gate."""

@@ -21,7 +21,8 @@ from tunnelkit.roles.configure import (
     require_use,
     to_server_name,
 )
-from tunnelkit.roles.end import EndConfig, EndService, WayOut
+from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.way_out import WayOut
 from tunnelkit.version import __version__
 
 TUNNEL = "usher"

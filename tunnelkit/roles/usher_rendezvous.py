@@ -19,7 +19,7 @@ from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.destination import TCP, parse_host_port, parse_listen
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import proxies
-from tunnelkit.roles.end import WayOut
+from tunnelkit.roles.way_out import WayOut
 
 
 @attrs.frozen

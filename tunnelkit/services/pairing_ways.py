@@ -21,9 +21,9 @@ from tunnelkit.net.usher.meeting import UsherRendezvous
 from tunnelkit.policy.keys import self_signed
 from tunnelkit.policy.settings import Given, Settings
 from tunnelkit.roles.configure import to_name
-from tunnelkit.roles.end import WayOut
 from tunnelkit.roles.secure_proxy_link import SYSTEM, LinkConfig, configure_link
 from tunnelkit.roles.usher_rendezvous import ListeningGate
+from tunnelkit.roles.way_out import WayOut
 from tunnelkit.wire.lstp import CLIENT_END, SERVER_END
 
 NO_NAME = "pairing"

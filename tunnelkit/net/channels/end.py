@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable
-from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -27,6 +26,7 @@ from tunnelkit.interfaces import IChannelProtocol, IEnd, IMeeting, IRendezvous
 from tunnelkit.net.channels.contracts import Connection, ExtendedConnection, ServiceBook
 from tunnelkit.net.channels.establish import MakeMux, secure
 from tunnelkit.net.channels.member import JoinedConnection, Member, TunnelMember
+from tunnelkit.net.channels.progress import Progress, Stage
 from tunnelkit.net.channels.totals import CROWDED_OUT, TOO_OFTEN
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.channels.unproved import Unproved
@@ -37,24 +37,13 @@ from tunnelkit.net.tls.context import Credentials, TlsContext, certificate_name
 
 _log = Logger()
 
+ADVICE = "compare at both ends where they meet, and --peer with the name of the other"
 _SETTLED = 5.0
 """An attempt that lasted so many seconds did not fail at once: the next wait is a short one."""
 _MOST_DISTRUST = 2.0
 """Longest wait after strangers: who keeps sending them must not keep the others waiting long."""
 ANOTHER_LIMIT = 20.0
 """Seconds for a further connection to come up."""
-
-
-class Stage(Enum):
-    """On the way to a tunnel; the values are for ``tunnelkit status``."""
-
-    DOWN = "down"
-    """There is none, and the next attempt is later, or nobody wants one."""
-    DIALLING = "dialling"
-    WAITING = "waiting"
-    """Others can find this end."""
-    SECURING = "securing"
-    """Somebody is there who has to prove who he is."""
 
 
 def context_for(
@@ -76,7 +65,8 @@ class TunnelEnd:
 
     ``peers`` are the names that the other end's certificate may have; none where
     ``context`` trusts pinned keys. ``context`` (`context_for`) is what later handshakes use;
-    it may be replaced at any time. ``on_ready()`` is told once the end can first be used.
+    it may be replaced at any time. ``on_ready()`` is told once the end can first be used;
+    ``advice`` is what to look at when nobody comes, for the log.
 
     With ``manual`` set before `start` it meets others only between `connect` and
     `disconnect`, which a person asks for (row L14).
@@ -93,6 +83,7 @@ class TunnelEnd:
         context: TlsContext,
         peers: Collection[str],
         on_ready: Callable[[], None] = lambda: None,
+        advice: str = ADVICE,
     ) -> None:
         self.rendezvous = rendezvous
         self.protocols = tuple(protocols)
@@ -102,6 +93,7 @@ class TunnelEnd:
         self.peers = frozenset(peers)
         self.name = certificate_name(context.credentials.certificate)
         self._on_ready = on_ready
+        self._advice = advice
         self._ready_told = False
         self._running = False
         self._members: set[Member] = set()
@@ -113,8 +105,9 @@ class TunnelEnd:
         self.unproved = Unproved(self.shared.reactor.seconds)
         self._meeting_others: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None
-        self.stage = Stage.DOWN
+        self.progress = Progress(self.shared.reactor, self._nobody_comes)
         """How far it is on its way to the next tunnel."""
+        self._waits_where = ""
         tunnel.books += [
             one
             for one in self.protocols
@@ -135,6 +128,7 @@ class TunnelEnd:
     def stop(self, grace: float) -> Deferred[None]:
         """Drain: take no more channels, end when the open ones are over or after ``grace``."""
         self._running = False
+        self.progress.settled()
         for task in list(self._tasks):
             task.cancel()
         done: Deferred[None] = Deferred()
@@ -153,6 +147,8 @@ class TunnelEnd:
         if not self._running:
             return
         self._backoff.reset()
+        if not self.tunnel.connections:
+            self.progress.alone()
         if self._meeting_others is None:
             self._meeting_others = Deferred.fromCoroutine(self._keep_up())
             self.in_background(self._meeting_others)
@@ -164,7 +160,8 @@ class TunnelEnd:
         meeting_others, self._meeting_others = self._meeting_others, None
         if meeting_others is not None:
             meeting_others.cancel()
-        self.stage = Stage.DOWN
+        self.progress.at(Stage.DOWN)
+        self.progress.settled()
         self._shut_down(grace, "disconnected by hand")
         self.tunnel.is_down("disconnected by hand")
         _log.info(
@@ -201,7 +198,7 @@ class TunnelEnd:
         while self._running:
             began = clock()
             try:
-                self.stage = Stage.DIALLING
+                self.progress.at(Stage.DIALLING)
                 if await self._meet():
                     continue
                 why = self.tunnel.last_error
@@ -210,10 +207,10 @@ class TunnelEnd:
                 reason = str(error)
                 self.tunnel.is_down(reason)
                 self.tunnel.totals.failed += 1
-            self.stage = Stage.DOWN
             if clock() - began >= _SETTLED:
                 self._backoff.reset()
             delay = self._backoff.next_delay()
+            self.progress.at(Stage.DOWN, delay)
             _log.warn("{reason}; trying again in {delay:.1f} s", reason=reason, delay=delay)
             await self._wait(delay)
 
@@ -223,7 +220,7 @@ class TunnelEnd:
             penalty, self._penalty = self._penalty, 0.0
             await deferLater(self.shared.reactor, penalty, lambda: None)
         meeting = await self.rendezvous.meet(self._waits)
-        self.stage = Stage.SECURING
+        self.progress.at(Stage.SECURING)
         serving = Deferred.fromCoroutine(self._serve(meeting))
         if not meeting.exclusive:
             self.in_background(serving)
@@ -232,11 +229,41 @@ class TunnelEnd:
         return False
 
     def _waits(self, where: str) -> None:
-        self.stage = Stage.WAITING
+        self.progress.at(Stage.WAITING)
+        self._waits_where = where
         if where:
-            _log.info("Waiting {where} for tunnel {tunnel}", where=where, tunnel=self.tunnel.name)
+            _log.info(
+                "Waiting {where} for tunnel {tunnel}: {who} may come",
+                where=where,
+                tunnel=self.tunnel.name,
+                who=self.expected,
+            )
         if self.rendezvous.serves:
             self.told_ready()
+
+    @property
+    def expected(self) -> str:
+        """Who may be the other end, in words."""
+        names = sorted(self.peers or self.context.credentials.pins.values())
+        return " or ".join(names[:8]) or "anybody"
+
+    def _nobody_comes(self, seconds: float) -> None:
+        progress, problem = self.progress, self.tunnel.last_error
+        how = progress.stage.value
+        if progress.stage is Stage.WAITING and self._waits_where:
+            how = f"{how} {self._waits_where}"
+        how = f"{how} for {progress.seconds:.0f} s"
+        if progress.next_try is not None:
+            how = f"{how}, next try in {progress.next_try:.1f} s"
+        _log.warn(
+            "No tunnel {tunnel} with {who} for {seconds:.0f} s ({how}{problem}): {advice}",
+            tunnel=self.tunnel.name,
+            who=self.expected,
+            seconds=seconds,
+            how=how,
+            problem=problem and f"; last problem: {problem}",
+            advice=self._advice,
+        )
 
     async def _serve(self, meeting: IMeeting) -> None:
         """From a meeting to the end of its tunnel."""
@@ -309,10 +336,13 @@ class TunnelEnd:
     def member_began(self, member: Member) -> None:
         """A tunnel, or a further connection of one, is up."""
         self._members.add(member)
+        self.progress.settled()
 
     def member_over(self, member: Member) -> None:
         """It is over."""
         self._members.discard(member)
+        if self._running and self.wanted and not self._members:
+            self.progress.alone()
         self._check_drained()
 
     def extend(

@@ -69,6 +69,7 @@ class Tunnel:
         self._alive: list[TunnelConnection] = []
         """Those that take channels, and those that drain."""
         self._barred = Barred()
+        self.up_since: float | None = None
         self.last_error = ""
         """Why the tunnel is down, in words; empty while it is up."""
         self.books: list[ServiceBook] = []
@@ -200,6 +201,8 @@ class Tunnel:
 
     def add(self, connection: TunnelConnection, topology: tuple[str, ...] = ()) -> None:
         """A connection is up."""
+        if not self._connections:
+            self.up_since = self.shared.reactor.seconds()
         self._connections.append(connection)
         self._alive.append(connection)
         self.totals.connection_began(connection)
@@ -236,6 +239,8 @@ class Tunnel:
         """A connection takes no more channels: it drains, or is over."""
         if connection in self._connections:
             self._connections.remove(connection)
+            if not self._connections:
+                self.up_since = None
 
     def ended(self, connection: TunnelConnection) -> None:
         """A connection is over."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from tunnelkit.net.channels.end import Stage, TunnelEnd
+from tunnelkit.net.channels.end import TunnelEnd
+from tunnelkit.net.channels.progress import Progress
 from tunnelkit.net.secureproxy.control import Registration
 from tunnelkit.net.secureproxy.rendezvous import TargetRendezvous
 from tunnelkit.net.secureproxy.sites import Sites
@@ -20,6 +21,7 @@ class SecureProxyEnd:
 
     def __init__(
         self,
+        reactor: Any,
         asks: Sequence[TunnelEnd],
         target: TunnelEnd | None,
         published: TargetRendezvous | None,
@@ -29,6 +31,7 @@ class SecureProxyEnd:
         self._asks = list(asks)
         self._target = target
         self._published = published
+        self._idle = Progress(reactor, lambda seconds: None)
         self._running = False
         self._leaving: set[TunnelEnd] = set()
 
@@ -80,9 +83,9 @@ class SecureProxyEnd:
         return any(end.wanted for end in self._ends)
 
     @property
-    def stage(self) -> Stage:
+    def progress(self) -> Progress:
         """See `TunnelEnd`: that of the first end which asks, if there is one."""
-        return self._ends[0].stage if self._ends else Stage.WAITING
+        return self._ends[0].progress if self._ends else self._idle
 
     @property
     def draining(self) -> int:
