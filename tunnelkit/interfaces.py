@@ -143,6 +143,20 @@ class IServesPages(Interface):
         """Show ``pages``, an `IResource`, to who may see them; before it is started."""
 
 
+class IOpensPorts(Interface):
+    """An end whose ports a person may open and close while it runs (row U15)."""
+
+    live_ports: Any = Attribute("`tunnelkit.roles.live_ports.LivePorts`: those of its own.")
+
+
+class IExplains(Interface):
+    """A role's service that has rules of its own kind, and can say which of them decides."""
+
+    def explain(who: str, what: str) -> Mapping[str, object]:
+        """``allowed`` (True, False, None: it depends), ``rule`` and ``why``; raises
+        `ConfigError` if there can be no such wish."""
+
+
 class IKeepsFiles(Interface):
     """A role's service that writes files of its own, beside its log."""
 

@@ -17,6 +17,7 @@ from tests.acceptance.processes import (
     Role,
     WebServer,
     curl,
+    free_port,
     tunnelkit,
 )
 from tests.acceptance.tunnels import (
@@ -212,6 +213,59 @@ def test_a_channel_is_found_and_ended_and_a_peer_is_thrown_out(
             one.close()
     assert page.complaints() == []
     assert server.process.stop() == 0
+
+
+def test_a_forward_is_opened_used_and_closed_and_the_rules_are_asked(
+    browser: Browser,
+    processes: Processes,
+    identities: Identities,
+    middle: Role,
+    web: WebServer,
+    tmp_path: Path,
+) -> None:
+    web.add("file", 1000)
+    far, near = Watched(tmp_path, "server"), Watched(tmp_path, "client")
+    rule = f"tcp:127.0.0.1:{web.port}"
+    start_server_end(processes, identities, middle, [rule], *far.options)
+    kept = ("--forwards-file", tmp_path / "kept", "--socks", "0")
+    client = start_client_end(processes, identities, middle, *kept, *near.options)
+    port = free_port()
+    page = shown(browser, near.url())
+    page.tab_to("Port and where it leads")
+    page.type(f"0.0.0.0:{port}=tcp:127.0.0.1:{web.port}")
+    page.press("Enter")
+    page.wait_for_text("that may not be opened from here")
+    page.run("document.getElementById('forward-text').select()")
+    page.type(f"{port}=tcp:127.0.0.1:{web.port}")
+    page.press("Enter")
+    page.wait_for_text(f"Open: forward 127.0.0.1:{port}")
+    url = f"http://127.0.0.1:{port}/file"
+    assert curl(url).size == 1000
+    # It is there again after a restart.
+    assert client.process.stop() == 0
+    start_client_end(processes, identities, middle, *kept, *near.options)
+    assert curl(url).size == 1000
+    page = shown(browser, near.url())
+    page.tab_to(f"Close forward {port}=tcp:127.0.0.1:{web.port}")
+    page.press("Enter")
+    page.wait_for_text("Closed; what came in by it goes on.")
+    assert curl(url).size == 0
+    page = shown(browser, far.url())
+    page.tab_to("Peer")
+    page.type("client")
+    page.press("Tab")
+    page.type(rule)
+    page.press("Enter")
+    page.wait_for_text(f"Allowed, by the rule {rule}")
+    page.run("document.getElementById('explain-what').select()")
+    page.type("tcp:169.254.169.254:80")
+    page.press("Enter")
+    page.wait_for_text("Not allowed: no rule allows client to connect")
+    page.run("document.getElementById('explain-what').select()")
+    page.type("nonsense")
+    page.press("Enter")
+    page.wait_for_text("That is no question")
+    assert all("400" in one for one in page.complaints())
 
 
 def test_a_page_cannot_be_opened_where_there_is_none(processes: Processes, tmp_path: Path) -> None:

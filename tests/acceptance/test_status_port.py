@@ -173,6 +173,9 @@ def test_an_action_without_a_token_or_by_another_method_does_nothing(port: Port)
         assert port.post("/disconnect", body)[0] == 400, body
     assert port.post("/disconnect", '{"channel": "pair-7"}') == (200, '{"ended": 0}')
     assert json.loads(port.get("/channels?sort=-sent&filter=x")[1])["rows"] == []
+    # A middle has neither rules nor front ends.
+    assert port.get("/policy/explain?peer=a&destination=tcp:b:1")[0] == 404
+    assert port.get("/forwards")[0] == 404
     for query in ("sort=x", "sort=sent&sort=sent", "x=1"):
         assert port.get(f"/channels?{query}")[0] == 400
     assert port.get("/healthz") == (200, "ok\n")

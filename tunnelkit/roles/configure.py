@@ -30,6 +30,7 @@ from tunnelkit.policy.revocation import known_authorities, list_beside, load_rev
 from tunnelkit.policy.rules import parse_network, parse_rule
 from tunnelkit.policy.settings import Given, Settings
 from tunnelkit.roles.end import EndConfig
+from tunnelkit.roles.live_ports import parse_allowed
 from tunnelkit.roles.registry import named, protocol_makers
 
 LONGEST_NAME = 255
@@ -59,6 +60,7 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
             "--manual: nobody could connect this end: expected --control PATH or --status too"
         )
     peers = frozenset(given.parsed(to_name) for given in settings.all("peer"))
+    kept = settings.one("forwards-file")
     return {
         "identity": identity,
         "terms": terms,
@@ -81,6 +83,10 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
         "rules": tuple(given.parsed(parse_rule) for given in settings.all("allow")),
         "sources": tuple(given.parsed(parse_network) for given in settings.all("from")),
         "dns_servers": tuple(given.parsed(parse_server) for given in settings.all("dns-server")),
+        "ports_allowed": tuple(
+            given.parsed(parse_allowed) for given in settings.all("forwards-allow")
+        ),
+        "ports_file": os.path.abspath(kept.text) if kept is not None else "",
     }
 
 

@@ -29,6 +29,7 @@ from tunnelkit.frontends.registry import Wanted
 from tunnelkit.interfaces import (
     IChannelProtocol,
     IEndService,
+    IOpensPorts,
     IProtocolMaker,
     IRendezvous,
     ISteered,
@@ -49,6 +50,7 @@ from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end_status import EndStatus
+from tunnelkit.roles.live_ports import LivePorts
 from tunnelkit.roles.ports import FrontEnds, descriptions
 from tunnelkit.roles.thrown_out import tell_thrown_out
 
@@ -104,6 +106,10 @@ class EndConfig:
     """Seconds that a channel may stand still whose one direction is over."""
     keepalive: int = 10
     """This end sends something through each tunnel at least every so many seconds."""
+    ports_allowed: tuple[Rule, ...] = ()
+    """Where ports may be opened from its page (row U15); empty: on loopback."""
+    ports_file: str = ""
+    """Where those are kept; empty: nowhere."""
     system_resolver: bool = False
     """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
 
@@ -139,7 +145,7 @@ class RunningEnd(Protocol):
         """Meet nobody any more, and drain what is up."""
 
 
-@implementer(IEndService, ISteered)
+@implementer(IEndService, ISteered, IOpensPorts)
 class EndService(MultiService):
     """One running end; its ports are bound when it is made (`ConfigError` if one is taken).
 
@@ -186,6 +192,10 @@ class EndService(MultiService):
         self.tunnel = Tunnel(self.shared, tunnel_name, self.acceptor(), AccessLog.of(reactor))
         self.tunnel.totals.expect({*config.peers, *config.pins.values()})
         self._front_ends = FrontEnds(reactor, self.tunnel, self.policy)
+        peers = {*config.peers, *config.pins.values()}
+        self.live_ports = LivePorts(
+            self._front_ends, peers, config.ports_allowed, config.ports_file
+        )
         make_context = partial(context_for, protocols=self.protocols, server_name=server_name)
         self._watch = CredentialWatch(
             self.shared,
@@ -253,7 +263,7 @@ class EndService(MultiService):
     def open_ports(self) -> None:
         """Bind what the configuration asks for; raises `ConfigError`."""
         IService(self._front_ends).setServiceParent(self)
-        self._front_ends.replace(self._config.front_ends)
+        self.live_ports.configure(self._config.front_ends)
 
     def startService(self) -> None:
         """Accept at the ports, and begin to meet the other end."""
@@ -278,7 +288,7 @@ class EndService(MultiService):
 
         Raises `ConfigError`, and nothing has changed then, if a new port is taken.
         """
-        closed, opened = self._front_ends.replace(config.front_ends)
+        closed, opened = self.live_ports.configure(config.front_ends)
         changes = [f"closed {what}" for what in closed] + [f"opened {what}" for what in opened]
         policy = self.policy.current
         if policy.rules != config.rules:

@@ -109,6 +109,18 @@ END = (
         "of a resolver that answers for service:@dns (default: those of /etc/resolv.conf)",
         repeatable=True,
     ),
+    Option(
+        "forwards-allow",
+        "ADDRESS:PORTS",
+        "on which ports may be opened from its page (default: loopback)",
+        repeatable=True,
+    ),
+    Option(
+        "forwards-file",
+        "FILE",
+        "in which ports that were opened from its page are kept",
+        files="*",
+    ),
 )
 """What every end of every protocol has: who it is, and its policy."""
 

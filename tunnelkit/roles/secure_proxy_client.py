@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
+from zope.interface import implementer_only
 
 from tunnelkit.core.lstp.mux import MuxConfig
 from tunnelkit.core.usher.receiver import UsherConfig
@@ -15,6 +16,7 @@ from tunnelkit.egress.resolve import SystemResolver
 from tunnelkit.egress.site import SiteDialler
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.forward.udp import UdpForward
+from tunnelkit.interfaces import IEndService, ISteered
 from tunnelkit.net.channels.end import TunnelEnd
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.lstp.protocol import LstpProtocol
@@ -87,6 +89,7 @@ class SecureProxyClientConfig(EndConfig):
     """Begin what browsers send to web servers inside with a PROXY header."""
 
 
+@implementer_only(IEndService, ISteered)
 class SecureProxyClientService(EndService):
     """One running client."""
 

@@ -87,7 +87,7 @@ SECURE_PROXY_MEETING = (
 """What it takes to be introduced by a Communication Server, whatever is spoken then."""
 
 SECURE_PROXY_CLIENT = (
-    *END,
+    *(option for option in END if not option.name.startswith("forwards-")),
     *DIALLING,
     *_SERVER,
     _TARGET,

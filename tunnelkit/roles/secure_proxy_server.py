@@ -21,6 +21,7 @@ from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.core.secureproxy.policy import Policy as ServerPolicy
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import (
+    IExplains,
     IKeepsFiles,
     IPortProtocol,
     IRoleService,
@@ -100,7 +101,7 @@ class SecureProxyServerStatus(ServerStatus, KeyStatus, RoleStatus):
     )
 
 
-@implementer(IRoleService, IKeepsFiles, IServesPages, ISteered)
+@implementer(IExplains, IRoleService, IKeepsFiles, IServesPages, ISteered)
 class SecureProxyServerService(Service):
     """One running server; its ports are bound when it is made (`ConfigError` if one is taken)."""
 
@@ -290,6 +291,14 @@ class SecureProxyServerService(Service):
     def traffic(self) -> Iterator[Traffic]:
         """See `ISteered`."""
         return self.server.traffic()
+
+    def explain(self, who: str, what: str) -> dict[str, object]:
+        """See `IExplains`: whether a client may connect to ``TARGET/RESOURCE``."""
+        target, slash, resource = what.rpartition("/")
+        if not slash:
+            raise ConfigError(f"{printable(what)}: expected TARGET/RESOURCE")
+        verdict = self.server.core.policy.may_connect(who, target, resource)
+        return {"allowed": bool(verdict), "rule": verdict.rule, "why": ""}
 
     def end_one(self, number: str) -> bool:
         """See `ISteered`."""

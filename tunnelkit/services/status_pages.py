@@ -17,7 +17,7 @@ from tunnelkit.services.metrics import OPENMETRICS, TEXT, rendered
 from tunnelkit.services.open_now import Question, answered
 from tunnelkit.services.page import CONTENT_SECURITY_POLICY, assets
 from tunnelkit.services.status_guard import Guard, Refusal
-from tunnelkit.services.steering import Steering, Wish
+from tunnelkit.services.steering import Steering, Wish, only
 
 HEADERS = {
     b"Cache-Control": b"no-store",
@@ -62,6 +62,10 @@ class StatusPages(resource.Resource):
         }
         if steering.steered is not None:
             self._shown[b"/channels"] = self._channels
+        if steering.explain is not None:
+            self._shown[b"/policy/explain"] = self._explain
+        if steering.forwards() is not None:
+            self._shown[b"/forwards"] = self._forwards
         self._actions = {f"/{name}".encode("ascii"): name for name in steering.names}
 
     def render(self, request: server.Request) -> bytes | int:
@@ -112,6 +116,19 @@ class StatusPages(resource.Resource):
         pieces = answered(self._steering.steered.traffic(), question)
         send_in_turns(request, pieces, self._reactor)
         return server.NOT_DONE_YET
+
+    def _explain(self, request: server.Request) -> bytes:
+        assert self._steering.explain is not None
+        try:
+            asked = _query(request)
+            only(asked, "peer", "destination")
+            answer = self._steering.explain(asked.get("peer", ""), asked.get("destination", ""))
+        except ConfigError as error:
+            return _plain(request, 400, str(error))
+        return _sent(request, _JSON, json.dumps(answer).encode("ascii"))
+
+    def _forwards(self, request: server.Request) -> bytes:
+        return _sent(request, _JSON, json.dumps(self._steering.forwards()).encode("ascii"))
 
     def _events(self, request: server.Request) -> int:
         self._live.watch(request)

@@ -133,7 +133,11 @@ class StatusService(Service):
 
     def _facts(self) -> dict[str, object]:
         """What the page is told beside the state."""
-        return {"can": self._steering.abilities, "draining": self._steering.draining}
+        return {
+            "can": self._steering.abilities,
+            "draining": self._steering.draining,
+            "added": self._steering.forwards(),
+        }
 
     def _forget_own(self) -> None:
         own, self._own = self._own, []

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import attrs
+
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import ISteered
+from tunnelkit.interfaces import IExplains, IOpensPorts, ISteered
+from tunnelkit.policy.acl import PolicyHolder
+from tunnelkit.policy.explain import explain
 from tunnelkit.policy.printable import printable
+from tunnelkit.roles.live_ports import KINDS, LivePort, LivePorts
 from tunnelkit.services.control import Commands
 from tunnelkit.services.reload import Reloader
 
@@ -15,6 +21,9 @@ Wish = Mapping[str, object]
 """What a request's body says, by name."""
 Action = Callable[[Wish], Mapping[str, object]]
 """Does it; the answer, or `ConfigError`."""
+
+Explain = Callable[[str, str], Mapping[str, object]]
+"""Who, and what: see `IExplains`."""
 
 _COMMANDS = ("connect", "disconnect-now")
 """Of a role, that are actions as they are."""
@@ -37,6 +46,12 @@ class Steering:
         for name in _COMMANDS:
             if name in self._commands:
                 self._actions[name] = self._plain(name)
+        self._ports: LivePorts | None = None
+        if IOpensPorts.providedBy(role):
+            self._ports = role.live_ports
+            self._actions["forwards"] = self._forwards
+        self.explain = _explainer(role)
+        """Says what the rules here say of a wish; None: there are none."""
         if self.steered is not None or "disconnect" in self._commands:
             self._actions["disconnect"] = self._disconnect
 
@@ -53,6 +68,8 @@ class Steering:
             found.append("disconnect")
         if self.steered is not None:
             found.append("channels")
+        if self.explain is not None:
+            found.append("explain")
         return tuple(found)
 
     def act(self, name: str, wish: Wish) -> Mapping[str, object]:
@@ -91,6 +108,24 @@ class Steering:
             raise ConfigError("this role does not dial: expected channel, peer or all")
         return command()
 
+    def forwards(self) -> dict[str, object] | None:
+        """Ports that were added by hand, and what kinds there are; None: this role takes none."""
+        if self._ports is None:
+            return None
+        ports = [attrs.asdict(port) for port in self._ports.ports]
+        return {"kinds": KINDS, "forwards": ports}
+
+    def _forwards(self, wish: Wish) -> Mapping[str, object]:
+        """``add`` or ``remove``: a kind of port; ``value``: as its option has it."""
+        only(wish, "add", "remove", "value")
+        assert self._ports is not None
+        add, remove, value = (text_of(wish, name) for name in ("add", "remove", "value"))
+        if bool(add) == bool(remove) or not value:
+            raise ConfigError("expected add or remove with a kind of port, and value")
+        if add:
+            return {"opened": self._ports.open(LivePort(add, value))}
+        return {"closed": self._ports.close(LivePort(remove, value))}
+
     def _drain(self, wish: Wish) -> Mapping[str, object]:
         only(wish)
         self.draining = True
@@ -100,6 +135,15 @@ class Steering:
     def _reload(self, wish: Wish) -> Mapping[str, object]:
         only(wish)
         return self._reloader.reload()
+
+
+def _explainer(role: Any) -> Explain | None:
+    own = IExplains(role, None)
+    if own is not None:
+        found: Explain = own.explain
+        return found
+    policy = getattr(role, "policy", None)
+    return partial(explain, policy) if isinstance(policy, PolicyHolder) else None
 
 
 def only(wish: Wish, *names: str) -> None:

@@ -3,7 +3,7 @@ import { follow, setToken, show, takeToken } from "./talk.js";
 import * as words from "./words.js";
 import { Chart, Memory } from "./charts.js";
 import { Table, element, setText } from "./tables.js";
-import { endOne, offer, stateButtons, throwOut, wholeButtons } from "./steering.js";
+import { endOne, offer, stateButtons, showAdded, throwOut, wholeButtons } from "./steering.js";
 
 const place = (id) => document.getElementById(id);
 const setHidden = (id, hidden) => { if (place(id).hidden !== hidden) place(id).hidden = hidden; };
@@ -55,12 +55,12 @@ function wrong({ status }) {
   else if (left !== undefined && left < 30 * 86400) found.push(["", `The certificate expires in ${words.duration(left)}.`, "Issue a new one with 'tunnelkit keys issue'; it is taken over without a restart."]);
   if (status.list_usable === false) found.push(["bad", "The revocation list cannot be used: nobody gets in.", "Bring a new one with 'tunnelkit keys revoke' or copy it again; the log says what is wrong with it."]);
   const denied = Object.entries(status.denied ?? {}).reduce((sum, [, number]) => sum + number, 0);
-  if (denied) found.push(["", `${words.count(denied)} wishes were refused by the rules.`, "See 'Refused since the start' below."]);
+  if (denied) found.push(["", `The rules here have refused something ${denied === 1 ? "once" : `${words.count(denied)} times`}.`, "See 'Refused since the start' below."]);
   if (status.channels_refused > denied) {
     const number = status.channels_refused - denied;
-    found.push(["", `${words.count(number)} channels could not be opened.`, "The other end does not allow them, or nobody answered there; the access log says why of each."]);
+    found.push(["", `${words.count(number)} ${number === 1 ? "channel" : "channels"} could not be opened.`, "The other end does not allow them, or nobody answered there; the access log says why of each."]);
   }
-  if (status.channels_broken) found.push(["", `${words.count(status.channels_broken)} channels did not end cleanly.`, "Programs hung up early, or the line broke; the access log names each."]);
+  if (status.channels_broken) found.push(["", `${words.count(status.channels_broken)} ${status.channels_broken === 1 ? "channel" : "channels"} did not end cleanly.`, "Programs hung up early, or the line broke; the access log names each."]);
   if (lost) found.push(["", `${words.count(lost)} updates did not reach this page.`, "It could not keep up; the numbers are right again."]);
   return found;
 }
@@ -131,9 +131,9 @@ const PEERS = [
 
 function showRefusals({ status }) {
   const kinds = [["rules", status.denied, words.DENIED], ["handshake", status.handshakes_rejected ?? status.rejected, words.REJECTED]];
-  const rows = kinds.flatMap(([kind, numbers, known]) => Object.entries(numbers ?? {}).map(([reason, number]) => {
+  const rows = kinds.flatMap(([kind, numbers, known]) => Object.entries(numbers ?? {}).filter(([, number]) => number).map(([reason, number]) => {
     const [why, todo] = known[reason] ?? [reason, ""];
-    return { name: `${kind} ${reason}`, what: kind === "rules" ? "A wish" : "A newcomer", why, todo, number };
+    return { name: `${kind} ${reason}`, what: kind === "rules" ? "Something to reach" : "Somebody new", why, todo, number };
   }));
   setHidden("refusals", !rows.length);
   if (!rows.length) return;
@@ -146,9 +146,10 @@ function showRefusals({ status }) {
   refusals.show(rows);
 }
 
-function showPorts({ status }) {
+function showPorts({ status, added }) {
   const ports = status.ports ?? [];
-  setHidden("ports", !ports.length);
+  setHidden("ports", !(ports.length || added));
+  showAdded(added);
   const shown = place("ports-list");
   if (shown.dataset.shown === String(ports)) return;
   shown.dataset.shown = String(ports);
@@ -157,6 +158,7 @@ function showPorts({ status }) {
 
 function showWhole({ status, can, draining }) {
   setHidden("whole", false);
+  setHidden("explain", !can.includes("explain"));
   const facts = [["Role", status.role]];
   if (status.tunnel) facts.push(["Tunnel", status.tunnel]);
   if (status.certificate_seconds > 0) facts.push(["Certificate good for", words.duration(status.certificate_seconds)]);

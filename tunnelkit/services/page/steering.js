@@ -1,5 +1,5 @@
 // Buttons that do something, and what is asked before.
-import { act } from "./talk.js";
+import { act, show } from "./talk.js";
 import { element } from "./tables.js";
 import { duration } from "./words.js";
 
@@ -51,7 +51,7 @@ export function offer(where, buttons) {
 
 /** Ends everything of one, after asking whether he may come back. */
 export async function throwOut(who) {
-  const seconds = await ask(`Throw out ${who}?`, `All of ${who} ends at once,`, "Throw out", true);
+  const seconds = await ask(`Throw out ${who}?`, `All of ${who} ends at once.`, "Throw out", true);
   if (seconds === null) return;
   const out = seconds ? `, and he stays out for ${duration(seconds)}` : "";
   perform("disconnect", { peer: who, for: seconds }, `${who} is out${out}.`);
@@ -62,6 +62,58 @@ export async function endOne({ id, who, what }) {
   if (await ask("End this one?", `${what} of ${who} is cut off.`, "End it") === null) return;
   perform("disconnect", { channel: id }, ({ ended }) => ended ? "Ended." : "It was over already.");
 }
+
+const PORTS = {
+  forward: ["Forward", "8080=tcp:web.example:80", "A port here, = and where it leads at the far side, for example 8080=tcp:web.example:80."],
+  socks: ["SOCKS", "1080", "A port here for programs that speak SOCKS."],
+  "http-proxy": ["HTTP proxy", "3128", "A port here for programs that use an HTTP proxy."],
+};
+
+/** Ports that are opened and closed here. */
+export function showAdded(added) {
+  place("forward-form").hidden = !added;
+  place("added-title").hidden = !(added && added.forwards.length);
+  if (!added) return;
+  const kind = place("forward-kind");
+  if (!kind.options.length) {
+    kind.append(...added.kinds.map((one) => element("option", { value: one }, (PORTS[one] ?? [one])[0])));
+    kind.addEventListener("change", hint);
+    hint();
+  }
+  const list = place("added-list"), shown = JSON.stringify(added.forwards);
+  if (list.dataset.shown === shown) return;
+  list.dataset.shown = shown;
+  list.replaceChildren(...added.forwards.map(({ kind: one, value }) => element("li", {}, `${(PORTS[one] ?? [one])[0]} ${value}`,
+    element("button", { type: "button", class: "small danger", "aria-label": `Close ${one} ${value}`, onclick: () => perform("forwards", { remove: one, value }, "Closed; what came in by it goes on.") }, "Close"))));
+}
+
+function hint() {
+  const [, example, note] = PORTS[place("forward-kind").value] ?? ["", "", ""];
+  place("forward-text").placeholder = example;
+  place("forward-note").textContent = note;
+}
+
+place("forward-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const value = place("forward-text").value.trim();
+  const done = await perform("forwards", { add: place("forward-kind").value, value }, ({ opened }) => `Open: ${opened.join(", ")}.`);
+  if (done) place("forward-text").value = "";
+});
+
+place("explain-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const answer = place("explain-answer");
+  const question = new URLSearchParams({ peer: place("explain-peer").value.trim(), destination: place("explain-what").value.trim() });
+  try {
+    const { allowed, rule, why } = await show(`/policy/explain?${question}`);
+    answer.className = allowed === null ? "" : allowed ? "good" : "bad";
+    const word = allowed === null ? "It depends" : allowed ? "Allowed" : "Not allowed";
+    answer.textContent = `${word}${rule ? `, by the rule ${rule}` : ""}${why ? `: ${why}` : ""}.`;
+  } catch (error) {
+    answer.className = "bad";
+    answer.textContent = `That is no question: ${error.message}`;
+  }
+});
 
 async function disconnect() {
   if (await ask("Disconnect?", "What is open may finish for a while; nothing new is taken.", "Disconnect") === null) return;
