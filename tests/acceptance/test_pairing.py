@@ -23,6 +23,7 @@ from tests.acceptance.processes import (
     curl,
     fetches,
     free_port,
+    tunnelkit,
 )
 from tunnelkit.core.pairing.words import WORDS
 
@@ -254,6 +255,34 @@ def test_a_second_machine_is_added_and_the_first_stays(
         )
     server.wait_for("Tunnel office with laptop is up")
     server.wait_for("Tunnel office with phone is up")
+
+
+def test_who_was_issued_a_certificate_can_be_revoked(
+    processes: Processes, web: WebServer, middle: Role
+) -> None:
+    digest = web.add("file", 1000)
+    target = f"tcp:127.0.0.1:{web.port}"
+    there = ("--middle", middle.address("listening on"))
+    keys = processes.directory / "office-keys"
+    tunnelkit("keys", "init", "--dir", keys)
+    office, code = inside(processes, *there, "--issue", "--allow", target)
+    laptop = pair(processes, "laptop", *there, "--forward", f"0={target}", code)
+    assert fetches(Role(laptop), digest)
+    there_are = {file.name for file in (processes.directory / "laptop-keys").iterdir()}
+    assert there_are == {"laptop.pem", "laptop.toml"}
+    tunnelkit("keys", "revoke", "laptop", "--dir", keys)
+    office.wait_for("laptop.*revoked")
+    laptop.wait_for("revoked")
+    office.stop()
+    laptop.stop()
+    # A name is given once; the one of a revoked machine may be given again.
+    for name, status in (("phone", 0), ("phone", 2), ("laptop", 0)):
+        office, code = inside(processes, *there, "--issue", "--allow", target, "--once")
+        joiner = pair(processes, name, *there, "--once", "--dir", f"{name}-{status}", code)
+        assert joiner.wait() == office.wait() == status
+    joiner = processes.named("phone")
+    settings = (keys / "office.toml").read_text()
+    assert settings.count('"phone"') == settings.count('"laptop"') == 1
 
 
 def test_what_is_allowed_decides_what_is_opened(processes: Processes, middle: Role) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tunnelkit.cli.main import main
 from tunnelkit.policy.identity import identity_pem
+from tunnelkit.policy.key_directory import KeyDirectory
 from tunnelkit.policy.keys import Authority
 from tunnelkit.services.paired_files import PairedFiles, entrances
 
@@ -26,6 +27,8 @@ from tunnelkit.services.paired_files import PairedFiles, entrances
         (("--listen", "127.0.0.1:0"), "expected --allow PATTERN too"),
         (("--listen", "127.0.0.1:0", "--publish", "wiki=localhost:80"), "expected --middle"),
         (("--middle", "127.0.0.1:1", "--publish", "wiki"), "publish 'wiki'"),
+        (("--middle", "127.0.0.1:1", "--issue"), "--issue: the inside has the CA"),
+        (("--middle", "127.0.0.1:1", "--allow", "tcp:a:1", "--issue"), "keys"),
         (("--middle", "127.0.0.1:1", "--tunnel", "work"), "the inside says what"),
         (("--middle", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22", "--socks", "1080"), "--socks"),
         (("--middle", "127.0.0.1:1", "--name", "a b"), "cannot be a name"),
@@ -70,6 +73,14 @@ def test_an_end_that_has_a_ca_or_is_paired_already_is_not_paired(
     config.unlink()
     files.keep(files.identity(), {"allow": ["tcp:10.1.2.3:22"]}, "sha256:" + "0" * 64)
     assert "laptop is paired already: run it" in told()
+    inside = ("--middle", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22", "--issue")
+    KeyDirectory(tmp_path).create()
+    config.rename(tmp_path / "aside")
+    assert main(["pair", "--name", "laptop", "--dir", str(tmp_path), *inside]) == 2
+    assert "laptop.pem is not of the CA in" in capsys.readouterr().err
+    (tmp_path / "aside").rename(config)
+    assert main(["pair", "--name", "laptop", "--dir", str(tmp_path), *inside]) == 2
+    assert "has no line 'peer = ['" in capsys.readouterr().err
     # An inside may have several; its settings must be as they were written.
     config.write_text(config.read_text().replace("peer-pin = [", "peer-pin=["))
     words = ("--middle", "127.0.0.1:1", "--allow", "tcp:10.1.2.3:22")

@@ -18,6 +18,14 @@ MESSAGES: dict[str, Message] = {
     "offer-inside": Offer(
         "office", b"0\x03\x02\x01\x05", bytes(32), "work", ("wiki",), ("tcp:10.1.2.3:22",)
     ),
+    "offer-issued": Offer(
+        "office",
+        b"0\x03\x02\x01\x05",
+        bytes(32),
+        "work",
+        issued=b"0\x03\x02\x01\x06",
+        authority=b"0\x03\x02\x01\x07",
+    ),
     "accept": Accept(),
     "refuse": Refuse(Code.WRONG_CODE, "the code did not match"),
 }

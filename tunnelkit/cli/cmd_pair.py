@@ -86,6 +86,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME=HOST:PORT",
         help="what the other end may reach by a name only (with --middle); repeatable",
     )
+    inside.add_argument(
+        "--issue",
+        action="store_true",
+        help="issue the other end a certificate of the CA in KEYS (tunnelkit keys init), so that "
+        "it can be revoked, instead of pinning keys",
+    )
     inside.add_argument("--tunnel", metavar="NAME", help="of the tunnel (default: --name)")
     other = pair.add_argument_group("on the other machine")
     for option, metavar, what in (
@@ -112,10 +118,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Pair, keep what came of it, and be the end from now on."""
+    import attrs
+
     from tunnelkit.core.pairing.code import new_code, parse_code
     from tunnelkit.egress.publish import parse_publish
+    from tunnelkit.policy.key_directory import KeyDirectory
     from tunnelkit.policy.rules import parse_rule
-    from tunnelkit.services.paired_files import PairedFiles
+    from tunnelkit.services.paired_files import ISSUED, PairedFiles
     from tunnelkit.services.pairing import Own
 
     inside = bool(args.allow or args.publish or args.listen)
@@ -124,14 +133,21 @@ def run(args: argparse.Namespace) -> int:
         parse_rule(rule)
     services = tuple(parse_publish(text).name for text in args.publish)
     files = PairedFiles(Path(args.dir), args.name)
-    identity = files.identity()
-    files.check(inside)
     way = _way(args, inside)
+    keys = KeyDirectory(args.dir) if args.issue else None
+    if keys is None:
+        identity = files.identity()
+        files.check(inside)
+    else:
+        files.check(inside, ISSUED)
+        identity = files.identity_of(keys)
     tunnel = args.tunnel or args.name
     if inside:
         code = new_code()
         rules = tuple(args.allow)
         own = Own(identity=identity, inside=True, tunnel=tunnel, rules=rules, services=services)
+        if keys is not None:
+            own = attrs.evolve(own, certify=keys.certify)
     else:
         own = Own(identity=identity, inside=False)
         code = parse_code(args.code or _ask_for_code())
@@ -159,6 +175,8 @@ def _check_side(args: argparse.Namespace, inside: bool) -> None:
         wrong = "a code is given beside --allow: the inside shows one, the other machine has it"
     elif inside and (args.forward or args.socks or args.http_proxy):
         wrong = "--forward, --socks and --http-proxy are for the other machine: expected --allow"
+    elif not inside and args.issue:
+        wrong = "--issue: the inside has the CA: expected it there"
     elif not inside and args.tunnel:
         wrong = "--tunnel: the inside says what the tunnel is called: expected it there"
     elif args.listen and args.via:
@@ -276,9 +294,10 @@ def _keep(
 ) -> None:
     import attrs
 
+    from tunnelkit.policy.key_directory import KeyDirectory
     from tunnelkit.policy.printable import printable
-    from tunnelkit.services.paired_files import entrances
-    from tunnelkit.services.pairing import offered_pin
+    from tunnelkit.services.paired_files import ISSUED, entrances
+    from tunnelkit.services.pairing import identity_issued, offered_pin
 
     pin = offered_pin(offer)
     identity = own.identity
@@ -287,14 +306,21 @@ def _keep(
     if args.via_password_file:
         settings["via-password-file"] = os.path.abspath(args.via_password_file)
     settings["identity"] = os.path.abspath(files.identity_file)
+    if args.issue:
+        settings["crl"] = os.path.abspath(KeyDirectory(args.dir).revocation_file)
     settings["allow"] = args.allow
     settings["publish"] = args.publish
     if not own.inside:
         assert offer.rendezvous is not None
+        if offer.issued is not None:
+            identity = identity_issued(offer, identity)
         identity = attrs.evolve(identity, rendezvous_secret=offer.rendezvous)
         given = {"forward": args.forward, "socks": args.socks, "http-proxy": args.http_proxy}
         settings |= given if any(given.values()) else entrances(offer.rules, offer.services)
-    files.keep(identity, settings, f"{offer.name}={pin}")
+    if own.certify is not None or offer.issued is not None:
+        files.keep(identity, settings, offer.name, ISSUED)
+    else:
+        files.keep(identity, settings, f"{offer.name}={pin}")
     print(f"Paired with {printable(offer.name)}, whose key is {pin}.")
     for rule in offer.rules:
         print(f"It allows {printable(rule)}.")

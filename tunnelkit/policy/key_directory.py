@@ -145,8 +145,7 @@ class KeyDirectory:
         path = self._identity_path(name, out)
         with self._locked():
             authority, issued = self.load(), self.issued()
-            now = datetime.now(timezone.utc)
-            if any(entry.name == name and entry.state(now) == "valid" for entry in issued):
+            if _is_valid(name, issued):
                 raise ConfigError(
                     f"{name} has an identity already: 'tunnelkit keys renew {name}' makes a new "
                     f"one, 'tunnelkit keys revoke {name}' withdraws it"
@@ -174,22 +173,30 @@ class KeyDirectory:
         """
         with self._locked():
             authority, issued = self.load(), self.issued()
-            now = datetime.now(timezone.utc)
             name = request.name
-            if not again and any(
-                entry.name == name and entry.state(now) == "valid" for entry in issued
-            ):
+            if not again and _is_valid(name, issued):
                 raise ConfigError(
                     f"{name} has an identity already: --again signs one more, 'tunnelkit keys "
                     f"revoke {name}' withdraws it"
                 )
             if os.path.lexists(out):
                 raise ConfigError(f"{printable(os.fspath(out))}: exists already")
-            certificate = authority.certify(name, request.public_key, days=days)
-            self._note(issued, name, certificate)
+            certificate = self._certify(authority, issued, request, days)
             secret = authority.rendezvous_secret
             write_new(Path(out), answer_pem(certificate, authority.certificate, secret))
         return certificate
+
+    def certify(self, request: Request, days: float = END_DAYS) -> x509.Certificate:
+        """A certificate for a key of somebody else, for a name that has none; what is done with
+        it is the caller's business (row Q2)."""
+        with self._locked():
+            authority, issued = self.load(), self.issued()
+            if _is_valid(request.name, issued):
+                raise ConfigError(
+                    f"{request.name} has an identity already: expected another name, or 'tunnelkit "
+                    f"keys revoke {request.name}' first"
+                )
+            return self._certify(authority, issued, request, days)
 
     def renew(
         self,
@@ -282,6 +289,13 @@ class KeyDirectory:
         identity = authority.issue(name, days=days)
         self._note(issued, name, identity.credentials.certificate)
         return identity
+
+    def _certify(
+        self, authority: Authority, issued: list[Issued], request: Request, days: float
+    ) -> x509.Certificate:
+        certificate = authority.certify(request.name, request.public_key, days=days)
+        self._note(issued, request.name, certificate)
+        return certificate
 
     def _note(self, issued: list[Issued], name: str, certificate: x509.Certificate) -> None:
         until, pin = certificate.not_valid_after_utc, fingerprint(certificate)
@@ -387,6 +401,12 @@ def _document(issued: list[Issued]) -> bytes:
         for entry in issued
     ]
     return json.dumps({"issued": entries}, indent=1).encode() + b"\n"
+
+
+def _is_valid(name: str, issued: list[Issued]) -> bool:
+    """Whether ``name`` has a certificate that counts."""
+    now = datetime.now(timezone.utc)
+    return any(entry.name == name and entry.state(now) == "valid" for entry in issued)
 
 
 def _entry(fields: Any) -> Issued:

@@ -69,9 +69,14 @@ def parse_request(text: bytes, where: str) -> Request:
         raise ConfigError(f"{where}: it names {len(found)} ends: expected one")
     if not signed:
         raise ConfigError(f"{where}: the key in it has not signed it: expected it unchanged")
+    return request_for(found[0], key, where)
+
+
+def request_for(name: str, key: object, where: str) -> Request:
+    """``name`` and ``key`` if a CA here signs such; raises `ConfigError`."""
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ConfigError(f"{where}: its key is of another kind: expected ECDSA on P-256")
-    return Request(check_name(found[0]), key)
+    return Request(check_name(name), key)
 
 
 def answer_pem(certificate: x509.Certificate, authority: x509.Certificate, secret: bytes) -> bytes:

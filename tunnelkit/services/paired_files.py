@@ -17,12 +17,12 @@ import attrs
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.identity import Identity, identity_pem, load_identity
-from tunnelkit.policy.key_directory import write_new, write_over
+from tunnelkit.policy.key_directory import KeyDirectory, write_new, write_over
 from tunnelkit.policy.keys import check_name, self_signed
 from tunnelkit.policy.printable import printable
 
-PINS = "peer-pin = ["
-"""The line behind which a further peer is added."""
+PINNED, ISSUED = "peer-pin", "peer"
+"""How a peer stands in the settings: by its key, or by the name that the CA gave to it."""
 MOST_FORWARDS = 8
 
 _SERVICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
@@ -63,7 +63,7 @@ class PairedFiles:
         if identity.credentials.authorities:
             raise ConfigError(
                 f"{printable(str(self.identity_file))} was issued by a CA: whoever has one needs "
-                "no pairing; expected another --name, or another --dir"
+                "no pairing; expected --issue on the inside, another --name, or another --dir"
             )
         if identity.name != self.name:
             raise ConfigError(
@@ -72,7 +72,22 @@ class PairedFiles:
             )
         return identity
 
-    def check(self, inside: bool) -> None:
+    def identity_of(self, keys: KeyDirectory) -> Identity:
+        """The one that is there, which the CA in ``keys`` has issued, or a new one of it; raises
+        `ConfigError`."""
+        check_name(self.name)
+        authority = keys.load().certificate
+        if not os.path.lexists(self.identity_file):
+            return keys.issue(self.name, out=self.identity_file)[0]
+        identity = load_identity(self.identity_file)
+        if identity.credentials.authorities != (authority,):
+            raise ConfigError(
+                f"--issue: {printable(str(self.identity_file))} is not of the CA in "
+                f"{printable(str(keys.path))}: expected another --name"
+            )
+        return identity
+
+    def check(self, inside: bool, way: str = PINNED) -> None:
         """Raises `ConfigError` if a further peer could not be added to the settings: an inside may
         have several."""
         if not os.path.lexists(self.config_file):
@@ -82,27 +97,31 @@ class PairedFiles:
                 f"{printable(str(self.config_file))}: {self.name} is paired already: run it, or "
                 "expected another --name"
             )
-        if PINS not in self._lines():
+        if f"{way} = [" not in self._lines():
             raise ConfigError(
-                f"{printable(str(self.config_file))} has no line '{PINS}': expected the file as "
+                f"{printable(str(self.config_file))} has no line '{way} = [': expected the file as "
                 "pairing wrote it, or another --name"
             )
 
     def keep(
-        self, identity: Identity, settings: Mapping[str, str | Iterable[str]], peer: str
+        self,
+        identity: Identity,
+        settings: Mapping[str, str | Iterable[str]],
+        peer: str,
+        way: str = PINNED,
     ) -> None:
-        """Write what is not there yet; ``peer`` is the other end's ``NAME=sha256:...``,
-        which takes the place of an earlier one of that name."""
+        """Write what is not there yet; ``peer`` is the other end's ``NAME=sha256:...``, or with
+        `ISSUED` its name, which takes the place of an earlier one of that name."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.path.lexists(self.identity_file):
             write_new(self.identity_file, identity_pem(identity))
         if not os.path.lexists(self.config_file):
-            write_new(self.config_file, _toml(settings, peer).encode("utf-8"))
+            write_new(self.config_file, _toml(settings, peer, way).encode("utf-8"))
             return
         lines = self._lines()
-        name = json.dumps(peer.partition("=")[0])[:-1] + "="
+        name = json.dumps(peer.partition("=")[0])[:-1] + ("=" if way == PINNED else '"')
         kept = [line for line in lines if not line.strip().startswith(name)]
-        kept.insert(kept.index(PINS) + 1, f"    {json.dumps(peer)},")
+        kept.insert(kept.index(f"{way} = [") + 1, f"    {json.dumps(peer)},")
         write_over(self.config_file, ("\n".join(kept) + "\n").encode("utf-8"))
 
     def _lines(self) -> list[str]:
@@ -114,14 +133,14 @@ class PairedFiles:
             ) from None
 
 
-def _toml(settings: Mapping[str, str | Iterable[str]], peer: str) -> str:
+def _toml(settings: Mapping[str, str | Iterable[str]], peer: str, way: str) -> str:
     lines = ["# Written by `tunnelkit pair`; every option of the role can stand here."]
     for key, value in settings.items():
         if isinstance(value, str):
             lines.append(f"{key} = {_text(value)}")
         elif values := list(value):
             lines += [f"{key} = [", *(f"    {_text(one)}," for one in values), "]"]
-    lines += [PINS, f"    {_text(peer)},", "]"]
+    lines += [f"{way} = [", f"    {_text(peer)},", "]"]
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.application.service import IService
 from twisted.internet import defer
@@ -19,12 +20,14 @@ from twisted.logger import Logger
 
 from tunnelkit.core.pairing.code import LIFETIME, PairingCode
 from tunnelkit.core.pairing.exchange import Party
-from tunnelkit.errors import Code, PairingFailed, PeerNotTrusted, TunnelkitError
+from tunnelkit.errors import Code, ConfigError, PairingFailed, PeerNotTrusted, TunnelkitError
 from tunnelkit.net.pairing.session import PairingSession
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.tls.context import TlsContext, certificate_name
+from tunnelkit.net.tls.context import Credentials, TlsContext, certificate_name
 from tunnelkit.policy.identity import Identity, fingerprint
+from tunnelkit.policy.key_requests import Request, request_for
 from tunnelkit.policy.keys import self_signed
+from tunnelkit.policy.printable import printable
 from tunnelkit.services.pairing_ways import NO_NAME, PairingWay
 from tunnelkit.wire.pairing import ALPN, INSIDE, JOINER, Offer
 
@@ -41,13 +44,16 @@ class Own:
     """What one end brings to be paired."""
 
     identity: Identity
-    """Self-signed (row K3)."""
+    """Self-signed (row K3), or issued by the CA that ``certify`` stands for."""
     inside: bool
     tunnel: str = ""
     """The inside's: what the tunnel is called."""
     rules: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     """Names of what the inside publishes."""
+    certify: Callable[[Request], x509.Certificate] | None = None
+    """The inside's CA, which issues a certificate for the other end's key; None: keys are
+    pinned."""
 
     def party(self) -> Party:
         """The same for the exchange."""
@@ -84,10 +90,13 @@ async def pair(
     throwaway = self_signed(NO_NAME, days=1)
     context = TlsContext(throwaway.credentials, (ALPN,), unproved=True)
 
-    async def judge(offer: Offer, pin: str) -> None:
+    async def judge(offer: Offer, pin: str) -> Offer | None:
         check_offer(offer, pin)
+        if not own.inside and offer.issued is not None:
+            identity_issued(offer, own.identity)
         if not await agree(offer):
             raise PairingFailed("it was refused by hand", Code.REFUSED)
+        return None if own.certify is None else _offer_with_certificate(own, offer, own.certify)
 
     rendezvous = way.rendezvous(reactor, code.nameplate, own.inside)
     part = IService(rendezvous, None)
@@ -146,6 +155,47 @@ def check_offer(offer: Offer, pin: str) -> None:
         raise PairingFailed(f"its certificate cannot be used: {error}", Code.PROTOCOL) from None
     if name != offer.name or known != pin:
         raise PairingFailed("its certificate is not the one that it spoke of", Code.PROTOCOL)
+
+
+def _offer_with_certificate(
+    own: Own, joiner: Offer, certify: Callable[[Request], x509.Certificate]
+) -> Offer:
+    """What an inside with a CA offers: also what it has issued for the joiner's key."""
+    key = x509.load_der_x509_certificate(joiner.certificate).public_key()
+    try:
+        issued = certify(request_for(joiner.name, key, printable(joiner.name)))
+    except ConfigError as error:
+        raise PairingFailed(f"the inside issues nothing: {error}", Code.REFUSED) from None
+    (authority,) = own.identity.credentials.authorities
+    return attrs.evolve(
+        own.party().offer,
+        issued=issued.public_bytes(Encoding.DER),
+        authority=authority.public_bytes(Encoding.DER),
+    )
+
+
+def identity_issued(offer: Offer, own: Identity) -> Identity:
+    """Who a joiner is from now on: its own key with what the inside's CA has issued for it.
+
+    Raises `PairingFailed` if that is not for this key and name, or of another CA than the inside's
+    own certificate.
+    """
+    assert offer.issued is not None
+    assert offer.authority is not None
+    try:
+        issued, authority, inside = map(
+            x509.load_der_x509_certificate, (offer.issued, offer.authority, offer.certificate)
+        )
+        for certificate in (issued, inside):
+            certificate.verify_directly_issued_by(authority)
+        fits = certificate_name(issued) == own.name and fingerprint(issued) == own.fingerprint
+    except (ValueError, TypeError, InvalidSignature, PeerNotTrusted) as error:
+        reason = f"what it has issued cannot be used: {error or 'a signature is wrong'}"
+        raise PairingFailed(reason, Code.PROTOCOL) from None
+    if not fits:
+        raise PairingFailed("what it has issued is for another name or key", Code.PROTOCOL)
+    credentials = Credentials(own.credentials.private_key, issued, (authority,))
+    return Identity(own.name, credentials, own.rendezvous_secret)
 
 
 def offered_pin(offer: Offer) -> str:

@@ -49,6 +49,18 @@ def _hex(fields: Fields, name: str, size: int) -> bytes:
     return bytes.fromhex(fields.matching(name, pattern, f"{2 * size} lower-case hex digits"))
 
 
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _der(fields: Fields, name: str) -> bytes:
+    text = fields.text(name, (MAX_CERTIFICATE + 2) // 3 * 4, 4)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise fields.wrong(name, "a certificate in DER, as base64") from None
+
+
 @attrs.frozen
 class Pake:
     """Who one is and half of the key exchange; the first of the inside has no share yet."""
@@ -132,34 +144,37 @@ class Offer:
     """Names of what it publishes."""
     rules: tuple[str, ...] = ()
     """What may be reached there, as its rules say it."""
+    issued: bytes | None = None
+    """DER, from an inside that has a CA: a certificate for the joiner's key."""
+    authority: bytes | None = None
+    """DER: the certificate of that CA."""
 
     def body(self) -> bytes:
         """Its fields as bytes."""
         return body_if_any(
             name=self.name,
-            certificate=base64.b64encode(self.certificate).decode("ascii"),
+            certificate=_base64(self.certificate),
             rendezvous=None if self.rendezvous is None else self.rendezvous.hex(),
             tunnel=self.tunnel,
             services=list(self.services),
             rules=list(self.rules),
+            issued=None if self.issued is None else _base64(self.issued),
+            authority=None if self.authority is None else _base64(self.authority),
         )
 
     @classmethod
     def read(cls, body: bytes) -> Offer:
         """Raises `RemoteProtocolError`."""
         fields = load(body, "OFFER")
-        text = fields.text("certificate", (MAX_CERTIFICATE + 2) // 3 * 4, 4)
-        try:
-            certificate = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            raise fields.wrong("certificate", "a certificate in DER, as base64") from None
         return cls(
             name=fields.matching("name", _NAME, _NAME_WORDS),
-            certificate=certificate,
+            certificate=_der(fields, "certificate"),
             rendezvous=_hex(fields, "rendezvous", 32) if "rendezvous" in fields else None,
             tunnel=fields.name("tunnel") if "tunnel" in fields else None,
             services=fields.get_texts("services", MAX_WORDS, MAX_WORD),
             rules=fields.get_texts("rules", MAX_WORDS, MAX_WORD),
+            issued=_der(fields, "issued") if "issued" in fields else None,
+            authority=_der(fields, "authority") if "authority" in fields else None,
         )
 
 

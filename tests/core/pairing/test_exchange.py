@@ -269,10 +269,27 @@ def test_an_offer_says_what_its_side_has_to_say_and_no_more() -> None:
     laptop = attrs.evolve(LAPTOP, offer=attrs.evolve(LAPTOP.offer, rendezvous=bytes(32)))
     assert meeting(laptop=laptop).run().paired() == set()
 
+    for office in (
+        attrs.evolve(OFFICE, offer=attrs.evolve(OFFICE.offer, issued=b"laptop's, issued")),
+        attrs.evolve(OFFICE, offer=attrs.evolve(OFFICE.offer, authority=b"a CA's")),
+    ):
+        assert meeting(office=office).run().paired() == set()
+    issues = attrs.evolve(LAPTOP.offer, issued=b"issued", authority=b"a CA's")
+    assert meeting(laptop=attrs.evolve(LAPTOP, offer=issues)).run().paired() == set()
+
     def rename(joiner: bool, message: Message) -> list[Message]:
         return [attrs.evolve(message, name="mallory") if isinstance(message, Offer) else message]
 
     assert meeting(meddle=rename).run().paired() == set()
+
+
+def test_an_inside_may_offer_what_it_has_made_for_this_joiner() -> None:
+    met = meeting().run(agree=False)
+    made = attrs.evolve(OFFICE.offer, issued=b"laptop's, issued", authority=b"a CA's")
+    met.inside.agree(0.0, made)
+    met.run()
+    assert met.paired() == {INSIDE, JOINER}
+    assert met.events[JOINER][0] == Offered(made, PIN)
 
 
 def test_what_is_declined_is_told_and_taken_back() -> None:

@@ -210,10 +210,11 @@ class Exchange:
             raise
         return events
 
-    def agree(self, now: float) -> None:
-        """Take the offer; the inside makes its own by that."""
+    def agree(self, now: float, offer: Offer | None = None) -> None:
+        """Take the offer; the inside makes its own by that: ``offer``, or the one that it has
+        brought."""
         self._step_here(Input.AGREE)
-        self._send(self._party.offer if self._party.role == INSIDE else Accept())
+        self._send((offer or self._party.offer) if self._party.role == INSIDE else Accept())
         self._deadline = now + DECISION_LIMIT
 
     def decline(self, code: Code, reason: str) -> None:
@@ -303,6 +304,9 @@ class Exchange:
         inside = self._party.role == JOINER
         if inside is (offer.rendezvous is None) or inside is (offer.tunnel is None):
             raise RemoteProtocolError("OFFER: the inside, and nobody else, says how it is met")
+        issued, authority = offer.issued is not None, offer.authority is not None
+        if issued is not authority or (issued and not inside):
+            raise RemoteProtocolError("OFFER: the inside alone issues, and shows its CA with it")
         return Offered(offer, self._other.pin)
 
     # -- what goes ----------------------------------------------------------------

@@ -21,8 +21,10 @@ from tunnelkit.wire.pairing import Offer
 EXPORTER = b"EXPORTER-tunnelkit-pair"
 """Label under which TLS gives the 32 bytes that stand for this connection."""
 
-Judge = Callable[[Offer, str], Coroutine[Any, Any, None]]
-"""``(offer, pin)``: whether to take what the other end offers; raises `PairingFailed` if not."""
+Judge = Callable[[Offer, str], Coroutine[Any, Any, Offer | None]]
+"""``(offer, pin)``: whether to take what the other end offers; raises `PairingFailed` if not.
+
+What it returns is offered instead of what this end has brought."""
 
 
 class PairingSession:
@@ -110,9 +112,9 @@ class PairingSession:
                 self._end()
                 self.done.callback(self._offer)
 
-    def _agreed(self, _result: object) -> None:
+    def _agreed(self, offer: Offer | None) -> None:
         if self._exchange is not None and not self.done.called:
-            self._exchange.agree(self._shared.reactor.seconds())
+            self._exchange.agree(self._shared.reactor.seconds(), offer)
             self._go_on()
 
     def _not_agreed(self, failure: Failure) -> None:
