@@ -150,8 +150,9 @@ def test_a_middle_with_a_connection_to_each_pairs_nobody(
         laptop = pair(processes, "laptop", "--gate", between.address, code)
         assert office.wait() == laptop.wait() == 2
     assert between.passed > 500
-    for process in (laptop, office):
-        process.wait_for("the code did not match")
+    laptop.wait_for("the code did not match")
+    # Whether the refusal comes before the end of the connection is up to who is in between.
+    office.wait_for("the code did not match|has left after a try with the code, which is used up")
     assert not list(processes.directory.glob("*-keys"))
 
 

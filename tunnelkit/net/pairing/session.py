@@ -94,7 +94,9 @@ class PairingSession:
         if isinstance(reason, TunnelkitError):
             self._fail(reason)
         else:
-            self._fail(PairingFailed(f"the other end has left: {reason}", Code.UNREACHABLE))
+            used = " after a try with the code, which is used up" if self.tried else ""
+            text = f"the other end has left{used}: {reason}"
+            self._fail(PairingFailed(text, Code.UNREACHABLE))
 
     # -- the exchange -------------------------------------------------------------
 
