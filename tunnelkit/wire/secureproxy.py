@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tunnelkit.wire.lstp import HEADER, HEADER_SIZE, MAX_BODY
 from tunnelkit.wire.message_set import MessageSet
-from tunnelkit.wire.secureproxy_messages import (
+from tunnelkit.wire.secureproxy_fields import (
     ASK,
     GROUP,
     KINDS,
@@ -18,6 +18,10 @@ from tunnelkit.wire.secureproxy_messages import (
     PRESENT,
     SESSION,
     WEB,
+    MessageType,
+    is_host,
+)
+from tunnelkit.wire.secureproxy_messages import (
     ControlMessage,
     Drain,
     Entry,
@@ -26,13 +30,11 @@ from tunnelkit.wire.secureproxy_messages import (
     Keepalive,
     Login,
     Lookup,
-    MessageType,
     Ok,
     Presence,
     Publish,
     Resource,
     Welcome,
-    is_host,
 )
 from tunnelkit.wire.secureproxy_session_messages import (
     ANY,

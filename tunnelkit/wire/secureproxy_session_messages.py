@@ -13,7 +13,7 @@ import attrs
 from tunnelkit.errors import Code
 from tunnelkit.wire.json_body import load
 from tunnelkit.wire.message_fields import body_if_any, read_code, read_reason, short
-from tunnelkit.wire.secureproxy_messages import (
+from tunnelkit.wire.secureproxy_fields import (
     HEX32,
     HEX32_WORDS,
     MAX_ENTRIES,
