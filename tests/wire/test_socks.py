@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz import damaged
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire import socks
+from tunnelkit.wire.socks_address import encode_address, split_address
 
 IPV6 = bytes.fromhex("20010db8000000000000000000000001")
 LONG_NAME = "a" * 255
@@ -72,9 +73,9 @@ MESSAGES: list[Whole] = [
 
 @pytest.mark.parametrize(("host", "port", "data"), ADDRESSES)
 def test_addresses_have_the_bytes_of_rfc_1928(host: str, port: int, data: bytes) -> None:
-    assert socks.encode_address(host, port) == data
-    assert socks.split_address(data + b"rest") == (host, port, len(data))
-    assert socks.split_address(b"xyz" + data, 3) == (host, port, len(data) + 3)
+    assert encode_address(host, port) == data
+    assert split_address(data + b"rest") == (host, port, len(data))
+    assert split_address(b"xyz" + data, 3) == (host, port, len(data) + 3)
 
 
 @pytest.mark.parametrize(("parse", "value", "data"), MESSAGES)
@@ -151,7 +152,7 @@ def test_broken_rules_are_named_as_soon_as_they_can_be_seen(
 )
 def test_addresses_that_cannot_be_carried_are_refused_here(host: str, port: int) -> None:
     with pytest.raises(LocalProtocolError):
-        socks.encode_address(host, port)
+        encode_address(host, port)
 
 
 def test_what_socks_4_cannot_carry_is_refused_here() -> None:
@@ -229,8 +230,8 @@ hosts = st.one_of(
 
 @given(hosts, st.integers(0, 65535), st.binary(max_size=20))
 def test_every_address_comes_back_as_it_was(host: str, port: int, rest: bytes) -> None:
-    data = socks.encode_address(host, port)
-    read, read_port, size = socks.split_address(data + rest)
+    data = encode_address(host, port)
+    read, read_port, size = split_address(data + rest)
     assert (read_port, size) == (port, len(data))
     try:
         assert ipaddress.ip_address(read) == ipaddress.ip_address(host)

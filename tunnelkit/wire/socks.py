@@ -12,7 +12,6 @@ name in ASCII) and ``port`` (0 to 65535). All numbers are big-endian.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from enum import IntEnum
 from typing import TypeVar
@@ -21,15 +20,23 @@ import attrs
 
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.primitives import Reader, Truncated
+from tunnelkit.wire.socks_address import (
+    IPV4,
+    dotted,
+    encode_address,
+    name_bytes,
+    packed_ip,
+    port_bytes,
+    read_address,
+    split_address,
+    text_of_name,
+)
 
 _T = TypeVar("_T")
 
 NO_AUTHENTICATION = 0
 USER_PASSWORD = 2
 NO_ACCEPTABLE_METHOD = 0xFF
-
-IPV4, NAME, IPV6 = 1, 3, 4
-"""The address types (ATYP)."""
 
 GRANTED4, REJECTED4 = 90, 91
 """The SOCKS 4 reply codes that tunnelkit sends."""
@@ -131,81 +138,6 @@ class Credentials:
     password: bytes = attrs.field(repr=False)
 
 
-# -- addresses ------------------------------------------------------------
-
-
-def _text_of_name(name: bytes, what: str) -> str:
-    if not name:
-        raise RemoteProtocolError(f"{what} is empty")
-    if any(byte <= 0x20 or byte >= 0x7F for byte in name):
-        raise RemoteProtocolError(f"{what} has bytes that no host name has")
-    return name.decode("ascii")
-
-
-def _name_bytes(host: str) -> bytes:
-    try:
-        name = host.encode("ascii")
-    except UnicodeEncodeError:
-        raise LocalProtocolError(f"host name {host!r} is not ASCII") from None
-    if not 0 < len(name) <= 255 or any(byte <= 0x20 or byte == 0x7F for byte in name):
-        raise LocalProtocolError(f"{host[:300]!r} cannot be sent as a host name")
-    return name
-
-
-def _port_bytes(port: int) -> bytes:
-    if not 0 <= port <= 0xFFFF:
-        raise LocalProtocolError(f"port {port} is not within 0 to 65535")
-    return port.to_bytes(2, "big")
-
-
-def _packed(host: str) -> tuple[int, bytes] | None:
-    """ATYP and bytes if ``host`` is an IP address; zones (``%eth0``) cannot be sent at all."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    if "%" in host:
-        raise LocalProtocolError(f"{host}: an address with a zone means nothing to another machine")
-    return (IPV4 if address.version == 4 else IPV6), address.packed
-
-
-def encode_address(host: str, port: int) -> bytes:
-    """ATYP, address, port: as in SOCKS 5 messages, UDP headers and datagrams of ``udp:*``."""
-    packed = _packed(host)
-    if packed is None:
-        name = _name_bytes(host)
-        return bytes((NAME, len(name))) + name + _port_bytes(port)
-    kind, address = packed
-    return bytes((kind,)) + address + _port_bytes(port)
-
-
-def _read_address(reader: Reader) -> tuple[str, int]:
-    kind = reader.u8()
-    if kind == IPV4:
-        host = _dotted(reader.take(4))
-    elif kind == IPV6:
-        host = str(ipaddress.IPv6Address(reader.take(16)))
-    elif kind == NAME:
-        host = _text_of_name(reader.block8(), "the host name")
-    else:
-        raise RemoteProtocolError(f"address type {kind} is none of 1 (IPv4), 3 (name), 4 (IPv6)")
-    return host, reader.u16()
-
-
-def _dotted(raw: bytes) -> str:
-    return ".".join(map(str, raw))
-
-
-def split_address(datagram: bytes | memoryview, offset: int = 0) -> tuple[str, int, int]:
-    """Host, port and the offset behind the address that stands at ``offset`` of a whole datagram.
-
-    Raises `RemoteProtocolError`, also when the datagram ends within the address.
-    """
-    reader = Reader(datagram[offset:], "the datagram's address")
-    host, port = _read_address(reader)
-    return host, port, offset + reader.offset
-
-
 # -- SOCKS 5 --------------------------------------------------------------
 
 
@@ -302,7 +234,7 @@ def _read_request5(reader: Reader) -> Request:
     _expect_version(reader, 5, "the SOCKS 5 request")
     command = reader.u8()
     reader.u8()  # reserved
-    host, port = _read_address(reader)
+    host, port = read_address(reader)
     return Request(5, command, host, port)
 
 
@@ -322,7 +254,7 @@ def _read_reply5(reader: Reader) -> Reply:
     if code != Reply5.SUCCEEDED:
         return Reply(code, "", 0)
     reader.u8()  # reserved
-    host, port = _read_address(reader)
+    host, port = read_address(reader)
     return Reply(code, host, port)
 
 
@@ -357,8 +289,8 @@ def encode_request4(
     """A SOCKS 4 request, or with ``names`` a SOCKS 4a one, in which host may be a name."""
     if len(user) > 255 or 0 in user:
         raise LocalProtocolError("SOCKS 4 carries user ids of at most 255 bytes without NUL")
-    head = bytes((4, command)) + _port_bytes(port)
-    packed = _packed(host)
+    head = bytes((4, command)) + port_bytes(port)
+    packed = packed_ip(host)
     if packed is not None and packed[0] == IPV4:
         address = packed[1]
         if address[:3] == b"\0\0\0" and address[3]:
@@ -367,16 +299,16 @@ def encode_request4(
     if not names:
         raise LocalProtocolError(f"SOCKS 4 carries only IPv4 addresses, not {host[:300]}")
     # SOCKS 4a has no IPv6, but servers that resolve names mostly take the text of an address too.
-    return head + b"\0\0\0\x01" + user + b"\0" + _name_bytes(host) + b"\0"
+    return head + b"\0\0\0\x01" + user + b"\0" + name_bytes(host) + b"\0"
 
 
 def _read_request4(reader: Reader) -> Request:
     _expect_version(reader, 4, "the SOCKS 4 request")
     command, port, address = reader.u8(), reader.u16(), reader.take(4)
     user = reader.until(0, 255)
-    host = _dotted(address)
+    host = dotted(address)
     if address[:3] == b"\0\0\0" and address[3]:
-        host = _text_of_name(reader.until(0, 255), "the SOCKS 4a host name")
+        host = text_of_name(reader.until(0, 255), "the SOCKS 4a host name")
     return Request(4, command, host, port, user)
 
 
@@ -387,9 +319,9 @@ def parse_request4(data: bytes) -> tuple[Request, int] | None:
 
 def encode_reply4(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
     """The answer to a SOCKS 4 request; an address that is not IPv4 is sent as 0.0.0.0."""
-    packed = _packed(host)
+    packed = packed_ip(host)
     address = packed[1] if packed is not None and packed[0] == IPV4 else b"\0\0\0\0"
-    return bytes((0, code)) + _port_bytes(port) + address
+    return bytes((0, code)) + port_bytes(port) + address
 
 
 def _read_reply4(reader: Reader) -> Reply:
@@ -398,7 +330,7 @@ def _read_reply4(reader: Reader) -> Reply:
     if version not in (0, 4):
         raise RemoteProtocolError(f"the SOCKS 4 reply begins with {version}, not 0")
     code, port = reader.u8(), reader.u16()
-    return Reply(code, _dotted(reader.take(4)), port)
+    return Reply(code, dotted(reader.take(4)), port)
 
 
 def parse_reply4(data: bytes) -> tuple[Reply, int] | None:

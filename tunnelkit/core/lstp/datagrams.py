@@ -18,7 +18,7 @@ from tunnelkit.core.mux.flow_control import FlowControl
 from tunnelkit.errors import LocalProtocolError
 from tunnelkit.wire.lstp import HEADER
 from tunnelkit.wire.lstp import MessageType as M
-from tunnelkit.wire.socks import encode_address
+from tunnelkit.wire.socks_address import encode_address
 
 MAX_WAITING = 256 * 1024
 """Bytes of datagrams that wait for the connection; what comes beyond that is dropped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunnelkit.errors import RemoteProtocolError
-from tunnelkit.wire.socks import split_address
+from tunnelkit.wire.socks_address import split_address
 
 ANYWHERE = "udp:*"
 MAX_DATAGRAM = 65_535
