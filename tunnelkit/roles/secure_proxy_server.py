@@ -31,7 +31,8 @@ from tunnelkit.interfaces import (
 from tunnelkit.net.role_status import RoleStatus, metric_by
 from tunnelkit.net.secureproxy.administrators import Administrators, ForAdministrators
 from tunnelkit.net.secureproxy.http import OwnPages, ServerCertificate, WebFront
-from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer, ServerStatus
+from tunnelkit.net.secureproxy.server import Browse, SecureProxyServer
+from tunnelkit.net.secureproxy.server_status import ServerStatus
 from tunnelkit.net.secureproxy.vhost import VhostPages
 from tunnelkit.net.sockets.tcp import Listener
 from tunnelkit.net.sockets.timer import Timer

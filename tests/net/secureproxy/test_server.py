@@ -104,7 +104,7 @@ class SessionTests(SecureProxyCase):
             for one in (near, far)
         ]
         assert keys[0] == keys[1]
-        (relay,) = self.server._joined.values()
+        (relay,) = self.server._joined._relays.values()
         assert isinstance(relay, Relay)
         near.send(memoryview(b"hello"))
         await self.until(lambda: far_sink.got == b"hello")

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -38,20 +37,17 @@ from tunnelkit.core.secureproxy.policy import Policy
 from tunnelkit.core.secureproxy.server import CommunicationServer
 from tunnelkit.core.secureproxy.session import Session, Visitor
 from tunnelkit.interfaces import IRegistry
-from tunnelkit.net.role_status import metric, metric_by
 from tunnelkit.net.secureproxy.arrivals import Arrivals, Arrived, Network
 from tunnelkit.net.secureproxy.browsers import Browser, Errand, refuse
 from tunnelkit.net.secureproxy.client_stream import ClientStream
+from tunnelkit.net.secureproxy.joined import JoinedSessions, Side
 from tunnelkit.net.secureproxy.leases import Leases
+from tunnelkit.net.secureproxy.server_status import ServerStatus, rows
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.sockets.quiet import QuietRelays
-from tunnelkit.net.sockets.relay import CarrierRelay, Relay, join
-from tunnelkit.net.sockets.socket_carrier import Carrier
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import Listing, TlsContext
-from tunnelkit.net.tls.tls_carrier import TlsCarrier
-from tunnelkit.net.traffic import BROWSER, Traffic
+from tunnelkit.net.traffic import Traffic
 from tunnelkit.wire.secureproxy import ALPN, PASS, WEB, Login
 from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME
 
@@ -70,19 +66,6 @@ Record = Callable[[Command], object]
 
 _REJECTED = ("unknown-name", "no-protocol", "not-proved", "login")
 _FOR_SOCKETS = (Authenticate, Claim, Close, Cut, Join, Lend, Send, Switch, TurnAway)
-
-
-@attrs.frozen
-class ServerStatus:
-    """What a server is doing, at one moment."""
-
-    nameless: int = metric("nameless_open", "Connections that have not said what they want")
-    clients: int = metric("clients_present", "Clients that are present")
-    sessions: int = metric("sessions_open", "Sessions that have begun and are not over")
-    bytes_relayed: int = metric("relayed_bytes_total", "Bytes passed on, both directions")
-    rejected: Mapping[str, int] = metric_by(
-        "reason", "handshakes_rejected_total", "Connections that came to nothing"
-    )
 
 
 class SecureProxyServer:
@@ -126,14 +109,15 @@ class SecureProxyServer:
         self._check_login = check_login
         self._now: Callable[[], float] = self.shared.reactor.seconds
         self._timer = Timer(self.shared.reactor, self._deadline_passed)
-        self._quiet = QuietRelays(self.shared.reactor, lambda: self._joined.values())
         self._streams: set[ClientStream] = set()
         """All whose handshake has begun and whose TLS is not off."""
-        self._joined: dict[Session, Relay | CarrierRelay] = {}
-        self._lent: dict[Session, TlsCarrier] = {}
-        self._bytes_of_ended = 0
+        self._joined = JoinedSessions(
+            self.shared,
+            lambda session, by_initiator, reason, counts: self.do(
+                self.core.over(session, by_initiator, reason, counts, self._now())
+            ),
+        )
         self._rejected = Counter(dict.fromkeys(_REJECTED, 0))
-        self._idle: list[Deferred[None]] = []
 
     # -- arrivals -----------------------------------------------------------------
 
@@ -252,7 +236,7 @@ class SecureProxyServer:
             elif isinstance(command, Lend):
                 self._lend(command)
             elif isinstance(command, Cut):
-                self._cut(command.session, command.reason)
+                self._joined.cut(command.session, command.reason)
         self._arm()
 
     def _authenticate(self, connection: ServerConnection) -> None:
@@ -278,44 +262,15 @@ class SecureProxyServer:
     def _join(self, session: Session) -> None:
         target = session.joined
         assert target is not None
-        near, to_target = self._taken(session.initiator)
-        far, to_initiator = self._taken(target)
+        self._joined.join(session, self._taken(session.initiator), self._taken(target))
 
-        def ended(relay: Relay | CarrierRelay, sent: int, received: int, outcome: str) -> None:
-            # What came before they were joined is not the relay's to count.
-            counts = (sent + len(to_target), received + len(to_initiator))
-            self._over(session, relay, counts, outcome)
-
-        relay = join(self.shared.poller, near, far, ended, to_a=to_initiator, to_b=to_target)
-        self._joined[session] = relay
-        relay.start()
-
-    def _taken(self, party: ServerConnection | Visitor) -> tuple[Carrier, bytes]:
-        """The TCP connection of one side, and what came on it for the other."""
+    def _taken(self, party: ServerConnection | Visitor) -> Side:
         if isinstance(party, Visitor):
             return _browser_of(party).give_away()
         stream = _stream_of(party)
         self._streams.discard(stream)
         assert stream.unwrapped is not None
         return stream.unwrapped.carrier, stream.unwrapped.leftover
-
-    def _over(
-        self,
-        session: Session,
-        relay: Relay | CarrierRelay,
-        counts: tuple[int, int],
-        outcome: str,
-    ) -> None:
-        self._joined.pop(session, None)
-        self._bytes_of_ended += sum(counts)
-        by_initiator = relay.left_by_a is not False
-        who = session.origin or "the browser" if by_initiator else session.peer
-        reason = f"{outcome}, {who} left first" if relay.left_by_a is not None else outcome
-        self.do(self.core.over(session, by_initiator, reason, counts, self._now()))
-        if not self._joined:
-            idle, self._idle = self._idle, []
-            for done in idle:
-                done.callback(None)
 
     def _lend(self, command: Lend) -> None:
         session = command.session
@@ -326,16 +281,8 @@ class SecureProxyServer:
         stream = _stream_of(target)
         self._streams.discard(stream)
         carrier = stream.lend(command.leftover)
-        self._lent[session] = carrier
+        self._joined.lend(session, carrier)
         visit.owner.lent(carrier)
-
-    def _cut(self, session: Session, reason: str) -> None:
-        relay = self._joined.get(session)
-        if relay is not None:
-            relay.abort(reason)
-        carrier = self._lent.pop(session, None)
-        if carrier is not None:
-            carrier.abort()
 
     def ask_site(self, host: str) -> Errand:
         """A connection for HTTP to the client that publishes ``host``, see `Errand`.
@@ -353,7 +300,7 @@ class SecureProxyServer:
         """A lent connection has ended, or is not waited for any more."""
         session = visitor.session
         if session is not None:
-            self._lent.pop(session, None)
+            self._joined.returned(session)
         self.do(self.core.visitor_left(visitor, self._now()))
 
     # -- time ------------------------------------------------------------------------
@@ -380,32 +327,7 @@ class SecureProxyServer:
 
     def traffic(self) -> Iterator[Traffic]:
         """A row for each client that is present, and for each session."""
-        for registration in self.core.registry:
-            yield Traffic(
-                id=f"client-{registration.name}",
-                kind="client",
-                who=registration.name,
-                what=", ".join(registration.offers),
-                origin=registration.connection.observed,
-                seconds=None,
-                sent=0,
-                received=0,
-                state="present",
-            )
-        for session in tuple(self.core.sessions.values()):
-            relay = self._joined.get(session)
-            target = session.peer or session.target
-            yield Traffic(
-                id=f"session-{session.id}",
-                kind="session",
-                who=session.origin or BROWSER,
-                what=f"{target}/{session.resource}",
-                origin=session.initiator.observed,
-                seconds=None,
-                sent=relay.bytes_ab if relay is not None else 0,
-                received=relay.bytes_ba if relay is not None else 0,
-                state=session.state.name.lower(),
-            )
+        return rows(self.core, self._joined)
 
     def end_one(self, number: str) -> bool:
         """End the client or session that has this `Traffic.id`; False: there is none."""
@@ -440,12 +362,11 @@ class SecureProxyServer:
 
     def status(self) -> ServerStatus:
         """What is going on now."""
-        flowing = sum(relay.bytes_ab + relay.bytes_ba for relay in self._joined.values())
         return ServerStatus(
             nameless=len(self.arrivals),
             clients=len(self.core.registry),
             sessions=len(self.core.sessions),
-            bytes_relayed=self._bytes_of_ended + flowing,
+            bytes_relayed=self._joined.bytes_relayed,
             rejected={"no-hello": self.arrivals.dropped, **self._rejected},
         )
 
@@ -456,22 +377,11 @@ class SecureProxyServer:
         """
         self.arrivals.close()
         self.do(self.core.drain(grace, self._now()))
-        done: Deferred[None] = Deferred()
-        if self._joined:
-            self._idle.append(done)
-            self._quiet.start()
-        else:
-            done.callback(None)
-        return done
+        return self._joined.drain()
 
     def close(self) -> None:
         """End everything now."""
-        self._quiet.stop()
-        for relay in list(self._joined.values()):
-            relay.abort("the server has stopped")
-        for carrier in list(self._lent.values()):
-            carrier.abort()
-        self._lent.clear()
+        self._joined.close()
         for stream in list(self._streams):
             stream.abort()
         self._streams.clear()
