@@ -25,8 +25,9 @@ from tunnelkit.core.lstp.middle_connection import (
     Send,
     State,
 )
-from tunnelkit.core.lstp.middle_queues import DeadlineQueue, Suspects
+from tunnelkit.core.lstp.middle_queues import DeadlineQueue
 from tunnelkit.core.lstp.nameplates import Nameplates, nameplate_of
+from tunnelkit.core.lstp.pairs import FIRST_BYTES_LIMIT, Pairs
 from tunnelkit.core.lstp.setup import SILENCE_LIMIT, check_hops, complementary, new_nonce
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire.lstp import (
@@ -59,8 +60,6 @@ SETUP_LIMIT = 10.0
 """Seconds from the connection to its complete setup, absolute."""
 KEEPALIVE_INTERVAL = 15.0
 """Seconds between the empty PROPERTY_EXCHANGE messages to an end that waits."""
-FIRST_BYTES_LIMIT = 10.0
-"""Seconds from a pairing to its first bytes; a pairing that ends sooner is suspect."""
 MAX_WAITING = 10_000
 MAX_WAITING_PER_ROLE = 4
 """Waiting ends of one ``common`` and role."""
@@ -106,25 +105,20 @@ class Lobby:
         self._make_nonce = make_nonce
         self._in_setup = DeadlineQueue(SETUP_LIMIT)
         self._waiting = DeadlineQueue(KEEPALIVE_INTERVAL)
-        self._fresh = DeadlineQueue(FIRST_BYTES_LIMIT)
-        """Paired less than FIRST_BYTES_LIMIT ago."""
+        self._pairs = Pairs()
         self._asking = DeadlineQueue(SILENCE_LIMIT)
         """Connections to the next middle that wait there."""
         self._to_redial = DeadlineQueue(REDIAL_DELAY)
         """Waiting ends whose connection to the next middle was lost."""
-        self._flowing: set[MiddleConnection] = set()
-        """Those of the fresh ones whose pairing has seen bytes."""
         self._queues = (
             self._in_setup,
             self._waiting,
-            self._fresh,
+            self._pairs.fresh,
             self._asking,
             self._to_redial,
         )
-        self._paired = 0
         self._meetings: dict[str, list[MiddleConnection]] = {}
         """The waiting ends by ``common``, in order of arrival."""
-        self._suspects = Suspects()
         self._nameplates = Nameplates()
 
     # -- for status -------------------------------------------------------
@@ -142,7 +136,7 @@ class Lobby:
     @property
     def pairs(self) -> int:
         """Pairs of ends that are connected."""
-        return self._paired
+        return self._pairs.count
 
     # -- verbs ------------------------------------------------------------
 
@@ -179,9 +173,7 @@ class Lobby:
 
     def flowing(self, connection: MiddleConnection) -> None:
         """The first bytes have passed between ``connection`` and its partner, either way."""
-        partner = connection.partner
-        if partner is not None and connection in self._fresh:
-            self._flowing.update((connection, partner))
+        self._pairs.flowing(connection)
 
     def lost(self, connection: MiddleConnection, now: float) -> list[Command]:
         """A connection is gone, for whatever reason; a pair ends with its first one.
@@ -189,7 +181,7 @@ class Lobby:
         The owner of the sockets closes the other one of a pair.
         """
         if connection.state is State.PAIRED:
-            self._end_pair(connection, now)
+            self._pairs.end(connection, now)
         else:
             self._forget(connection)
         return []
@@ -226,12 +218,8 @@ class Lobby:
         for connection in self._waiting.due(now):
             self._waiting.again(connection, now)
             commands.append(Send(connection, KEEPALIVE))
-        for connection in self._fresh.due(now):
-            if connection in self._flowing:
-                self._flowing.discard(connection)
-                self._fresh.remove(connection)
-            elif connection.state is State.PAIRED:
-                commands += self._give_up_pair(connection, now)
+        for connection in self._pairs.silent(now):
+            commands += self._give_up_pair(connection, now)
         for connection in self._asking.due(now):
             assert isinstance(connection, Upstream)
             commands += self._give_up_asking(connection, "nothing came from it", now)
@@ -333,7 +321,9 @@ class Lobby:
         ]
         if candidates:
             # min() takes the first of equals: the one that has waited longest.
-            partner = min(candidates, key=lambda other: self._suspects.count(other.counted, now))
+            partner = min(
+                candidates, key=lambda other: self._pairs.suspects.count(other.counted, now)
+            )
             return commands + self._pair(partner, connection, now)
         if len(same) - len(older) >= MAX_WAITING_PER_ROLE:
             return self._refuse(connection, Code.LIMIT, "too many ends wait in this role")
@@ -406,27 +396,10 @@ class Lobby:
             self._nameplates.met(plate, now)
         for connection in (first, second):
             self._forget(connection)
-        for connection, partner in ((first, second), (second, first)):
-            connection.state = State.PAIRED
-            connection.partner = partner
-            self._fresh.add(connection, now)
-        self._paired += 1
-
-    def _end_pair(self, connection: MiddleConnection, now: float) -> None:
-        partner = connection.partner
-        assert partner is not None
-        self._paired -= 1
-        for one in (connection, partner):
-            if self._fresh.remove(one):
-                self._suspects.add(one.counted, now)
-            self._flowing.discard(one)
-            one.state = State.ENDED
-            one.partner = None
+        self._pairs.begin(first, second, now)
 
     def _give_up_pair(self, connection: MiddleConnection, now: float) -> list[Command]:
-        partner = connection.partner
-        assert partner is not None
-        self._end_pair(connection, now)
+        partner = self._pairs.end(connection, now)
         reason = f"nothing passed within {FIRST_BYTES_LIMIT:.0f} seconds"
         return [
             Close(connection, Code.TIMED_OUT, reason),

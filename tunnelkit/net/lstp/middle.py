@@ -33,7 +33,6 @@ from tunnelkit.core.barred import Barred
 from tunnelkit.core.counted_address import counted_address
 from tunnelkit.core.decision import Decision
 from tunnelkit.core.lstp.middle import (
-    FIRST_BYTES_LIMIT,
     Close,
     Command,
     Dial,
@@ -44,6 +43,7 @@ from tunnelkit.core.lstp.middle import (
     State,
     Upstream,
 )
+from tunnelkit.core.lstp.pairs import FIRST_BYTES_LIMIT
 from tunnelkit.net.lstp.guests import Guest, Party, UpstreamParty
 from tunnelkit.net.lstp.pairs import Paired, who_gives_way
 from tunnelkit.net.role_status import metric, metric_by
