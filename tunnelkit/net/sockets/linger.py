@@ -8,6 +8,7 @@ import struct
 # struct linger: whether, and for how many seconds.
 _RESET = struct.pack("ii", 1, 0)
 _IN_ORDER = struct.pack("ii", 0, 0)
+_READ = 65536
 
 
 def close_resets(sock: socket.socket, resets: bool) -> None:
@@ -24,4 +25,15 @@ def reset(sock: socket.socket) -> None:
     What is unsent is dropped.
     """
     close_resets(sock, True)
+    sock.close()
+
+
+def close_in_order(sock: socket.socket) -> None:
+    """Close in order: unread bytes would turn the end into a reset, so they go first."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while len(sock.recv(_READ)) == _READ:
+            pass
+    except OSError:
+        pass  # nothing there, or broken already
     sock.close()

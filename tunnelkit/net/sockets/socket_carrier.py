@@ -36,7 +36,7 @@ from zope.interface import implementer
 
 from tunnelkit.errors import LocalProtocolError
 from tunnelkit.net.sockets.carrier import Carrier, CarrierSink, HalfCloseSink
-from tunnelkit.net.sockets.linger import reset
+from tunnelkit.net.sockets.linger import close_in_order, reset
 from tunnelkit.net.sockets.poll import READ_BUFFER_SIZE, Poller
 from tunnelkit.net.sockets.tcp import format_address, limit_unsent
 from tunnelkit.net.sockets.transport_carrier import TransportCarrier
@@ -262,7 +262,7 @@ class SocketCarrier:
         if self._owner is not None:
             self._owner.end(orderly)
         elif orderly:
-            _close(sock)
+            close_in_order(sock)
         else:
             reset(sock)
 
@@ -385,17 +385,6 @@ class _Takeover:
             transport.loseConnection()
         else:
             transport.abortConnection()
-
-
-def _close(sock: socket.socket) -> None:
-    """Close in order: unread bytes would turn the end into a reset, so they go first."""
-    try:
-        sock.shutdown(socket.SHUT_WR)
-        while len(sock.recv(_SMALLEST_READ)) == _SMALLEST_READ:
-            pass
-    except OSError:
-        pass  # nothing there, or broken already
-    sock.close()
 
 
 def _addresses(sock: socket.socket) -> tuple[str, str]:
