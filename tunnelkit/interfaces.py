@@ -36,6 +36,7 @@ from tunnelkit.net.channels.contracts import (
     ExtendedConnection,
     Flow,
     LocalSide,
+    PathHop,
     Remote,
     TunnelStatus,
 )
@@ -267,7 +268,7 @@ class IMeeting(Interface):
     announced: str = Attribute(
         "What the other end says its name is; nothing may rely on it. Empty: nothing was said."
     )
-    hops: tuple[str, ...] = Attribute(
+    hops: tuple[PathHop, ...] = Attribute(
         "The parties on the path as announced, own end first; empty: the two ends."
     )
     caller: str = Attribute(

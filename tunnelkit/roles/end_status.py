@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from tunnelkit.net.channels.contracts import PeerStatus, TunnelStatus
+from tunnelkit.net.channels.contracts import HopStatus, PeerStatus, TunnelStatus
 from tunnelkit.net.role_status import Histogram, RoleStatus, durations, metric, metric_by, rows
 from tunnelkit.policy.validity import KeyStatus
 
@@ -32,6 +32,8 @@ class EndStatus(KeyStatus, RoleStatus):
     peers: tuple[str, ...]
     path: tuple[str, ...]
     """The parties on the newest connection's path, own end first."""
+    hops: tuple[HopStatus, ...]
+    """More of them, and of those on the paths of the other tunnels that are up."""
     connections: int = metric("connections_open", "Connections that carry channels now")
     connects: int = metric("tunnel_connects_total", "Attempts to connect", outcome="up")
     connects_failed: int = metric("tunnel_connects_total", "Attempts to connect", outcome="failed")
@@ -66,6 +68,7 @@ class EndStatus(KeyStatus, RoleStatus):
             tunnel=tunnel.name,
             peers=tunnel.peers,
             path=tunnel.topology,
+            hops=tunnel.hops,
             connections=tunnel.connections,
             connects=tunnel.connects,
             connects_failed=tunnel.connects_failed,

@@ -100,6 +100,8 @@ class LstpMiddleService(Service):
         except ConfigError:
             self._close_listeners()
             raise
+        # Where the port was to be any free one, it is known only now.
+        lobby.address = self._listeners[0].address
 
     @property
     def addresses(self) -> str:

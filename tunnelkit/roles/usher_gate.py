@@ -38,6 +38,7 @@ from tunnelkit.roles.configure import (
     to_server_name,
 )
 from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.usher_onward import OnwardConfig, OnwardTunnel
 from tunnelkit.version import __version__
 
@@ -131,6 +132,19 @@ class UsherGateService(EndService):
                 self._relay.entrances.add(TCP, address, entrance.port)
             IService(entrance).setServiceParent(self)
         super().open_ports()
+
+    def status(self) -> EndStatus:
+        """See `EndService`; the way to the next gate comes behind those of the portals."""
+        status = super().status()
+        if self._onward is None:
+            return status
+        before = max((hop.tunnel for hop in status.hops), default=0)
+        onward = self._onward.tunnel.status().hops
+        return attrs.evolve(
+            status,
+            where=f"{status.where} ({self._onward.state()})",
+            hops=(*status.hops, *(attrs.evolve(hop, tunnel=before + 1) for hop in onward)),
+        )
 
     def startService(self) -> None:
         """See `EndService`; the next gate is dialled, too."""

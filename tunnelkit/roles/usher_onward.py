@@ -71,6 +71,11 @@ class OnwardTunnel:
         """For the ready line."""
         return f"onward to {self._config.peer} by {self._way.describe()}"
 
+    def state(self) -> str:
+        """Whether it is up, or why not."""
+        status = self.tunnel.status()
+        return "connected" if status.up else f"not connected: {status.last_error or 'not yet'}"
+
     def start(self, context: TlsContext) -> None:
         """Dial the next gate, and go on until `stop`."""
         self._end = TunnelEnd(

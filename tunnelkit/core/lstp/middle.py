@@ -95,7 +95,8 @@ class Lobby:
         make_nonce: Callable[[], str] = new_nonce,
     ) -> None:
         self._name = name
-        self._address = address
+        self.address = address
+        """What it says of where it is; may be replaced at any time."""
         self.admission = admission
         """It may be replaced at any time; who is in stays in."""
         self._cascades = cascades
@@ -237,7 +238,7 @@ class Lobby:
         """
         if waiting.state is not State.WAITING or waiting.upstream is not None:
             return []
-        hop = Hop(self._name, MIDDLE, self._address, self._make_nonce())
+        hop = Hop(self._name, MIDDLE, self.address, self._make_nonce())
         upstream = Upstream(waiting, hop, owner)
         upstream.state = State.WAITING
         waiting.upstream = upstream
@@ -381,7 +382,7 @@ class Lobby:
 
     def _pair(self, first: MiddleConnection, second: MiddleConnection, now: float) -> list[Command]:
         """``first`` was waiting, ``second`` has just come. One hop, the same towards both."""
-        hop = Hop(self._name, MIDDLE, self._address, self._make_nonce())
+        hop = Hop(self._name, MIDDLE, self.address, self._make_nonce())
         commands: list[Command] = [
             Send(first, second.setup_with(hop)),
             Send(second, first.setup_with(hop)),

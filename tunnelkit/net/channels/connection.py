@@ -25,6 +25,7 @@ from tunnelkit.net.channels.contracts import (
     Connection,
     HasOrigin,
     LocalSide,
+    PathHop,
 )
 from tunnelkit.net.channels.half_closed import HalfClosedChannels
 from tunnelkit.net.channels.request import AcceptingSide, ChannelRequest
@@ -83,6 +84,8 @@ class TunnelConnection:
         self._requests = UnansweredRequests(shared.early_data, owner.channel_requested)
         self._scheduler = Scheduler(self, shared)
         self._half_closed = HalfClosedChannels(shared.reactor, shared.half_closed_limit, self.abort)
+        self.hops: tuple[PathHop, ...] = ()
+        """The parties on its path, own end first, once it is up."""
         self._another = _no_other
         self._loss = ""
         self._over = False

@@ -104,6 +104,31 @@ class PeerStatus:
 
 
 @attrs.frozen
+class PathHop:
+    """A party on the path of a tunnel."""
+
+    name: str
+    """What it calls itself; of the two ends the verified name, once a tunnel is up."""
+    role: str = ""
+    """What it is, e.g. ``middle``; empty if nobody says."""
+    address: str = ""
+    """What it says of where it is; empty if it does not say."""
+    seen: str = ""
+    """Of this end the address it connects from. Of the next party the address that it is connected
+    to; a proxy in between has that one itself. Empty of those behind."""
+    proved: bool = False
+    """The name is in a certificate, or given to a key: true of the two ends alone."""
+
+
+@attrs.frozen(kw_only=True)
+class HopStatus(PathHop):
+    """The same of one tunnel of several."""
+
+    tunnel: int
+    """Counts them, 1 for the oldest one."""
+
+
+@attrs.frozen
 class TunnelStatus:
     """A snapshot for status pages and logs."""
 
@@ -132,6 +157,8 @@ class TunnelStatus:
     open_times: Histogram = attrs.field(factory=lambda: Durations().snapshot())
     """From requests to answers that channels are open."""
     with_peers: tuple[PeerStatus, ...] = ()
+    hops: tuple[HopStatus, ...] = ()
+    """The parties on the paths of the tunnels that are up, own end first."""
 
 
 # -- channels and flows -----------------------------------------------------------

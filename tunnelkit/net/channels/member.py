@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -13,7 +14,7 @@ from tunnelkit.core.mux.contract import TunnelMux
 from tunnelkit.errors import Code, RemoteProtocolError
 from tunnelkit.interfaces import IChannelProtocol
 from tunnelkit.net.channels.connection import TunnelConnection
-from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord, Connection
+from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord, Connection, PathHop
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 
@@ -104,12 +105,12 @@ class _Owner:
 
 
 class TunnelMember(_Owner):
-    """One tunnel of ``end``, over a meeting with the parties ``hops`` on its path.
+    """One tunnel of ``end``, over a meeting with the parties ``hops`` on its path, as announced.
 
     ``over`` fires when it has ended.
     """
 
-    def __init__(self, end: MemberEnd, hops: tuple[str, ...]) -> None:
+    def __init__(self, end: MemberEnd, hops: tuple[PathHop, ...]) -> None:
         super().__init__(end)
         self._protocol: IChannelProtocol | None = None
         self._hops = hops
@@ -136,7 +137,8 @@ class TunnelMember(_Owner):
         self.connection = connection
         self._end.member_began(self)
         connection.make_another(partial(self._end.another, self))
-        path = self._hops or (self._end.name, connection.peer)
+        connection.hops = _proved(self._hops, self._end.name, connection)
+        path = tuple(hop.name for hop in connection.hops)
         _log.info(
             "Tunnel {tunnel} with {peer} is up: {path}",
             event="tunnel-up",
@@ -170,6 +172,17 @@ class TunnelMember(_Owner):
         self._end.member_over(self)
         if not self.over.called:
             self.over.callback(None)
+
+
+def _proved(
+    hops: tuple[PathHop, ...], name: str, connection: TunnelConnection
+) -> tuple[PathHop, ...]:
+    """The path with what this end knows by itself: both ends' names, and its own connection."""
+    own, *others = hops or (PathHop(name), PathHop(connection.peer))
+    others[0] = attrs.evolve(others[0], seen=connection.far_address)
+    others[-1] = attrs.evolve(others[-1], name=connection.peer, proved=True)
+    seen = connection.stream.carrier.near_address
+    return attrs.evolve(own, name=name, seen=seen, proved=True), *others
 
 
 class JoinedConnection(_Owner):

@@ -7,7 +7,7 @@ channels among them (row L5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -27,6 +27,7 @@ from tunnelkit.net.channels.contracts import (
     ChannelEvent,
     Connection,
     DatagramSink,
+    HopStatus,
     LocalSide,
     Remote,
     ServiceBook,
@@ -44,6 +45,8 @@ from tunnelkit.net.traffic import Traffic
 OPEN_PATIENCE = 5.0
 """Seconds that an open waits for a tunnel that is down."""
 _MOST_WAITING = 1000
+MOST_PATHS = 64
+"""Tunnels whose paths a status has."""
 
 
 @implementer(ITunnel)
@@ -146,6 +149,7 @@ class Tunnel:
             dict(self.totals.rejected),
             self.totals.open_times.snapshot(),
             self.totals.by_peer(connections),
+            tuple(_hops([one for one in connections if one.hops][:MOST_PATHS])),
         )
 
     # -- opening ----------------------------------------------------------
@@ -320,6 +324,14 @@ class Tunnel:
                 book.service_withdrawn(name)
             raise
         self.services[name] = (factory, peers)
+
+
+def _hops(connections: Iterable[TunnelConnection]) -> Iterator[HopStatus]:
+    for number, connection in enumerate(connections, 1):
+        for hop in connection.hops:
+            yield HopStatus(
+                hop.name, hop.role, hop.address, hop.seen, proved=hop.proved, tunnel=number
+            )
 
 
 class _Waiting:

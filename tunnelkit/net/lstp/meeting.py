@@ -18,6 +18,7 @@ from tunnelkit.core.lstp.setup import Partner, Setup, Verification
 from tunnelkit.core.prologue import Export, Refused
 from tunnelkit.errors import DialError, RemoteProtocolError
 from tunnelkit.interfaces import IMeeting, IRendezvous
+from tunnelkit.net.channels.contracts import PathHop
 from tunnelkit.net.lstp.middle import LstpMiddleFactory
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_over
@@ -59,7 +60,9 @@ class LstpMeeting:
         self.carrier = carrier
         self.tls_client = partner.master
         self.announced = partner.info.unique
-        self.hops = (setup.hop.name, *(hop.name for hop in reversed(partner.hops)))
+        self.hops = tuple(
+            PathHop(hop.name, hop.role, hop.address) for hop in (setup.hop, *reversed(partner.hops))
+        )
         self.leftover = partner.leftover
         role = setup.hop.role
         # Who serves goes back to the middle at once, so that every client end finds it there (L15).

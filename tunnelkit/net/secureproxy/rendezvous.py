@@ -15,6 +15,7 @@ from tunnelkit.core.prologue import Export
 from tunnelkit.core.secureproxy.prologue import Binding, SessionPrologue
 from tunnelkit.errors import Code, DialError, RemoteProtocolError, TunnelkitError
 from tunnelkit.interfaces import IMeeting, IRendezvous
+from tunnelkit.net.channels.contracts import PathHop
 from tunnelkit.net.secureproxy.control import Registration, look_up
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.secureproxy.opening import Opened, Opening
@@ -64,7 +65,11 @@ class SessionMeeting:
         self.tls_client = self.exclusive = initiator
         self.announced = start.peer
         self.caller = "" if initiator else f"{start.peer}, sent by {start.server}"
-        self.hops = (name, start.server, start.peer)
+        self.hops = (
+            PathHop(name, "client"),
+            PathHop(start.server, "communication-server"),
+            PathHop(start.peer, "client"),
+        )
 
     def prologue(
         self,

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from tunnelkit.core.prologue import Export
 from tunnelkit.interfaces import IMeeting, IRendezvous
+from tunnelkit.net.channels.contracts import PathHop
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_over
 
@@ -27,7 +28,6 @@ class UsherMeeting:
     """One TCP connection between portal and gate; ``host``: from where a portal has come."""
 
     announced = ""
-    hops = ()
 
     def __init__(
         self, carrier: Carrier, portal: bool, leftover: bytes = b"", *, host: str = ""
@@ -36,6 +36,9 @@ class UsherMeeting:
         self.tls_client = self.exclusive = portal
         self.leftover = leftover
         self.host = host
+        portal_hop, gate_hop = PathHop("", "portal"), PathHop("", "gate")
+        # The certificates say their names.
+        self.hops = (portal_hop, gate_hop) if portal else (gate_hop, portal_hop)
         self.caller = f"a portal from {carrier.far_address or host}" if host else ""
         carrier.start(self)
         carrier.pause_reading()

@@ -168,7 +168,7 @@ async def _meet(
     except TunnelkitError as error:
         yield wrong("setup", error, time.monotonic() - began)
         return
-    path = " - ".join(meeting.hops)
+    path = " - ".join(hop.name for hop in meeting.hops if hop.name)
     yield Finding("setup", State.OK, f"met by {path or 'dialling'}", time.monotonic() - began)
     owner = _Owner(end)
     began = time.monotonic()
