@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.acceptance.processes import Process
+from tests.acceptance.processes import Process, Processes
+from tests.packaging.bare import bare_python
 from tunnelkit.cli.main import command_names
+from tunnelkit.policy.identity import identity_pem
 from tunnelkit.roles.registry import roles
+from tunnelkit.testing.authority import throwaway_ca
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 BARE = [getattr(sys, "_base_executable", sys.executable), "-I", "-S"]
@@ -58,6 +65,43 @@ def test_it_runs_a_role_on_a_machine_with_nothing_but_python(
     finally:
         assert role.stop() == 0
     assert kept.stat().st_mtime_ns == began
+
+
+def test_a_portal_in_a_bare_root_runs_and_shows_its_status(one_file: Path, tmp_path: Path) -> None:
+    processes = Processes(tmp_path / "outside")
+    processes.directory.mkdir()
+    work = tmp_path / "work"
+    bare = bare_python(tmp_path)
+    authority = throwaway_ca()
+    for name in ("gate", "portal"):
+        (work / f"{name}.pem").write_bytes(identity_pem(authority.identity(name)))
+        (work / f"{name}.pem").chmod(0o600)
+    shutil.copy(one_file, work / "tunnelkit.pyz")
+    try:
+        gate = processes.role(
+            "usher-gate", "--listen", "127.0.0.1:0", "--identity", work / "gate.pem",
+            "--peer", "portal", "--allow", "tcp:127.0.0.1:9",
+        )  # fmt: skip
+        portal = processes.start(
+            "portal", *bare, "-I", "tunnelkit.pyz", "portal", "--identity", "portal.pem",
+            "--gate", gate.address("listening on"), "--peer", "gate", "--socks", "0",
+            "--status", "127.0.0.1:0", "--status-token-file", "token",
+            ready="READY usher-portal",
+        )  # fmt: skip
+        where = portal.wait_for(r"Status at (http://\S+)/")[1]
+        token = (work / "token").read_text().strip()
+        asking = {"Authorization": f"Bearer {token}"}
+        with urlopen(Request(f"{where}/status.json", headers=asking), timeout=20) as answer:
+            status = json.load(answer)
+        assert (status["role"], status["state"]) == ("usher-portal", "connected")
+        with urlopen(Request(f"{where}/metrics", headers=asking), timeout=20) as answer:
+            assert re.search(rb'tunnelkit_tunnel_up\{.*peer="gate"\} 1\n', answer.read())
+        with urlopen(f"{where}/", timeout=20) as answer:
+            assert b"<html" in answer.read()
+        assert not any("Traceback" in line for line in portal.lines)
+    finally:
+        processes.end()
+        print(processes.logs())
 
 
 def test_with_another_python_one_line_says_so(one_file: Path, tmp_path: Path) -> None:
