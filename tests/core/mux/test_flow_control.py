@@ -12,6 +12,7 @@ from tunnelkit.core.mux.flow_control import (
     BULK_REPORT,
     BULK_REPORT_DELAY,
     FREE_PASS,
+    NEVER,
     REPORT_DELAY,
     ChannelFlowControl,
     FlowControl,
@@ -570,3 +571,27 @@ def test_a_path_with_room_needs_no_looking_for_stalled_channels() -> None:
     assert flow.next_deadline(50.0) is None
     flow.deadline_passed([channel], 1000.0)
     assert not channel.stalled
+
+
+def test_when_the_next_report_is_due_is_known_without_asking() -> None:
+    flow = FlowControl(Budget())
+    one, other = (ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget) for _ in range(2))
+    now = 50.0
+    assert flow.soonest == NEVER
+    one.inbound.arrived(10)
+    assert not flow.consumed(one, 10, now)
+    assert flow.soonest == now + REPORT_DELAY
+    assert flow.next_deadline(now) == flow.soonest
+    # Bulk is reported sooner than a few bytes.
+    other.inbound.arrived(BULK_REPORT)
+    assert not flow.consumed(other, BULK_REPORT, now)
+    assert flow.soonest == now + BULK_REPORT_DELAY
+    assert list(flow.due_reports(now + BULK_REPORT_DELAY)) == [other]
+    assert flow.next_deadline(now) == flow.soonest == now + REPORT_DELAY
+    # What is urgent is due now, until somebody has looked.
+    other.inbound.arrived(WINDOW // 2)
+    assert flow.consumed(other, WINDOW // 2, now)
+    assert flow.soonest == 0.0
+    assert list(flow.due_reports(now + REPORT_DELAY)) == [one]
+    assert flow.next_deadline(now) is None
+    assert flow.soonest == NEVER

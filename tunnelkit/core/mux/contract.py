@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import attrs
 
+from tunnelkit.core.mux.flow_control import FlowControl
 from tunnelkit.core.mux.path import Path
 from tunnelkit.errors import Code, LocalProtocolError
 from tunnelkit.wire.checkpoint import Checkpoint
@@ -191,6 +192,9 @@ class Mux(Protocol):
     """Bytes before each frame's payload."""
     max_frame: int
     """Largest payload of one frame."""
+
+    flow: FlowControl
+    """Credit and reports of all channels."""
 
     @property
     def path(self) -> Path:

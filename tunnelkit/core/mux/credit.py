@@ -95,7 +95,7 @@ class Outbound:
 class Inbound:
     """The receiving direction of one channel: checks the sender, decides when to grant more."""
 
-    __slots__ = ("_budget", "_floor", "_grown", "_reported", "limit", "received", "taken", "window")
+    __slots__ = ("_budget", "_floor", "_grown", "limit", "received", "reported", "taken", "window")
 
     def __init__(self, window: int, budget: Budget) -> None:
         self.received = 0
@@ -103,7 +103,8 @@ class Inbound:
         self.limit = window
         self.window = window
         self._floor = window
-        self._reported = 0
+        self.reported = 0
+        """What of ``taken`` the sender has been told."""
         self._grown = 0
         self._budget = budget
 
@@ -115,7 +116,7 @@ class Inbound:
     @property
     def unreported(self) -> int:
         """Bytes taken since the sender was last told."""
-        return self.taken - self._reported
+        return self.taken - self.reported
 
     def arrived(self, size: int) -> None:
         """Account for ``size`` bytes that came; raises `RemoteProtocolError` beyond credit."""
@@ -130,7 +131,7 @@ class Inbound:
         """The application took ``size`` bytes; True if the sender must be told at once."""
         self.taken += size
         self._budget.queued -= size
-        return (self.taken - self._reported) * 4 >= self.window
+        return (self.taken - self.reported) * 4 >= self.window
 
     def discard(self) -> None:
         """Nobody will take what is queued: give it back to the budget."""
@@ -154,6 +155,6 @@ class Inbound:
         elif self.taken - self._grown >= self.window:
             self.window = max(self.window, min(self.window * 2, most))
             self._grown = self.taken
-        self._reported = self.taken
+        self.reported = self.taken
         self.limit = max(self.limit, self.taken + self.window)
         return self.taken, self.limit

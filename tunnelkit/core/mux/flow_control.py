@@ -24,9 +24,10 @@ BULK_REPORT_DELAY = 0.002
 BULK_REPORT = 4 * 1024
 _SMALLEST_BULK = 256
 """The same where at least so many bytes are to be reported: the sender's estimate of the path
-lives on reports."""
+lives on reports. Less, where many channels share a path."""
 _BULK_MEMORY = 0.050
 """Seconds in which a channel is taken for a busy one after that."""
+NEVER = float("inf")
 _STALL = 0.25
 """Seconds without a report, beyond two round trips, that make a channel a stalled one."""
 
@@ -64,11 +65,15 @@ class ChannelFlowControl:
 class FlowControl:
     """One per connection."""
 
-    __slots__ = ("_bulk_reports", "_busy", "_look_at", "_reports", "budget", "path")
+    __slots__ = ("_bulk_reports", "_busy", "_look_at", "_reports", "budget", "path", "soonest")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.path = Path()
+        self.soonest = NEVER
+        """No report is due before; 0: one is due now. Whoever keeps a timer for `next_deadline`
+        need not ask again before a report is due sooner than the timer, unless the path is full or
+        something other than payload was said or heard."""
         self._busy = 0
         """Channels with something in flight."""
         self._look_at = 0.0
@@ -104,7 +109,9 @@ class FlowControl:
         if not channel.stalled:
             self.path.sent(size, now)
         # A few bytes are reported late, see `REPORT_DELAY`: they say nothing of the round trip.
-        if channel.mark is None and out.sent - out.taken >= _bulk(self._busy):
+        if channel.mark is None and out.sent - out.taken >= max(
+            BULK_REPORT // self._busy, _SMALLEST_BULK
+        ):
             channel.mark = self.path.mark(out.sent, now)
 
     def reported(self, channel: ChannelFlowControl, size: int, now: float) -> None:
@@ -134,20 +141,26 @@ class FlowControl:
 
     def consumed(self, channel: ChannelFlowControl, size: int, now: float) -> bool:
         """The application took ``size`` bytes; True if that must be reported at once."""
-        if channel.inbound.consumed(size):
+        inbound = channel.inbound
+        if inbound.consumed(size):
+            self.soonest = 0.0
             return True
         reports = 1 + len(self._reports) + len(self._bulk_reports)
-        if channel.inbound.unreported >= _bulk(reports):
+        if inbound.taken - inbound.reported >= max(BULK_REPORT // reports, _SMALLEST_BULK):
             channel.bulk_until = now + _BULK_MEMORY
         if now < channel.bulk_until:
             due = now + BULK_REPORT_DELAY
             if not channel.report_at or channel.report_at > due:
                 channel.report_at = due
                 self._bulk_reports.append((due, channel))
+                if due < self.soonest:
+                    self.soonest = due
         elif not channel.report_at:
             due = now + REPORT_DELAY
             channel.report_at = due
             self._reports.append((due, channel))
+            if due < self.soonest:
+                self.soonest = due
         return False
 
     def due_reports(self, now: float) -> Iterable[ChannelFlowControl]:
@@ -175,6 +188,7 @@ class FlowControl:
         """When `due_reports` or `deadline_passed` have something to do."""
         path = self.path
         due = self._look_at or None
+        self.soonest = NEVER
         if path.inflight_target <= path.in_flight:
             if due is None:
                 due = self._look_at = now + _STALL
@@ -183,8 +197,12 @@ class FlowControl:
         for reports in (self._reports, self._bulk_reports):
             while reports and reports[0][1].report_at != reports[0][0]:
                 reports.popleft()
-            if reports and (due is None or reports[0][0] < due):
-                due = reports[0][0]
+            if reports:
+                first = reports[0][0]
+                if first < self.soonest:
+                    self.soonest = first
+                if due is None or first < due:
+                    due = first
         return due
 
     def deadline_passed(self, channels: Iterable[ChannelFlowControl], now: float) -> None:
@@ -208,8 +226,3 @@ class FlowControl:
                 channel.stalled = True
                 channel.mark = None
                 self.path.in_flight -= in_flight
-
-
-def _bulk(channels: int) -> int:
-    """Bytes of one channel that are bulk: less where so many share a path."""
-    return max(BULK_REPORT // channels, _SMALLEST_BULK)

@@ -60,8 +60,8 @@ class PlainMux:
         self._events: list[t.Event] = []
         self._receiving: PlainChannel | None = None
         """Whose payload is arriving; None: it is discarded."""
-        self._flow = FlowControl(budget)
-        self.path: Path = self._flow.path
+        self.flow = FlowControl(budget)
+        self.path: Path = self.flow.path
         self._channels: dict[int, PlainChannel] = {}
         self._next_id = 1 if master else 2
         self._far_id = 0
@@ -127,7 +127,7 @@ class PlainMux:
         self._far_id = number
         if self._drained_by is not None:
             self._put_reset(number, Code.SHUTDOWN, "this end is shutting down")
-        elif len(self._channels) >= self.max_channels or not self._flow.budget.accepts_channels:
+        elif len(self._channels) >= self.max_channels or not self.flow.budget.accepts_channels:
             self._put_reset(number, Code.LIMIT, "too much is open")
         else:
             self._new(number, False)
@@ -152,7 +152,7 @@ class PlainMux:
         return t.Data(ch.number, data)
 
     def _far_grant(self, ch: PlainChannel, taken: int, limit: int) -> list[t.Event]:
-        self._flow.reported(ch, ch.outbound.granted(taken, limit), self._now)
+        self.flow.reported(ch, ch.outbound.granted(taken, limit), self._now)
         return [t.Writable(ch.number)] if self.sendable(ch.number) > 0 else []
 
     def _far_finish(self, ch: PlainChannel) -> list[t.Event]:
@@ -187,14 +187,14 @@ class PlainMux:
     # -- life of channels and tunnel --------------------------------------
 
     def _new(self, number: int, opener: bool) -> None:
-        channel = PlainChannel(number, self.window, self._flow.budget, opener)
+        channel = PlainChannel(number, self.window, self.flow.budget, opener)
         self._channels[number] = channel
 
     def _ends(
         self, number: int, code: Code | None, reason: str = "", refused: bool = False
     ) -> list[t.Event]:
         """The channel is over, and so may be the tunnel."""
-        self._flow.ended(self._channels.pop(number))
+        self.flow.ended(self._channels.pop(number))
         return [t.ChannelEnded(number, code, reason, refused), *self._maybe_over()]
 
     def _end_if_done(self, number: int) -> list[t.Event]:
@@ -214,7 +214,7 @@ class PlainMux:
         self._over = self._cutter.closed = True
         events: list[t.Event] = []
         for number, ch in self._channels.items():
-            self._flow.ended(ch)
+            self.flow.ended(ch)
             events.append(t.ChannelEnded(number, code or Code.SHUTDOWN, reason))
         self._channels.clear()
         return [*events, t.TunnelEnded(code, reason)]
@@ -273,7 +273,7 @@ class PlainMux:
     def refuse(self, channel: int, code: Code, reason: str) -> Sequence[t.Event]:
         """Answer `ChannelRequested`."""
         self._put_reset(channel, code, reason)
-        self._flow.ended(self._channels.pop(channel))
+        self.flow.ended(self._channels.pop(channel))
         return self._maybe_over()
 
     def finish(self, channel: int, now: float) -> Sequence[t.Event]:
@@ -291,7 +291,7 @@ class PlainMux:
         ch = self._channels.get(channel)
         if ch is None or ch.near_ended:
             return 0
-        may = self._flow.sendable(ch)
+        may = self.flow.sendable(ch)
         return min(may, max(0, t.EARLY_DATA - ch.outbound.sent)) if ch.waits else may
 
     def waits_for_path(self, channel: int) -> bool:
@@ -313,7 +313,7 @@ class PlainMux:
             return None
         if not self._up_told:
             return self._now
-        dues = [self._drained_by, self._flow.next_deadline(self._now)]
+        dues = [self._drained_by, self.flow.next_deadline(self._now)]
         return min((due for due in dues if due is not None), default=None)
 
     def deadline_passed(self, now: float) -> Sequence[t.Event]:
@@ -323,10 +323,10 @@ class PlainMux:
             return t.NO_EVENTS
         if self._drained_by is not None and now >= self._drained_by:
             return self._fail(Code.SHUTDOWN, "the time to drain is over")
-        for ch in self._flow.due_reports(now):
+        for ch in self.flow.due_reports(now):
             assert isinstance(ch, PlainChannel)
             self._put_grant(ch.number, *ch.inbound.report())
-        self._flow.deadline_passed(self._channels.values(), now)
+        self.flow.deadline_passed(self._channels.values(), now)
         return self._say_up()
 
     def _say_up(self) -> list[t.Event]:
@@ -342,7 +342,7 @@ class PlainMux:
         if ch is None:
             # What the application of a channel that is over still takes was given up with it.
             return t.NO_EVENTS
-        if self._flow.consumed(ch, size, now):
+        if self.flow.consumed(ch, size, now):
             ch.report_at = 0.0
             self._put_grant(channel, *ch.inbound.report())
         return self._end_if_done(channel)
@@ -375,7 +375,7 @@ class PlainMux:
     ) -> int:
         """See `Mux`."""
         buffer[offset : offset + self.header_size] = self._data_header(channel, size)
-        self._flow.sent(self._channels[channel], size, now)
+        self.flow.sent(self._channels[channel], size, now)
         return size
 
     # -- what it does not carry -------------------------------------------

@@ -202,7 +202,7 @@ class FixedInbound(Inbound):
 
     def report(self) -> tuple[int, int]:
         """See `Inbound.report`; the sender works the limit out by itself."""
-        self._reported = self.taken
+        self.reported = self.taken
         self.limit = self.taken + self.window
         return self.taken, self.limit
 

@@ -325,7 +325,10 @@ class TunnelConnection:
             channel = channels.get(data.channel)
             if channel is not None:
                 self._deliver(channel, data.data, now)
-            self._scheduler.want()
+                # What was taken of an open channel causes nothing but reports.
+                half = channel.far_finished or channel.near_finished
+                if half or mux.flow.soonest < self._scheduler.due:
+                    self._scheduler.want()
             return
         handlers = self._handlers
         requests = self._requests

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from tunnelkit.core.mux.contract import Event, TunnelMux
+from tunnelkit.core.mux.flow_control import NEVER
 from tunnelkit.errors import Code
 from tunnelkit.net.channels.channel import Channel
 from tunnelkit.net.channels.contracts import END
@@ -24,6 +25,8 @@ from tunnelkit.net.sockets.context import BATCH_SIZE, Shared
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.stream import TlsStream
 
+_SLACK = 0.001
+"""Seconds that what is due may be late: that saves moving the timer."""
 _LARGE_FRAME = 256 * 1024
 
 
@@ -49,8 +52,8 @@ class Scheduler:
     """Sends for ``connection``: control first, then channels in turn; keeps the mux's time."""
 
     __slots__ = (
+        "_changed",
         "_connection",
-        "_due",
         "_low_water",
         "_mux",
         "_path_waits",
@@ -59,6 +62,9 @@ class Scheduler:
         "_stopped",
         "_stream",
         "_timer",
+        "_told_limited",
+        "_wanted",
+        "due",
     )
 
     def __init__(self, connection: ScheduledConnection, shared: Shared) -> None:
@@ -68,7 +74,13 @@ class Scheduler:
         self._mux = connection.mux
         self._ready: deque[Channel] = deque()
         self._path_waits: list[Channel] = []
-        self._due = False
+        self.due = NEVER
+        """A report that is due sooner than this has to be taken care of: see `want`."""
+        self._wanted = False
+        self._changed = True
+        """Something other than payload was said or heard: anything may be due."""
+        self._told_limited = False
+        """Path knows that it has room, and nothing has been sent since."""
         self._low_water = 0
         self._timer = Timer(shared.reactor, self._deadline)
         self._stopped = False
@@ -76,12 +88,15 @@ class Scheduler:
     def schedule(self, channel: Channel) -> None:
         """The channel has something to send; its ``scheduled`` is set."""
         self._ready.append(channel)
-        self.want()
+        if not self._wanted and not self._stopped:
+            self._wanted = True
+            self._shared.poller.after_batch(self.run)
 
     def want(self) -> None:
-        """There may be something to send: `run` at the end of this batch of events."""
-        if not self._due and not self._stopped:
-            self._due = True
+        """There may be something to send, or due: `run` at the end of this batch of events."""
+        self._changed = True
+        if not self._wanted and not self._stopped:
+            self._wanted = True
             self._shared.poller.after_batch(self.run)
 
     def stop(self) -> None:
@@ -91,7 +106,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Send what can be sent: control first, then channels in turn."""
-        self._due = False
+        self._wanted = False
         stream = self._stream
         mux = self._mux
         while stream.writable and not self._stopped:
@@ -117,11 +132,18 @@ class Scheduler:
                 stream.send(memoryview(control))
                 continue
             stream.send(buffer[:used])
+            if not self._ready and not self._path_waits and not self._changed:
+                break
         if self._stopped:
             return
-        if not self._ready and not self._path_waits:
-            mux.path.app_limited()
-        self._set_timer()
+        path = mux.path
+        full = path.in_flight >= path.inflight_target
+        if not self._ready and not self._path_waits and not self._told_limited:
+            path.app_limited()
+            self._told_limited = not full
+        # The walk over all that can be due is for when that has changed.
+        if self._changed or full or self._path_waits or mux.flow.soonest < self.due:
+            self._set_timer()
 
     def _fill(self, buffer: memoryview, used: int) -> int:
         """Pull from channels into frames at ``buffer[used:]``; how far it is filled then."""
@@ -164,20 +186,25 @@ class Scheduler:
                 used = start + mux.frame_into(buffer, used, number, got, now)
                 channel.bytes_sent += got
                 total += got
+                self._told_limited = False
                 if got == size and not channel.scheduled:
                     channel.scheduled = True
                     ready.append(channel)
             elif got == END:
+                self._changed = True
                 connection.near_finished(channel, now)
         connection.bytes_sent += total
         return used
 
     def _set_timer(self) -> None:
+        self._changed = False
         due = self._mux.next_deadline()
         if due is not None:
-            self._timer.start_by(due, 0.001)
+            self._timer.start_by(due, _SLACK)
+            self.due = self._timer.due - _SLACK
 
     def _deadline(self) -> None:
+        self.due, self._changed = NEVER, True
         if self._stopped:
             return
         now = self._connection.clock()

@@ -11,6 +11,7 @@ Both are level-triggered: a handler that leaves bytes behind is called again.
 
 from __future__ import annotations
 
+import mmap
 import select
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -72,7 +73,9 @@ class Poller:
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = on_monotonic_clock(reactor)
-        self._buffer: memoryview | None = None
+        self.buffer = memoryview(mmap.mmap(-1, READ_BUFFER_SIZE))
+        """`READ_BUFFER_SIZE` bytes that belong to whoever is being called by this poller, until it
+        returns; memory only as far as they have been used."""
         self._handlers: dict[int, Handler] = {}
         self._masks: dict[int, int] = {}
         self._batch_end: list[Callable[[], object]] = []
@@ -86,14 +89,6 @@ class Poller:
             poller = EpollPoller(reactor) if _HAS_EPOLL else ReactorPoller(reactor)
             setattr(reactor, _ATTRIBUTE, poller)
         return poller
-
-    @property
-    def buffer(self) -> memoryview:
-        """`READ_BUFFER_SIZE` bytes that belong to whoever is being called by this poller, until
-        it returns."""
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(READ_BUFFER_SIZE))
-        return self._buffer
 
     def __len__(self) -> int:
         """Descriptors watched, also those with neither interest."""

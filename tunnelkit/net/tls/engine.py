@@ -87,6 +87,7 @@ class TlsEngine:
         "alpn",
         "client",
         "closed_cleanly",
+        "drain_into",
         "established",
         "peer_certificate",
     )
@@ -96,6 +97,9 @@ class TlsEngine:
         self._context = context
         self._connection, self._verdict = context.new_connection(client)
         self._calls = Calls(self._connection)
+        self.drain_into = self._calls.drain_into
+        """Move ciphertext for the peer into a buffer; bytes moved, 0 if there is none. Drain
+        everything before the next `write`: what stays is moved in memory by it."""
         self._failure: TunnelkitError | None = None
         self._sending = False
         self.client = client
@@ -205,14 +209,6 @@ class TlsEngine:
     def has_output(self) -> bool:
         """There is ciphertext for the peer."""
         return self._calls.has_output()
-
-    def drain_into(self, buffer: memoryview) -> int:
-        """Move ciphertext for the peer into ``buffer``; bytes moved, 0 if there is none.
-
-        Drain everything before the next `write`: what stays is moved in
-        memory by it.
-        """
-        return self._calls.drain_into(buffer)
 
     def trim(self) -> None:
         """Give back the memory that the largest batch so far has left behind.
