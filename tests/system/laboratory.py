@@ -10,19 +10,11 @@ use them, and those are ended by a keeper process even if the tests are killed.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-from types import TracebackType
 
 from bench.link import Link
-from tests.system import firewalls, keeper
-from tests.system.places import Place, PlacedProcesses
+from tests.system import firewalls
+from tests.system.network import Network, route, wire
 
 WORKPLACE_A = "10.1.0.2"
 WIKI = "10.1.0.80"
@@ -43,34 +35,24 @@ UNDISTURBED = 1e9
 """Bits per second of the link before firewall B unless a test changes it."""
 
 
-class Laboratory:
+class Laboratory(Network):
     """Five places, wired and walled; a context manager.
 
     ``leg`` is the link between the internet and firewall B: `Link.change` gives it delay, loss,
     disorder and a rate. `counters` says what the firewalls have dropped.
     """
 
-    def __init__(self) -> None:
-        keeper.clear_leftovers()
-        self.directory = Path(tempfile.mkdtemp(prefix=keeper.PREFIX))
-        self.directory.chmod(0o755)  # proxies give up root
-        self._stack = contextlib.ExitStack()
-        try:
-            self._build()
-        except BaseException:
-            self.close()
-            raise
-
-    def _build(self) -> None:
+    def build(self) -> None:
+        """See `Network`."""
         files = firewalls.accounts()
         alone = {"/etc/resolv.conf": _NOBODY_RESOLVES}
         company_a = {"/etc/resolv.conf": f"nameserver {RESOLVER}\n"}
-        self.company_a = self._place("company-a", company_a)
-        self.firewall_a = self._place("firewall-a", alone | files)
-        self.internet = self._place("internet", alone)
-        self.firewall_b = self._place("firewall-b", alone)
-        self.company_b = self._place("company-b", alone)
-        self._keep()
+        self.company_a = self.place("company-a", company_a)
+        self.firewall_a = self.place("firewall-a", alone | files)
+        self.internet = self.place("internet", alone)
+        self.firewall_b = self.place("firewall-b", alone)
+        self.company_b = self.place("company-b", alone)
+        self.keep()
         inside_a, inside_b = firewalls.INSIDE_A, firewalls.INSIDE_B
         for place in self.places:
             place.run(["ip", "link", "set", "dev", "lo", "up"])
@@ -78,51 +60,25 @@ class Laboratory:
             place.set("net/ipv4/tcp_no_metrics_save", 1)
         for place in (self.firewall_a, self.internet, self.firewall_b):
             place.set("net/ipv4/ip_forward", 1)
-        _wire(self.firewall_a, "inside", [inside_a], self.company_a, [WORKPLACE_A, WIKI, RESOLVER])
-        _wire(self.firewall_b, "inside", [inside_b], self.company_b, [WORKPLACE_B])
-        _wire(self.firewall_a, "outside", [_OUTSIDE_A], self.internet, [_GATEWAY_A])
+        wire(self.firewall_a, "inside", [inside_a], self.company_a, [WORKPLACE_A, WIKI, RESOLVER])
+        wire(self.firewall_b, "inside", [inside_b], self.company_b, [WORKPLACE_B])
+        wire(self.firewall_a, "outside", [_OUTSIDE_A], self.internet, [_GATEWAY_A])
         near, far = self.internet.namespace, self.firewall_b.namespace
         self.leg = self._stack.enter_context(Link(near, far, rate=UNDISTURBED, round_trip=0))
         self.calm()
         for address in MIDDLES:
             self.internet.run(["ip", "address", "add", f"{address}/32", "dev", "lo"])
-        _route(self.company_a, "default", inside_a)
-        _route(self.company_b, "default", inside_b)
-        _route(self.firewall_a, "default", _GATEWAY_A)
-        _route(self.firewall_b, "default", self.leg.near_address)
-        _route(self.internet, "10.1.0.0/24", _OUTSIDE_A)
-        _route(self.internet, "10.2.0.0/24", self.leg.far_address)
+        route(self.company_a, "default", inside_a)
+        route(self.company_b, "default", inside_b)
+        route(self.firewall_a, "default", _GATEWAY_A)
+        route(self.firewall_b, "default", self.leg.near_address)
+        route(self.internet, "10.1.0.0/24", _OUTSIDE_A)
+        route(self.internet, "10.2.0.0/24", self.leg.far_address)
         for firewall, ports in (
             (self.firewall_a, (firewalls.SOCKS_PORT, firewalls.CONNECT_PORT)),
             (self.firewall_b, (firewalls.CONNECT_PORT,)),
         ):
             firewall.run(["nft", "-f", "-"], given=firewalls.rules(*ports))
-
-    def _place(self, name: str, files: dict[str, str]) -> Place:
-        place = Place(name, self.directory, files)
-        self._stack.callback(place.namespace.close)
-        return place
-
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """All five, from company A to company B."""
-        return (self.company_a, self.firewall_a, self.internet, self.firewall_b, self.company_b)
-
-    def _keep(self) -> None:
-        descriptors = [os.open(place.path, os.O_RDONLY) for place in self.places]
-        command = [sys.executable, keeper.__file__, str(self.directory), *map(str, descriptors)]
-        self._keeper: subprocess.Popen[str] | None = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            pass_fds=descriptors,
-            start_new_session=True,
-        )
-        for descriptor in descriptors:
-            os.close(descriptor)
-        assert self._keeper.stdout is not None
-        assert self._keeper.stdout.readline() == "keeping\n"
 
     def start_proxies(self) -> None:
         """The firewalls' proxies: dante on A, squid on both."""
@@ -130,12 +86,6 @@ class Laboratory:
         firewalls.start_dante(on_a)
         firewalls.start_squid(on_a, firewalls.INSIDE_A)
         firewalls.start_squid(self.processes(self.firewall_b), firewalls.INSIDE_B)
-
-    def processes(self, place: Place) -> PlacedProcesses:
-        """To start programs at ``place`` that run as long as the laboratory."""
-        running = PlacedProcesses(place.directory, place)
-        self._stack.callback(running.end)
-        return running
 
     def calm(self) -> None:
         """Make the link one without delay and loss again."""
@@ -159,46 +109,3 @@ class Laboratory:
                 if counter := item.get("counter"):
                     found[f"{letter} {counter['name']}"] = int(counter["packets"])
         return found
-
-    def close(self) -> None:
-        """End everything; fails if a process had to be killed."""
-        try:
-            self._stack.close()
-        finally:
-            left = self._end_keeper()
-        assert not left, f"had to be killed: {left}"
-
-    def _end_keeper(self) -> list[str]:
-        keeping: subprocess.Popen[str] | None = getattr(self, "_keeper", None)
-        if keeping is None:
-            shutil.rmtree(self.directory)
-            return []
-        said, _ = keeping.communicate(timeout=30)
-        return said.splitlines()
-
-    def __enter__(self) -> Laboratory:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def _wire(near: Place, device: str, here: list[str], far: Place, there: list[str]) -> None:
-    """Join two places by a cable; at the far side the device is called after the near place."""
-    words = (
-        f"ip link add {device} netns {near.path} type veth peer name {near.name} netns {far.path}"
-    )
-    subprocess.run(words.split(), check=True)
-    for place, name, addresses in ((near, device, here), (far, near.name, there)):
-        for address in addresses:
-            place.run(["ip", "address", "add", f"{address}/24", "dev", name])
-        place.run(["ip", "link", "set", "dev", name, "up"])
-
-
-def _route(place: Place, network: str, gateway: str) -> None:
-    place.run(["ip", "route", "add", network, "via", gateway])
