@@ -246,6 +246,14 @@ class IRendezvous(Interface):
         """
 
 
+class IHasPorts(Interface):
+    """A rendezvous that listens: what peers ask for is never dialled to its ports (rule X2)."""
+
+    own_ports: Sequence[tuple[str, str, int]] = Attribute(
+        "Of each, ``tcp`` or ``udp``, the address, and the real port."
+    )
+
+
 class IUsesIdentity(Interface):
     """A rendezvous, or a part of one, that needs to know who the end is."""
 

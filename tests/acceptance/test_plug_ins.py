@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.applications import Application, echo, receive
+from tests.acceptance.applications import Application, Received, echo, receive
 from tests.acceptance.communication import SERVER, start_server
 from tests.acceptance.processes import (
     TWISTD,
@@ -190,6 +190,24 @@ def test_any_protocol_over_the_rendezvous_that_come_with_the_package(
             "--forward", f"0={application.destination}", env=elsewhere,
         )  # fmt: skip
         assert talk(client.port("forward"), b"x", 1) == b"x"
+
+
+def test_no_wide_rule_leads_to_the_port_where_the_others_come_in(
+    processes: Processes, identities: Identities
+) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    common = ("tunnel-end", "--rendezvous", "usher", "--protocol", "lstp")
+    waiting = processes.role(
+        *common, "--await", place, "--identity", identities("server"), "--peer", "client",
+        "--allow", "tcp:127.0.0.0/8:*",
+    )  # fmt: skip
+    client = processes.role(
+        *common, "--gate", place, "--identity", identities("client"), "--peer", "server",
+        "--forward", f"0=tcp:{place}",
+    )  # fmt: skip
+    with socket.create_connection(("127.0.0.1", client.port("forward")), 20) as sock:
+        assert Received(sock).to_the_end() == "reset"
+    waiting.wait_for("Not allowed: .* is a listener of this process")
 
 
 @pytest.mark.parametrize(

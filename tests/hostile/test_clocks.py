@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.applications import Application, echo
+from tests.acceptance.applications import Application, Received, echo
+from tests.acceptance.communication import start_server
 from tests.acceptance.processes import Identities, Processes
 from tests.acceptance.tunnels import STARTERS
 from tests.hostile.honest import LEAST, ask, place_of, use
@@ -37,18 +38,40 @@ def library() -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("kind", list(STARTERS))
-def test_nothing_that_is_up_notices_that_the_clock_is_set(
-    kind: str, processes: Processes, identities: Identities, server: Application
-) -> None:
-    clock = processes.directory / "clock"
+def on(clock: Path) -> dict[str, str]:
+    """The environment of a process whose wall clock is what the file says."""
     clock.write_text("+0\n")
-    env = {
+    return {
         "LD_PRELOAD": library(),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
+
+
+def test_a_communication_server_cuts_clients_whose_certificate_is_over(
+    processes: Processes, identities: Identities, server: Application
+) -> None:
+    """By the wall clock, as ends do (X30); the session goes with the client."""
+    clock = processes.directory / "clock"
+    hall = start_server(processes, identities, env=on(clock))
+    hall.client("server", "--allow", server.destination)
+    near = hall.client("client", "--target", "server", "--forward", f"0={server.destination}")
+    with socket.create_connection(place_of(near.address("forward")), 20) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+        clock.write_text("+800d\n")
+        hall.role.wait_for("The certificate of server has expired: cut")
+        hall.role.wait_for("session-end .*expired")
+        assert Received(sock).to_the_end() == "reset"
+
+
+@pytest.mark.parametrize("kind", list(STARTERS))
+def test_nothing_that_is_up_notices_that_the_clock_is_set(
+    kind: str, processes: Processes, identities: Identities, server: Application
+) -> None:
+    clock = processes.directory / "clock"
+    env = on(clock)
     tunnel = STARTERS[kind](
         processes, identities, [server.destination], "--forward", f"0={server.destination}",
         client_env=env, server_env=env,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tunnelkit.net.sockets.context import HALF_CLOSED_LIMIT
 from tunnelkit.policy.settings import Option
 
-TERMS = (
+KEEPING = (
     Option(
         "state-dir",
         "DIR",
@@ -20,6 +20,10 @@ TERMS = (
         ", any: the identity may be a file of another user, which others can read (default: "
         "private)",
     ),
+)
+
+TERMS = (
+    *KEEPING,
     Option(
         "eku",
         "both|any",
@@ -317,6 +321,7 @@ _WTLS = (
         "that `tunnelkit keys issue` made for this proxy; devices trust its CA",
         files="*.pem",
     ),
+    *KEEPING,
     Option(
         "crl",
         "FILE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -244,10 +245,19 @@ class SecureProxyServerService(Service):
                     _log.info("Another policy is in force")
             except ConfigError as error:
                 _log.error("{why}; going on with the policy from before", why=str(error))
-        for name, listings in self.server.clients():
-            if self._watch.is_revoked(listings):
-                _log.warn("{client} has been revoked: cut", client=printable(name))
-                self.server.expel(name, "the certificate has been revoked")
+        self.cut(datetime.now(timezone.utc))
+
+    def cut(self, now: datetime) -> None:
+        """End everything of those who are revoked, or whose certificate is over at ``now``, by the
+        wall clock (rules X17, X30)."""
+        for client in self.server.clients():
+            if self._watch.is_revoked(client.listings):
+                _log.warn("{client} has been revoked: cut", client=printable(client.name))
+                self.server.expel(client.name, "the certificate has been revoked")
+            elif client.until is not None and now > client.until:
+                shown = printable(client.name)
+                _log.warn("The certificate of {client} has expired: cut", client=shown)
+                self.server.expel(client.name, "the certificate has expired")
 
     def _credentials_changed(self) -> None:
         self.server.context = self._watch.context

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from twisted.application.service import IService
 
-from tunnelkit.interfaces import IRendezvousMaker, IUsesIdentity
+from tunnelkit.interfaces import IHasPorts, IRendezvousMaker, IUsesIdentity
 from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import end_parts, require_use
@@ -33,6 +33,8 @@ class TunnelEndService(EndService):
         rendezvous = config.rendezvous.make_rendezvous(reactor, config.meeting)
         self._keyed = IUsesIdentity(rendezvous, None)
         self.identity_changed(self.identity)
+        for own in getattr(IHasPorts(rendezvous, None), "own_ports", ()):
+            self.policy.listeners.add(*own)
         part = IService(rendezvous, None)
         if part is not None:
             part.setServiceParent(self)

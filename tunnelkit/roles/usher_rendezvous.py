@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tunnelkit.interfaces import IRendezvous
+from tunnelkit.interfaces import IHasPorts, IRendezvous
 from tunnelkit.local.listening import ListeningService
 from tunnelkit.net.dial.via import Hop
 from tunnelkit.net.sockets.context import Shared
@@ -56,7 +56,7 @@ def make_rendezvous(reactor: Any, config: Config) -> IRendezvous:
     return UsherRendezvous(WayOut(reactor, config.via, "gate", config.address))
 
 
-@implementer(IRendezvous)
+@implementer(IHasPorts, IRendezvous)
 class ListeningGate(ListeningService):
     """A gate with its port."""
 
@@ -65,6 +65,7 @@ class ListeningGate(ListeningService):
     def __init__(self, reactor: Any, address: tuple[str, int]) -> None:
         self._gate = GateRendezvous(Shared.of(reactor))
         super().__init__(reactor, PolicyHolder(Policy()), TCP, *address, self._gate.accept)
+        self.own_ports = ((TCP, address[0], int(self.address.rpartition(":")[2])),)
 
     def meet(self, on_waiting: Callable[[str], object] | None = None) -> Deferred[UsherMeeting]:
         """See `IRendezvous`."""

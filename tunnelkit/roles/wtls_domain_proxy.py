@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import attrs
@@ -18,7 +19,7 @@ from tunnelkit.policy.destination import TCP, parse_listen, to_host
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Settings
-from tunnelkit.roles.configure import revocation_list
+from tunnelkit.roles.configure import identity_terms, revocation_list, state_dir
 from tunnelkit.roles.wtls_service import WtlsParts, WtlsService, WtlsStatus, rule_for, sources_of
 
 
@@ -90,7 +91,8 @@ def configure(settings: Settings, starting: bool) -> WtlsDomainProxyConfig:
     """See `IProxyRole`."""
     settings.required("listen", "HOST:PORT on which devices are awaited, e.g. 0.0.0.0:5684")
     identity = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
-    loaded = identity.parsed(load_identity)
+    terms = identity_terms(settings)
+    loaded = identity.parsed(partial(load_identity, terms=terms))
     settings.required("origin", "HOST=URL, e.g. bank.example=https://10.0.0.5:8443")
     origins: dict[str, Url] = {}
     for given in settings.all("origin"):
@@ -102,6 +104,8 @@ def configure(settings: Settings, starting: bool) -> WtlsDomainProxyConfig:
         listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
         identity_file=os.path.abspath(identity.text),
         crl_file=revocation_list(settings, loaded),
+        terms=terms,
+        state_dir=state_dir(settings),
         sources=sources_of(settings),
         origins=origins,
         map_key=own_map_key(key) if key is not None else None,

@@ -27,6 +27,7 @@ from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.acl import Policy, PolicyHolder
+from tunnelkit.policy.identity import STRICT, Terms
 from tunnelkit.policy.rules import Rule, parse_network, parse_rule
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
@@ -46,6 +47,10 @@ class WtlsParts:
     listen: tuple[tuple[str, int], ...]
     identity_file: str
     crl_file: str | None
+    terms: Terms = STRICT
+    """What is let pass with the identity."""
+    state_dir: str | None = None
+    """Where numbers of revocation lists are remembered; None: beside the identity."""
     sources: tuple[Network, ...]
     """Networks that devices may come from; empty: all."""
 
@@ -97,7 +102,13 @@ class WtlsService(MultiService):
         self._keys: list[ProxyKeys] = []
         try:
             for address, port in parts.listen:
-                keys = ProxyKeys(Shared.of(reactor).reactor, parts.identity_file, parts.crl_file)
+                keys = ProxyKeys(
+                    Shared.of(reactor).reactor,
+                    parts.identity_file,
+                    parts.crl_file,
+                    parts.terms,
+                    parts.state_dir,
+                )
                 self._keys.append(keys)
                 self.ports.append(self.make_port(reactor, way, keys, address, port))
         except ConfigError:

@@ -169,7 +169,9 @@ class SessionTests(SecureProxyCase):
         self.secure("office", target.unwrapped, False)
         await near.ready
         chain = (self.ca.credentials("office").certificate, self.ca.certificate)
-        assert ("office", listings(chain)) in self.server.clients()
+        (office,) = {one for one in self.server.clients() if one.name == "office"}
+        assert office.listings == listings(chain)
+        assert office.until == min(one.not_valid_after_utc for one in chain)
         self.server.expel("office", "revoked")
         await near.lost
         assert self.server.core.registry.get("office") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.logger import Logger
@@ -10,7 +11,8 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.dtls_context import DtlsContext
 from tunnelkit.net.tls.dtls_server import DtlsServer
-from tunnelkit.policy.identity import load_identity
+from tunnelkit.policy.identity import Terms, load_identity
+from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import (
     Revocations,
@@ -34,9 +36,20 @@ class ProxyKeys:
     lets in nobody who shows a certificate. Raises `ConfigError` at the beginning.
     """
 
-    def __init__(self, reactor: Any, identity_file: str, crl_file: str | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        identity_file: str,
+        crl_file: str | None = None,
+        terms: Terms | None = None,
+        state_dir: str | None = None,
+    ) -> None:
         self._identity_file = identity_file
         self._crl_file = crl_file
+        self._terms = terms
+        where = state_dir or os.path.dirname(os.path.abspath(identity_file))
+        self._numbers = ListNumbers(where)
+        self._forgetful = ""
         self._seen = self._stamps()
         self._revocations: Revocations | None = None
         self.context = self._read()
@@ -73,11 +86,18 @@ class ProxyKeys:
         self._cut_revoked(self._server)
 
     def _read(self) -> DtlsContext:
-        credentials = self._credentials = load_identity(self._identity_file).credentials
+        credentials = self._credentials = load_identity(
+            self._identity_file, terms=self._terms
+        ).credentials
         if self._crl_file is not None and list_in_force(
             self._crl_file, self._identity_file, self._revocations
         ):
-            revocations = load_revocations(self._crl_file, known_authorities(credentials))
+            revocations = load_revocations(
+                self._crl_file, known_authorities(credentials), seen=self._numbers
+            )
+            if self._numbers.problem not in ("", self._forgetful):
+                _log.warn("{why}", why=self._numbers.problem)
+            self._forgetful = self._numbers.problem
             if revocations.problem:
                 _log.error("{why}: nobody with a certificate gets in", why=revocations.problem)
             self._revocations = revocations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
+import attrs
 from twisted.python.failure import Failure
 
 from tunnelkit.core.secureproxy.connection import ServerConnection
@@ -35,6 +37,17 @@ class ClientHost(Protocol):
         """It is gone; not told after `close`."""
 
 
+@attrs.frozen
+class Client:
+    """One connection of a client, and what its certificate says."""
+
+    name: str
+    listings: tuple[Listing, ...]
+    """How revocation lists name its certificates, if it has shown any."""
+    until: datetime | None
+    """When the first of them ends."""
+
+
 class ClientStream:
     """The sink of the TLS; ``address`` is as limits count it, ``observed`` as others are told."""
 
@@ -58,6 +71,8 @@ class ClientStream:
         """For the core, once it is known whose the connection is."""
         self.listings: tuple[Listing, ...] = ()
         """How revocation lists name its certificates, if it has shown any."""
+        self.until: datetime | None = None
+        """When the first of them ends."""
         self.unwrapped: Unwrapped | None = None
         """The TCP connection, once TLS is off."""
         self._stream = TlsStream(shared, carrier, TlsEngine(context, False), self, removable=True)
@@ -135,7 +150,9 @@ class ClientStream:
         name = ""
         if certificate is not None:
             name = certificate_name(certificate)
-            self.listings = listings(self._stream.engine.peer_chain)
+            chain = self._stream.engine.peer_chain
+            self.listings = listings(chain)
+            self.until = min(one.not_valid_after_utc for one in (certificate, *chain))
             if self._stream.engine.peer_has_own_key:
                 raise AuthError("this is the server's own key")
         self.connection = ServerConnection(self._address, self._observed, name, self)

@@ -39,14 +39,14 @@ from tunnelkit.core.secureproxy.session import Session, Visitor
 from tunnelkit.interfaces import IRegistry
 from tunnelkit.net.secureproxy.arrivals import Arrivals, Arrived, Network
 from tunnelkit.net.secureproxy.browsers import Browser, Errand, refuse
-from tunnelkit.net.secureproxy.client_stream import ClientStream
+from tunnelkit.net.secureproxy.client_stream import Client, ClientStream
 from tunnelkit.net.secureproxy.joined import JoinedSessions, Side
 from tunnelkit.net.secureproxy.leases import Leases
 from tunnelkit.net.secureproxy.server_status import ServerStatus, rows
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp
 from tunnelkit.net.sockets.timer import Timer
-from tunnelkit.net.tls.context import Listing, TlsContext
+from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.traffic import Traffic
 from tunnelkit.wire.secureproxy import ALPN, PASS, WEB, Login
 from tunnelkit.wire.tls_peek import UNRECOGNIZED_NAME
@@ -344,20 +344,20 @@ class SecureProxyServer:
     def throw_out(self, name: str, seconds: float) -> int:
         """End everything of a client, and let nobody of that name in for so long; how much."""
         self.core.bar(name, self._now() + seconds)
-        theirs = sum(client == name for client, _ in self.clients())
+        theirs = sum(client.name == name for client in self.clients())
         self.expel(name, "thrown out by hand")
         return theirs
 
-    def clients(self) -> list[tuple[str, tuple[Listing, ...]]]:
-        """Of every client's connection, joined ones too: the name, and how revocation lists name
-        its certificates."""
+    def clients(self) -> list[Client]:
+        """Every client's connection, joined ones too."""
         connections = [stream.connection for stream in self._streams]
         for session in self.core.sessions.values():
             connections += session.parties()
         return [
-            (connection.name, _stream_of(connection).listings)
+            Client(connection.name, stream.listings, stream.until)
             for connection in connections
             if connection is not None and connection.name
+            for stream in (_stream_of(connection),)
         ]
 
     def status(self) -> ServerStatus:
