@@ -21,7 +21,7 @@ from tunnelkit.core.lstp.middle import (
     Pair,
     Send,
 )
-from tunnelkit.core.lstp.middle_connection import Input, State
+from tunnelkit.core.lstp.middle_connection import MAX_KEPT, Input, State
 from tunnelkit.core.lstp.middle_queues import MAX_SUSPECTS, SUSPICION_TIME, Suspects
 from tunnelkit.core.lstp.setup import Partner, Setup
 from tunnelkit.core.table import step
@@ -32,6 +32,7 @@ from tunnelkit.wire.lstp import (
     CommonUniqueInfo,
     Error,
     Hop,
+    MessageType,
     PropertyExchange,
     ServiceData,
     TopologyExchange,
@@ -460,6 +461,30 @@ def test_a_full_lobby_makes_room_at_the_expense_of_the_busiest_address() -> None
     # Who is paired at once needs no room.
     partner, commands = room.arrive(server(), "elsewhere")
     assert paired(commands) == (crowd[0], partner)
+
+
+def test_what_a_middle_keeps_of_a_waiting_end_is_bounded() -> None:
+    def setup(filling: int, hops: int) -> bytes:
+        # Fields that a middle does not know are kept too, since they are forwarded as they came.
+        info = CommonUniqueInfo(OFFICE, "a" * 255, "client-end").body()
+        info = info[:-1] + b',"more":"' + b"x" * filling + b'"}'
+        path = [Hop("b" * 255, "client-end", "c" * 255, "a" * 32)]
+        path += [Hop(f"{n}" * 255, "middle", "d" * 255, "b" * 32) for n in range(hops - 1)]
+        return encode_body(MessageType.COMMON_UNIQUE_INFO, info) + encode(
+            TopologyExchange(tuple(path))
+        )
+
+    assert len(setup(0, 7)) < MAX_KEPT // 1.5
+    rooms = [Room() for _ in range(100)]
+    tracemalloc.start()
+    for room in rooms:
+        room.wait(setup(2000, 7))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used / len(rooms) < 1.5 * MAX_KEPT
+    for filling, hops in ((8000, 1), (5000, 7), (16_000, 1)):
+        arrived, commands = Room().arrive(setup(filling, hops))
+        assert is_refused(commands, arrived, Code.LIMIT)
 
 
 def test_one_address_may_have_its_own_limit() -> None:

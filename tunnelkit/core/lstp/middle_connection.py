@@ -19,6 +19,10 @@ from tunnelkit.wire.lstp import (
     encode_body,
 )
 
+MAX_KEPT = 8192
+"""Bytes of the two bodies of a setup, which a middle keeps while the end waits. Far more than names
+and addresses need; what else an end may put there, strangers would have kept for them."""
+
 
 class State(Enum):
     """Where a connection to a middle is."""
@@ -119,6 +123,8 @@ class MiddleConnection:
             action, self.state = step(TABLE, self.state, _INPUTS.get(frame.type, Input.OTHER))
             if frame.channel:
                 raise RemoteProtocolError(f"channel {frame.channel} in setup, channel 0 expected")
+            if len(self.raw_info) + len(frame.body) > MAX_KEPT:
+                raise RemoteProtocolError(f"a setup of more than {MAX_KEPT} bytes", code=Code.LIMIT)
             if action is Action.TAKE_INFO:
                 self.info = CommonUniqueInfo.read(frame.body)
                 self.raw_info = frame.body
