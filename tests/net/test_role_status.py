@@ -9,6 +9,7 @@ import pytest
 
 from tunnelkit.net.role_status import (
     BOUNDS,
+    STARTED,
     Durations,
     Histogram,
     Metric,
@@ -20,6 +21,7 @@ from tunnelkit.net.role_status import (
     metric_by,
     rows,
 )
+from tunnelkit.version import __version__
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +53,8 @@ KETTLE = KettleStatus(role="kettle", lids=("tin",), open=2, boiled=7)
 def test_the_fields_come_in_order_as_json_can_write_them() -> None:
     assert list(KETTLE.as_mapping().items()) == [
         ("role", "kettle"),
+        ("version", __version__),
+        ("up_since", STARTED),
         ("lids", ("tin",)),
         ("open", 2),
         ("boiled", 7),

@@ -70,38 +70,27 @@ def _examine(name: str | None, words: list[str], patience: float) -> int:
     # What looks is imported here: `--help` stays quick.
     from twisted.internet import reactor
 
+    from tunnelkit.cli.findings import Findings, options_of
     from tunnelkit.net.sockets.timer import use_monotonic_clock
-    from tunnelkit.services.doctor.finding import State
     from tunnelkit.services.doctor.here import look_here, read_options
     from tunnelkit.services.doctor.there import look_there
 
     use_monotonic_clock(reactor)
-    options = _options(name, words)
-    wrong = []
-
-    def show(finding: Any) -> None:
-        took = "" if finding.seconds is None else f" ({finding.seconds * 1000:.0f} ms)"
-        print(f"{finding.state.value:<8} {finding.step:<16} {finding.found}{took}", flush=True)
-        for what, text in (("means", finding.means), ("do", finding.do)):
-            if text:
-                print(f"{'':<8} {what:>16}: {text}", flush=True)
-        if finding.state is State.WRONG:
-            wrong.append(finding)
-
+    options = options_of(name, words, "doctor")
+    findings = Findings()
     finding, config = read_options(options, words)
-    show(finding)
+    findings.show(finding)
     if config is not None:
         for finding in look_here(config):
-            show(finding)
+            findings.show(finding)
         running = _ask_running(options.control_path)
 
         async def look(reactor: Any) -> None:
             async for each in look_there(reactor, options.role, config, patience, running):
-                show(each)
+                findings.show(each)
 
         _react(reactor, look)
-    print(f"{len(wrong)} wrong" if wrong else "nothing is wrong")
-    return 1 if wrong else 0
+    return findings.end()
 
 
 def _react(reactor: Any, look: Any) -> None:
@@ -118,42 +107,6 @@ def _react(reactor: Any, look: Any) -> None:
     reactor.run()
     if failures:
         failures[0].raiseException()
-
-
-def _options(name: str | None, words: list[str]) -> Any:
-    """The options of the role; raises `ConfigError` if it is not clear which one is meant."""
-    from tunnelkit.cli.role_command import SHORT, role_names
-    from tunnelkit.policy.settings import suggestion
-    from tunnelkit.roles.registry import roles
-    from tunnelkit.services.options import options_for
-
-    known = roles()
-    if name is not None:
-        full = SHORT.get(name, name)
-        if full not in known:
-            names = role_names()
-            hint = suggestion(name, names)
-            raise ConfigError(
-                f"there is no role {name!a}{hint}: expected one of {', '.join(names)}"
-            )
-        return options_for(known[full])()
-    fits, errors = [], set()
-    for full, role in known.items():
-        options = options_for(role)()
-        try:
-            options.parse(words)
-        except ConfigError as error:
-            errors.add(str(error))
-            continue
-        fits.append(full)
-    if not fits and len(errors) == 1:
-        raise ConfigError(errors.pop())
-    if len(fits) != 1:
-        which = f"it would do for {', '.join(fits)}" if fits else "it does for no role as it is"
-        raise ConfigError(
-            f"which role is it? {which}: expected tunnelkit doctor ROLE --config FILE"
-        )
-    return options_for(known[fits[0]])()
 
 
 def _ask_running(control: str) -> bool:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import webbrowser
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from tunnelkit.cli.control_client import add_control_argument, ask
-from tunnelkit.errors import ConfigError
+from tunnelkit.errors import ConfigError, TunnelkitError
+from tunnelkit.net.sockets.tcp import remove_socket
 from tunnelkit.policy.printable import printable
+from tunnelkit.services.control_places import places
 
 
 def register(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("status", help="what a running role is doing")
-    add_control_argument(parser)
+    parser = subparsers.add_parser(
+        "status", help="what the running roles of this machine are doing"
+    )
+    add_control_argument(parser, required=False)
     parser.add_argument(
         "--open",
         action="store_true",
@@ -34,11 +40,14 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what the role says of itself, one thing a line."""
+    if args.control is None:
+        if args.open:
+            raise ConfigError("--open: expected --control PATH of the role too")
+        return _all(args)
     if args.open:
         return _open(args.control)
     status = ask(args.control, "status")
-    state = status.get("state")
-    result = int(args.check and state in ("disconnected", "dialling", "down", "draining"))
+    result = int(args.check and _is_down(status))
     if args.json:
         print(json.dumps(status))
         return result
@@ -47,6 +56,67 @@ def run(args: argparse.Namespace) -> int:
         for label, shown in _lines(name.replace("_", " "), value):
             print(f"{label:<{width}}  {shown or '-'}")
     return result
+
+
+def _is_down(status: Mapping[str, object]) -> bool:
+    return status.get("state") in ("disconnected", "dialling", "down", "draining")
+
+
+def _all(args: argparse.Namespace) -> int:
+    """All roles that this user can ask: a few lines each."""
+    found = []
+    for place in places(os.environ):
+        with contextlib.suppress(TunnelkitError):
+            found.append((place, ask(place, "status")))
+            continue
+        # What a role left behind that was killed; a socket that is in use stays.
+        remove_socket(os.path.realpath(place))
+        if os.path.islink(place) and not os.path.exists(place):
+            with contextlib.suppress(OSError):
+                os.unlink(place)
+    if args.json:
+        print(json.dumps([{"control": place, **status} for place, status in found]))
+    elif not found:
+        print("no role of this user is running here (as root: of any user)")
+    else:
+        print("\n\n".join("\n".join(_overview(*one)) for one in found))
+    return int(args.check and (not found or any(_is_down(status) for _, status in found)))
+
+
+def _overview(place: str, status: Mapping[str, Any]) -> Iterator[str]:
+    """One role: what it is, how it is, and what may need somebody's attention."""
+    name = f" {printable(str(status['name']))}" if status.get("name") else ""
+    state = status.get("state", "running")
+    yield f"{status.get('role')}{name}: {state}, up since {_when(status.get('up_since', ''))}"
+    rules = status.get("rules")
+    shown = {
+        "tunnel": status.get("tunnel"),
+        "where": status.get("where"),
+        "connected to": status.get("peers"),
+        "open here": status.get("ports"),
+        "allows": None if rules is None else rules or "nothing",
+        "last problem": status.get("last_error"),
+        "certificate": _until(status),
+        "revoked": status.get("revocation_list"),
+        "version": status.get("version"),
+        "control": place,
+    }
+    for label, value in shown.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+        if text:
+            yield f"  {label:<13} {printable(text)}"
+
+
+def _until(status: Mapping[str, Any]) -> str:
+    end = status.get("certificate_until")
+    return f"until {_when(end)}" if end else ""
+
+
+def _when(text: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return printable(text)
 
 
 def _open(control: str) -> int:

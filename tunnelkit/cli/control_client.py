@@ -14,12 +14,12 @@ _PATIENCE = 10.0
 _LONGEST_ANSWER = 1 << 20
 
 
-def add_control_argument(parser: argparse.ArgumentParser) -> None:
+def add_control_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Which role is meant."""
     parser.add_argument(
         "--control",
         metavar="PATH",
-        required=True,
+        required=required,
         help="the control socket of the role, as its own --control says",
     )
 

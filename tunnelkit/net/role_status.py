@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import attrs
+
+from tunnelkit.version import __version__
+
+STARTED = datetime.now(timezone.utc).isoformat(timespec="seconds")
+"""When this process began: roles are what it does from then on."""
 
 _METRIC = "tunnelkit.metric"
 _ROWS = "tunnelkit.rows"
@@ -169,6 +175,10 @@ class RoleStatus:
 
     role: str
     """The twistd subcommand."""
+    version: str = __version__
+    """Of tunnelkit."""
+    up_since: str = STARTED
+    """When the process began, ISO 8601."""
 
     def as_mapping(self) -> dict[str, object]:
         """The fields by name, in order, as JSON can write them."""

@@ -360,6 +360,7 @@ class EndService(MultiService):
             next_try_seconds=self.end.progress.next_try,
             where=self._whereto,
             ports=tuple(descriptions(self)),
+            rules=tuple(rule.text for rule in self.policy.current.rules),
             draining=self.end.draining,
             denied=dict(self._egress.denials.counts),
             certificate_until=certificate.not_valid_after_utc.isoformat(),

@@ -28,6 +28,8 @@ class EndStatus(KeyStatus, RoleStatus):
     """How it meets the other end, in words."""
     ports: tuple[str, ...]
     """What is open here, in words."""
+    rules: tuple[str, ...]
+    """What others may reach from here, as it was written."""
     tunnel: str
     peers: tuple[str, ...]
     path: tuple[str, ...]

@@ -7,6 +7,7 @@ line each way: the request is a command's name, the answer a JSON object, with
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -41,6 +42,8 @@ class ControlService(Service):
         known: Commands = {**commands, "resources": partial(resources, reactor)}
         self._factory = _ControlFactory(reactor, known)
         self._listener: Listener | None = None
+        self.link: str | None = None
+        """A link to the socket, which goes when it does."""
 
     def startService(self) -> None:
         """Answer."""
@@ -54,6 +57,9 @@ class ControlService(Service):
         if self._listener is not None:
             self._listener.close()
         remove_socket(self._path)
+        if self.link is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.link)
 
     def _accept(self, sock: socket.socket, address: object) -> None:
         # The reactor works on a duplicate of the descriptor.

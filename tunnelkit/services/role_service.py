@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from functools import partial
 from types import FrameType
@@ -20,6 +21,7 @@ from tunnelkit.net.sockets.loop_poller import take_over
 from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
 from tunnelkit.services.control import Commands, ControlService
+from tunnelkit.services.control_places import link_to, new_place, own_directory
 from tunnelkit.services.logs import LineObserver, Writer, observer_for
 from tunnelkit.services.notify import Notifier
 from tunnelkit.services.options import RoleOptions, exit_with
@@ -60,10 +62,8 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             observer.writer = Writer(options.tapname, named)
         reloader = Reloader(reactor, options, service)
         pages = status_service(reactor, options, service, reloader)
-        control = None
-        if options.control_path:
-            known = {**role_commands(service), "page": pages.page if pages else _no_page}
-            control = ControlService(reactor, options.control_path, known)
+        known = {**role_commands(service), "page": pages.page if pages else _no_page}
+        control = control_service(reactor, options, known)
         audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
@@ -73,6 +73,26 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
         if part is not None:
             IService(part).setServiceParent(running)
     return running
+
+
+def control_service(
+    reactor: Any, options: RoleOptions, commands: Commands
+) -> ControlService | None:
+    """Where ``--control`` says and where `tunnelkit status` looks by itself; None: there is
+    neither. Raises `ConfigError`."""
+    directory = own_directory(os.environ)
+    if options.control_path:
+        control = ControlService(reactor, options.control_path, commands)
+        if directory is not None:
+            control.link = link_to(options.control_path, options.tapname, directory)
+        return control
+    if directory is None:
+        return None
+    try:
+        return ControlService(reactor, new_place(options.tapname, directory), commands)
+    except ConfigError:
+        # Nobody has asked for it: a path that is too long, a disk that is full.
+        return None
 
 
 def status_service(
