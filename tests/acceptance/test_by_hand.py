@@ -117,7 +117,7 @@ def test_a_gate_cannot_be_told_to_connect(transport: Transport, tmp_path: Path) 
     assert status(control)["peers"] == ["client"]
     if "usher-gate" in tunnel.server.process.name:
         said = tunnelkit_error("connect", "--control", control)
-        assert said.endswith("this role has no command 'connect': expected resources, status")
+        assert said.endswith("this role has no command 'connect': expected page, resources, status")
 
 
 def test_a_control_socket_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
