@@ -30,10 +30,10 @@ def test_a_role_runs_in_the_foreground_and_ends_when_told(
 def test_a_mistake_names_the_program_that_was_called() -> None:
     done = run("usher-gate", program=(*TWISTD, "-n", "--pidfile="))
     assert done.returncode == 2
-    assert done.stderr.startswith("twistd usher-gate: --listen is missing: expected HOST:PORT")
+    assert done.stderr.startswith("twistd usher-gate: --listen is missing: expected [HOST:]PORT")
     done = run("gate")
     assert done.returncode == 2
-    assert done.stderr.startswith("tunnelkit usher-gate: --listen is missing: expected HOST:PORT")
+    assert done.stderr.startswith("tunnelkit usher-gate: --listen is missing: expected [HOST:]PORT")
     assert done.stderr.count("\n") == 1
 
 

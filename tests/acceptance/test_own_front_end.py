@@ -57,7 +57,7 @@ def heard(address: str) -> bytes:
 def test_its_option_is_in_the_help_of_every_end(mine: dict[str, str], role: str) -> None:
     shown = " ".join(twistd(mine, role, "--help").stdout.split())
     assert (
-        "--spread= [HOST:]PORT=DESTINATION,..., a port here whose connections go to these in "
+        "--spread [HOST:]PORT=DESTINATION,... a port here whose connections go to these in "
         "turn; repeatable" in shown
     )
     assert "--spread" not in twistd({}, role, "--help").stdout

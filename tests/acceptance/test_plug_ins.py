@@ -71,8 +71,7 @@ def talk(port: int, say: bytes, hear: int) -> bytes:
 def test_a_front_end_is_in_the_help_of_ends_and_of_nothing_else(elsewhere: Environment) -> None:
     for role in ("lstp-client-end", "usher-portal"):
         shown = run(elsewhere, *TWISTD, role, "--help").stdout
-        assert "--once=" in shown
-        assert "PORT=DESTINATION a way there; repeatable" in shown
+        assert "--once PORT=DESTINATION a way there; repeatable" in " ".join(shown.split())
     assert "--once" not in run(elsewhere, *TWISTD, "lstp-middle", "--help").stdout
 
 
@@ -127,7 +126,7 @@ def test_a_front_end_is_in_endpoint_strings(elsewhere: Environment, identities: 
 
 def test_they_are_in_the_help_of_an_end_that_takes_any(elsewhere: Environment) -> None:
     shown = run(elsewhere, *TWISTD, "tunnel-end", "--help").stdout
-    for option in ("--rendezvous=", "--protocol=", "--board=", "--board-keeper", "--once="):
+    for option in ("--rendezvous ", "--protocol ", "--board ", "--board-keeper", "--once "):
         assert option in shown
     assert "--board" not in run({}, *TWISTD, "tunnel-end", "--help").stdout
 
@@ -309,7 +308,7 @@ def test_a_role_is_a_subcommand_with_everything_that_one_has(
 ) -> None:
     assert re.search("elsewhere-word +Says a word", run(elsewhere, *TWISTD, "--help").stdout)
     shown = run(elsewhere, *TWISTD, "elsewhere-word", "--help").stdout
-    for option in ("--at=", "--word=", "--config=", "--control=", "--log-json"):
+    for option in ("--at ", "--word ", "--config ", "--control ", "--status "):
         assert option in shown
     port, control, file = free_port(), tmp_path / "control", tmp_path / "word.toml"
     file.write_text('word = "one"\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from tunnelkit.core.decision import Decision
@@ -512,3 +513,24 @@ def test_what_can_come_of_a_name_is_known_before_it_is_looked_up(
 def test_of_several_rules_the_one_for_the_name_counts() -> None:
     some = policy("tcp:10.0.0.0/8:80", "tcp:web:80")
     assert some.prospect("gate", "connect", "tcp", "web", 80) is Prospect.BY_NAME
+
+
+@pytest.mark.parametrize(
+    ("short", "whole"),
+    [
+        ("10.1.2.3:22", "tcp:10.1.2.3:22"),
+        ("[2001:db8::1]:22", "tcp:[2001:db8::1]:22"),
+        ("*.corp.example:80,443", "tcp:*.corp.example:80,443"),
+        ("laptop=10.0.0.0/8:1000-2000", "laptop=tcp:10.0.0.0/8:1000-2000"),
+        ("localhost:80@127.0.0.0/8", "tcp:localhost:80@127.0.0.0/8"),
+        ("*:*", "tcp:*:*"),
+    ],
+)
+def test_the_kind_of_a_rule_is_tcp_where_none_is_said(short: str, whole: str) -> None:
+    assert attrs.evolve(parse_rule(short), text=whole) == parse_rule(whole)
+
+
+@pytest.mark.parametrize("text", ["tpc:10.1.2.3:22", "10.1.2.3", "22", ":22", "a:b", "/tmp/x:1"])
+def test_what_is_no_place_is_told_what_is_expected(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected tcp:HOST:PORTS"):
+        parse_rule(text)

@@ -197,7 +197,7 @@ def test_an_end_that_serves_needs_a_rule(refusal: Refusal, needed: list[str]) ->
         ("x11", "desk"),
         ("x11", "60000"),
         ("x11", "10=desk"),
-        ("allow", "web:80"),
+        ("allow", "web"),
         ("allow", "tcp:web"),
         ("from", "everywhere"),
         ("from", "10.0.0.0/33"),

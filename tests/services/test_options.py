@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,8 @@ def test_the_file_gives_what_options_give_and_the_command_line_wins(tmp_path: Pa
     [
         (
             [],
-            "--listen is missing: expected HOST:PORT on which ends are awaited, e.g. 0.0.0.0:7000",
+            "--listen is missing: expected [HOST:]PORT on which ends are awaited, e.g. "
+            "0.0.0.0:7000",
         ),
         (["--listen"], "--listen has no value: expected one behind it"),
         (
@@ -94,7 +96,11 @@ def test_the_file_gives_what_options_give_and_the_command_line_wins(tmp_path: Pa
         ),
         (["-x"], "-x is not an option: see twistd lstp-middle --help"),
         (["7000"], "'7000' is not an option: expected only --options"),
-        (["--max", "1"], "--max could be several options: expected the whole name"),
+        (
+            ["--max", "1"],
+            "--max could be several options: expected one of --max-in-setup, --max-waiting, "
+            "--max-waiting-per-address",
+        ),
         (["--log-json=yes"], "--log-json takes no value: expected it alone"),
         (["--name", "a", "--name", "b"], "--name is given twice: expected one value"),
         (["--config", "a", "--config", "b"], "--config is given twice: expected one file"),
@@ -150,11 +156,33 @@ def test_a_token_that_others_can_read_is_refused(refusal: Refusal, tmp_path: Pat
 @pytest.mark.parametrize("role", ROLES)
 def test_help_shows_every_option(role: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        options_class(role)().parseOptions(["--help"])
+        options_class(role)().parseOptions(["--help-all"])
     assert not ended.value.code
     shown = capsys.readouterr().out
     for name in options_class(role).known() | {"config"}:
-        assert f"--{name}=" in shown or f"--{name} " in shown
+        assert re.search(rf"^  --{name}\b(?!-)", shown, re.MULTILINE), name
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_help_is_short_and_in_groups_with_what_is_used_most(
+    role: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        options_class(role)().parseOptions(["--help"])
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 100
+    for title in ("Meeting the other end:", "Running:"):
+        assert lines[lines.index(title) + 1].startswith("  e.g. --")
+    assert "--config FILE.toml" in shown
+    assert "--checkpoints" not in shown
+    assert "--help-all shows" in shown
+
+
+def test_the_port_of_a_middle_alone_is_that_port_of_every_address() -> None:
+    assert middle("--listen", "7000").listen == (("0.0.0.0", 7000),)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -12,11 +12,12 @@ import argparse
 import importlib
 import os
 import pkgutil
+import platform
 import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tunnelkit
 import tunnelkit.cli
@@ -35,6 +36,24 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message} (see '{self.prog} --help')")
+
+
+class Version(argparse.Action):
+    """``--version``: also of what it stands on."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print them, and end."""
+        from importlib.metadata import version
+
+        from cryptography.hazmat.backends.openssl import backend
+
+        print(f"tunnelkit {tunnelkit.__version__}")
+        print(f"Twisted {version('Twisted')}, Python {platform.python_version()}")
+        print(backend.openssl_version_text())
+        parser.exit()
 
 
 def command_names() -> list[str]:
@@ -73,7 +92,7 @@ def _run(argv: Sequence[str]) -> int:
         "'tunnelkit ROLE --help' says more; all behind ROLE is for the role.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=tunnelkit.__version__)
+    parser.add_argument("--version", action=Version, help="show the versions and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules: dict[str, ModuleType] = {}
     if asked in names:

@@ -264,6 +264,12 @@ def parse_listen(text: str) -> tuple[str, int]:
     return host, to_port(port, lowest=0)
 
 
+def parse_open_listen(text: str) -> tuple[str, int]:
+    """The same for what is there to be dialled from elsewhere: a port alone is that port of all
+    IPv4 addresses (row Q8)."""
+    return parse_listen(text if ":" in text else f"0.0.0.0:{text}")
+
+
 def _listen_parts(text: str) -> tuple[str, str]:
     if ":" not in text:
         return "127.0.0.1", text

@@ -42,6 +42,8 @@ EXPECTED = (
 )
 
 _SERVICE = re.compile(r"@?[A-Za-z0-9._*-]{1,128}\Z")
+_PLACE = re.compile(r"(?:\[[^\]]+\]|[^:\[\]@/][^:\[\]@]*)(?:@[^:\[\]]+)?:[0-9*][0-9,*-]*(?:@.+)?")
+"""``HOST:PORTS`` without a kind."""
 
 
 @attrs.frozen
@@ -117,7 +119,8 @@ def parse_rule(text: str, what: str = "allow rule") -> Rule:
     ==================================  ====================================================
     text                                admits
     ==================================  ====================================================
-    ``tcp:127.0.0.1:9000``              that address (a special one must be named like this)
+    ``tcp:127.0.0.1:9000``              that address (a special one must be named like this);
+                                        ``tcp:`` may be left out (row Q8)
     ``tcp:[::1]:22``                    IPv6 goes in brackets
     ``udp:10.0.0.0/8:53``               a network, also ``[2001:db8::/32]``
     ``tcp:*.corp.example:80,443``       names; ``*`` is any run of characters, dots included
@@ -145,6 +148,8 @@ def parse_rule(text: str, what: str = "allow rule") -> Rule:
             raise ConfigError(f"it has more than {MAX_TEXT} characters")
         peers, pattern = _split_peers(text)
         kind, _, rest = pattern.partition(":")
+        if kind not in KINDS and _PLACE.fullmatch(pattern):
+            kind, rest = TCP, pattern
         if kind not in KINDS:
             raise ConfigError(EXPECTED)
         if kind == UNIX:

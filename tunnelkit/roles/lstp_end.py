@@ -27,7 +27,7 @@ from tunnelkit.net.lstp.meeting import (
 )
 from tunnelkit.net.lstp.protocol import LstpProtocol
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.policy.destination import parse_host_port, parse_listen
+from tunnelkit.policy.destination import parse_host_port, parse_open_listen
 from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
@@ -213,7 +213,7 @@ def meeting_place(settings: Settings, name: str) -> tuple[str, int] | LstpMiddle
         if given := settings.all(other):
             given[0].wrong("this end is its own middle", f"--listen or --{other}, not both")
     return LstpMiddleConfig(
-        listen=tuple(given.parsed(parse_listen) for given in own),
+        listen=tuple(given.parsed(parse_open_listen) for given in own),
         name=f"{name}-middle",
         admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
         admission_token=admission_token(settings),

@@ -23,7 +23,7 @@ from tunnelkit.net.sockets.tcp import Listener, format_address
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.acl import Policy
-from tunnelkit.policy.destination import parse_host_port, parse_listen
+from tunnelkit.policy.destination import parse_host_port, parse_open_listen
 from tunnelkit.policy.rules import parse_network
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
@@ -176,12 +176,12 @@ config_class = LstpMiddleConfig
 
 def configure(settings: Settings, starting: bool) -> LstpMiddleConfig:
     """See `IProxyRole`."""
-    settings.required("listen", "HOST:PORT on which ends are awaited, e.g. 0.0.0.0:7000")
+    settings.required("listen", "[HOST:]PORT on which ends are awaited, e.g. 0.0.0.0:7000")
     name, following = settings.one("name"), settings.one("next")
     if following is None and settings.all("via"):
         settings.all("via")[0].wrong("there is nowhere to go", "--next HOST:PORT as well")
     return LstpMiddleConfig(
-        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
+        listen=tuple(given.parsed(parse_open_listen) for given in settings.all("listen")),
         name=name.parsed(to_name) if name else to_name(socket.gethostname() or "middle"),
         admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
         admission_token=admission_token(settings),

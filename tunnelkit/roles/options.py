@@ -189,7 +189,7 @@ LSTP_END = (
     _MIDDLE,
     Option(
         "listen",
-        "HOST:PORT",
+        "[HOST:]PORT",
         ", instead of --middle: be the middle too, where the other end dials",
         repeatable=True,
     ),
@@ -222,7 +222,12 @@ LSTP_END = (
 """What both ends of LSTP tunnels have in common."""
 
 LSTP_MIDDLE = (
-    Option("listen", "HOST:PORT", "on which ends are awaited", repeatable=True),
+    Option(
+        "listen",
+        "[HOST:]PORT",
+        "on which ends are awaited (PORT: all IPv4 addresses)",
+        repeatable=True,
+    ),
     Option("name", "NAME", "of this middle in topologies (default: the host's)"),
     Option(
         "next",
@@ -252,7 +257,12 @@ LSTP_MIDDLE = (
 
 USHER_GATE = (
     *END,
-    Option("listen", "HOST:PORT", "on which portals are awaited", repeatable=True),
+    Option(
+        "listen",
+        "[HOST:]PORT",
+        "on which portals are awaited (PORT: all IPv4 addresses)",
+        repeatable=True,
+    ),
     Option(
         "admit",
         "NETWORK",
@@ -314,7 +324,7 @@ USHER_PORTAL = (
 )
 
 _WTLS = (
-    Option("listen", "HOST:PORT", "on which devices are awaited (UDP)", repeatable=True),
+    Option("listen", "[HOST:]PORT", "on which devices are awaited (UDP)", repeatable=True),
     Option(
         "identity",
         "FILE.pem",

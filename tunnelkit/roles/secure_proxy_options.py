@@ -23,7 +23,7 @@ SECURE_PROXY_LIMITS = (
 """Option, field of the server's `Limits`, the most that it may be, and what it counts."""
 
 SECURE_PROXY_SERVER = (
-    Option("listen", "HOST:PORT", "on which everybody is awaited", repeatable=True),
+    Option("listen", "[HOST:]PORT", "on which everybody is awaited", repeatable=True),
     Option("identity", "FILE.pem", "that `tunnelkit keys issue` made for it", files="*.pem"),
     *TERMS,
     Option("policy", "FILE.toml", "that says who may do what", live=True, files="*.toml"),

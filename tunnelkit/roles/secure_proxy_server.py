@@ -40,7 +40,7 @@ from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.acl import Policy
-from tunnelkit.policy.destination import parse_listen
+from tunnelkit.policy.destination import parse_open_listen
 from tunnelkit.policy.identity import STRICT, Identity, Terms, load_certificate_file
 from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
@@ -360,7 +360,7 @@ config_class = SecureProxyServerConfig
 
 def configure(settings: Settings, starting: bool) -> SecureProxyServerConfig:
     """See `IProxyRole`."""
-    settings.required("listen", "HOST:PORT on which everybody is awaited, e.g. 0.0.0.0:443")
+    settings.required("listen", "[HOST:]PORT on which everybody is awaited, e.g. 0.0.0.0:443")
     identity_file = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
     policy_file = settings.required(
         "policy", "FILE.toml that says who may do what; 'tunnelkit keys init' leaves an example"
@@ -375,7 +375,7 @@ def configure(settings: Settings, starting: bool) -> SecureProxyServerConfig:
         secrets = parse_secrets(secret_text(login_file), printable(login_file.text))
     log_file = settings.one("log")
     return SecureProxyServerConfig(
-        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
+        listen=tuple(given.parsed(parse_open_listen) for given in settings.all("listen")),
         identity=identity,
         terms=terms,
         state_dir=state_dir(settings),

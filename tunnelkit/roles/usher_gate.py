@@ -23,7 +23,7 @@ from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.usher.meeting import GateRendezvous
 from tunnelkit.net.usher.protocol import UsherProtocol
 from tunnelkit.policy.acl import Policy, PolicyHolder
-from tunnelkit.policy.destination import TCP, parse_host_port, parse_listen
+from tunnelkit.policy.destination import TCP, parse_host_port, parse_open_listen
 from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.rules import parse_network
@@ -210,7 +210,7 @@ config_class = UsherGateConfig
 
 def configure(settings: Settings, starting: bool) -> UsherGateConfig:
     """See `IProxyRole`; a gate that starts needs a rule, unless it relays or has front ends."""
-    settings.required("listen", "HOST:PORT on which portals are awaited, e.g. 0.0.0.0:7000")
+    settings.required("listen", "[HOST:]PORT on which portals are awaited, e.g. 0.0.0.0:7000")
     for given in settings.all("forward"):
         if ",connection=own" in given.text:
             given.wrong("a gate is dialled, it makes no connections", "no ',connection=own'")
@@ -221,7 +221,7 @@ def configure(settings: Settings, starting: bool) -> UsherGateConfig:
             given.wrong(f"{name} is relayed already", "each NAME once")
         relays[name] = target
     config = UsherGateConfig(
-        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
+        listen=tuple(given.parsed(parse_open_listen) for given in settings.all("listen")),
         admit=tuple(given.parsed(parse_network) for given in settings.all("admit")),
         relays=relays,
         bastions=tuple(given.parsed(parse_network) for given in settings.all("bastion")),

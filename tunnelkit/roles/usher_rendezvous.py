@@ -16,7 +16,7 @@ from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.usher.meeting import GateRendezvous, UsherMeeting, UsherRendezvous
 from tunnelkit.policy.acl import Policy, PolicyHolder
-from tunnelkit.policy.destination import TCP, parse_host_port, parse_listen
+from tunnelkit.policy.destination import TCP, parse_host_port, parse_open_listen
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import proxies
 from tunnelkit.roles.way_out import WayOut
@@ -40,7 +40,7 @@ def configure(settings: Settings) -> Config:
         return Config(gate.parsed(parse_host_port), False, proxies(settings))
     if given := settings.one("gate"):
         given.wrong("this end is a gate itself", "--gate or --await, not both")
-    return Config(waits.parsed(parse_listen), True)
+    return Config(waits.parsed(parse_open_listen), True)
 
 
 def describe(config: Config) -> str:

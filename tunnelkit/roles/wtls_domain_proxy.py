@@ -15,7 +15,7 @@ from tunnelkit.frontends.wtls.domain import DomainConfig, DomainProxy
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.settings import own_map_key
 from tunnelkit.net.role_status import metric
-from tunnelkit.policy.destination import TCP, parse_listen, to_host
+from tunnelkit.policy.destination import TCP, parse_open_listen, to_host
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.settings import Settings
@@ -89,7 +89,7 @@ def parse_origin(text: str) -> tuple[str, Url]:
 
 def configure(settings: Settings, starting: bool) -> WtlsDomainProxyConfig:
     """See `IProxyRole`."""
-    settings.required("listen", "HOST:PORT on which devices are awaited, e.g. 0.0.0.0:5684")
+    settings.required("listen", "[HOST:]PORT on which devices are awaited, e.g. 0.0.0.0:5684")
     identity = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
     terms = identity_terms(settings)
     loaded = identity.parsed(partial(load_identity, terms=terms))
@@ -101,7 +101,7 @@ def configure(settings: Settings, starting: bool) -> WtlsDomainProxyConfig:
             given.wrong(f"{host} has an origin already", "each HOST once")
     key = settings.one("map-key-file")
     return WtlsDomainProxyConfig(
-        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
+        listen=tuple(given.parsed(parse_open_listen) for given in settings.all("listen")),
         identity_file=os.path.abspath(identity.text),
         crl_file=revocation_list(settings, loaded),
         terms=terms,

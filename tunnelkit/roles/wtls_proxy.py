@@ -15,7 +15,7 @@ from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.operator import OperatorConfig, OperatorProxy
 from tunnelkit.frontends.wtls.settings import gateway_config, suffixes
 from tunnelkit.net.role_status import metric
-from tunnelkit.policy.destination import UDP, parse_listen
+from tunnelkit.policy.destination import UDP, parse_open_listen
 from tunnelkit.policy.identity import load_identity
 from tunnelkit.policy.rules import Rule, parse_rule
 from tunnelkit.policy.settings import Settings
@@ -77,7 +77,7 @@ config_class = WtlsProxyConfig
 
 def configure(settings: Settings, starting: bool) -> WtlsProxyConfig:
     """See `IProxyRole`."""
-    settings.required("listen", "HOST:PORT on which devices are awaited, e.g. 0.0.0.0:5684")
+    settings.required("listen", "[HOST:]PORT on which devices are awaited, e.g. 0.0.0.0:5684")
     identity = settings.required("identity", "FILE.pem made by 'tunnelkit keys issue'")
     terms = identity_terms(settings)
     loaded = identity.parsed(partial(load_identity, terms=terms))
@@ -90,7 +90,7 @@ def configure(settings: Settings, starting: bool) -> WtlsProxyConfig:
         )
     named = dict.fromkeys(gateway.secure.values())
     return WtlsProxyConfig(
-        listen=tuple(given.parsed(parse_listen) for given in settings.all("listen")),
+        listen=tuple(given.parsed(parse_open_listen) for given in settings.all("listen")),
         identity_file=os.path.abspath(identity.text),
         crl_file=revocation_list(settings, loaded),
         terms=terms,

@@ -21,6 +21,7 @@ from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 from tunnelkit.roles.configure import count
 from tunnelkit.services.config_file import read_config_file
 from tunnelkit.services.pid_file import settle_pid_file
+from tunnelkit.services.role_help import help_text
 from tunnelkit.services.status_options import STATUS, StatusPlaces, status_of
 
 EXIT_CONFIG = 2
@@ -108,7 +109,7 @@ def options_for(role: IProxyRole) -> type[RoleOptions]:
     """
     declared: dict[str, Option] = {}
     for option in (*EVERY_ROLE, *role.options):
-        if option.name in declared or option.name in ("help", "version"):
+        if option.name in declared or option.name in ("help", "help-all", "version"):
             raise ConfigError(
                 f"--{option.name} is declared twice for {role.name}: expected front ends and "
                 "roles whose options have different names"
@@ -164,6 +165,7 @@ class RoleOptions(usage.Options):
     role: ClassVar[IProxyRole]
     tapname: ClassVar[str]
     synopsis: ClassVar[str]
+    longdesc: ClassVar[str]
     declared: ClassVar[Mapping[str, Option]]
     """By name."""
     flags: ClassVar[frozenset[str]]
@@ -273,6 +275,19 @@ class RoleOptions(usage.Options):
         own = " [twistd's options]" if program() == "twistd" else ""
         return f"Usage: {program()}{own} {self.tapname} {self.synopsis}"
 
+    def __str__(self) -> str:
+        """What ``--help`` prints."""
+        return self._help(everything=False)
+
+    def opt_help_all(self) -> None:
+        """Display every option and exit."""
+        print(self._help(everything=True))
+        raise SystemExit(0)
+
+    def _help(self, *, everything: bool) -> str:
+        about = " ".join(self.longdesc.split())
+        return help_text(self.getSynopsis(), about, self.declared, everything)
+
     def opt_version(self) -> None:
         """Display the version and exit."""
         from tunnelkit.version import __version__
@@ -290,7 +305,9 @@ class RoleOptions(usage.Options):
         if "must not have an argument" in reason.msg:
             return f"--{name} takes no value: expected it alone"
         if "not a unique prefix" in reason.msg:
-            return f"--{name} could be several options: expected the whole name"
+            choices = sorted(f"--{one}" for one in (*self.declared, "help", "help-all", "version"))
+            meant = ", ".join(one for one in choices if one.startswith(f"--{name}"))
+            return f"--{name} could be several options: expected one of {meant}"
         dashes = "--" if len(name) > 1 else "-"
         hint = suggestion(name, self.known(), "--")
         return f"{dashes}{name} is not an option{hint}: see {program()} {self.tapname} --help"
