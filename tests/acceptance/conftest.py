@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.processes import Identities, Processes, Role, WebServer, tunnelkit
 from tests.acceptance.tunnels import STARTERS, Transport
+from tests.acceptance.web_app import App
 
 
 @pytest.fixture
@@ -31,6 +32,14 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
     directory = tmp_path_factory.mktemp("keys") / "keys"
     tunnelkit("keys", "init", "--dir", directory)
     return Identities(directory)
+
+
+@pytest.fixture
+def app(processes: Processes) -> App:
+    """A web application inside, asked by nobody yet."""
+    made = App()
+    processes.on_end(made.close)
+    return made
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 from tests.acceptance.communication import Communication, start_server
 from tests.acceptance.processes import Identities, Processes
-from tests.acceptance.test_vhosts import App, browser
+from tests.acceptance.test_vhosts import browser
+from tests.acceptance.web_app import App
 from tunnelkit.wire.secureproxy import Connect, Hello, encode
 
 SECOND = b"GET /second HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n"
@@ -104,13 +105,6 @@ TRICKS = [
     b"SSH-2.0-OpenSSH_9.2\r\n",
     b"\x05\x01\x00",
 ]
-
-
-@pytest.fixture
-def app(processes: Processes) -> App:
-    made = App()
-    processes.on_end(made.close)
-    return made
 
 
 @pytest.fixture
