@@ -17,11 +17,10 @@ from tests.system.crossings import (
     password_file,
     start_lstp,
 )
-from tests.system.laboratory import MIDDLE_PORT, MIDDLES, WIKI, Laboratory
+from tests.system.laboratory import MIDDLE_PORT, MIDDLES, Laboratory
+from tests.system.seen import CANARY, SECRETS, packets_of_a_fetch
 from tests.system.services import EVERYTHING, HTTP, MIB, Services
 
-CANARY = b"what-nobody-on-the-way-may-read"
-SECRETS = [CANARY, WIKI.encode(), firewalls.PASSWORD.encode(), b"GET /", b"HTTP/1.1", b"company-a"]
 MIDDLE = (MIDDLES[0], MIDDLE_PORT)
 
 
@@ -29,18 +28,7 @@ def test_the_internet_sees_setup_and_then_nothing_but_tls(
     lab: Laboratory, running: Running, services: Services
 ) -> None:
     size = 4 * MIB
-    (services.pages / "secret").write_bytes((CANARY * (size // len(CANARY) + 1))[:size])
-    capture = Capture(lab.internet)
-    try:
-        crossing = start_lstp(running, EVERYTHING, [HTTP])
-        host, port = crossing.forward()
-        copy = lab.company_b.run(["curl", "-sS", f"http://{host}:{port}/secret"]).stdout
-        assert copy.encode() == (services.pages / "secret").read_bytes()
-        for role in (crossing.near, crossing.far, *crossing.between):
-            role.process.stop()
-        packets = capture.stop()
-    finally:
-        capture.close()
+    packets = packets_of_a_fetch(lab, running, services, start_lstp, size)
     # TCP between the firewalls and the middle, and not a packet more.
     assert {packet.protocol for packet in packets} == {6}
     parties = {packet.source for packet in packets} | {packet.destination for packet in packets}

@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.acceptance.communication import HttpsSite
 from tests.acceptance.processes import Role
 from tests.acceptance.test_lstp_what_the_middle_sees import record_types
-from tests.system import firewalls
-from tests.system.capture import Capture, streams
+from tests.system.capture import streams
 from tests.system.crossings import (
     Running,
     client_options,
@@ -28,12 +27,11 @@ from tests.system.crossings import (
 )
 from tests.system.laboratory import MIDDLE_PORT, MIDDLES, RESOLVER, WIKI, WIKI_NAME, Laboratory
 from tests.system.places import Place
+from tests.system.seen import SECRETS, packets_of_a_fetch
 from tests.system.services import EVERYTHING, HEADING, HTTP, MIB, Services
 
 ADDRESS = MIDDLES[0]
 SITE, APP = "site.example", "app.example"
-CANARY = b"what-nobody-on-the-way-may-read"
-SECRETS = (CANARY, WIKI.encode(), firewalls.PASSWORD.encode(), b"GET /", b"HTTP/1.1", b"company-a")
 
 
 def authority_of(identity: Path) -> str:
@@ -174,18 +172,7 @@ def test_the_internet_sees_nothing_but_tls(
     lab: Laboratory, running: Running, services: Services
 ) -> None:
     size = 2 * MIB
-    (services.pages / "secret").write_bytes((CANARY * (size // len(CANARY) + 1))[:size])
-    capture = Capture(lab.internet)
-    try:
-        crossing = start_secure_proxy(running, EVERYTHING, [HTTP])
-        host, port = crossing.forward()
-        copy = lab.company_b.run(["curl", "-sS", f"http://{host}:{port}/secret"]).stdout
-        assert copy.encode() == (services.pages / "secret").read_bytes()
-        for role in (crossing.near, crossing.far, *crossing.between):
-            role.process.stop()
-        packets = capture.stop()
-    finally:
-        capture.close()
+    packets = packets_of_a_fetch(lab, running, services, start_secure_proxy, size)
     assert {packet.protocol for packet in packets} == {6}
     one_port = (ADDRESS, MIDDLE_PORT)
     parties = {packet.source for packet in packets} | {packet.destination for packet in packets}
