@@ -47,6 +47,8 @@ from tunnelkit.net.traffic import Traffic
 
 if TYPE_CHECKING:
     # Every start of twistd imports this module; what is in there takes long.
+    from twisted.web.resource import Resource
+
     from tunnelkit.policy.acl import PolicyHolder
     from tunnelkit.policy.identity import Identity
     from tunnelkit.policy.settings import Option, Settings
@@ -140,8 +142,8 @@ class ISteered(Interface):
 class IServesPages(Interface):
     """A role's service that shows administrators what it does at a port of its own (row S8)."""
 
-    def serve(pages: Any) -> None:
-        """Show ``pages``, an `IResource`, to who may see them; before it is started."""
+    def serve(pages: Resource) -> None:
+        """Show ``pages`` to who may see them; before it is started."""
 
 
 class IOpensPorts(Interface):
