@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.applications import Application, Received, echo
+from tests.acceptance.clocks import another_clock
 from tests.acceptance.communication import start_server
 from tests.acceptance.processes import Identities, Processes
 from tests.acceptance.tunnels import STARTERS
 from tests.hostile.honest import LEAST, ask, place_of, use
 
-LIBRARIES = (
-    "/usr/lib/{}/faketime/libfaketime.so.1",
-    "/usr/lib/faketime/libfaketime.so.1",
-)
 JUMPS = ("+1h", "-1h", "+1d", "-1d", "+0")
 """How far the clock is from the right time, one after the other."""
 
@@ -29,23 +25,13 @@ def server() -> Iterator[Application]:
         yield running
 
 
-def library() -> str:
-    """Debian's libfaketime."""
-    machine = f"{os.uname().machine}-linux-gnu"
-    paths = [path.format(machine) for path in LIBRARIES]
-    found = [path for path in paths if Path(path).exists()]
-    assert found, f"libfaketime is in none of {paths}"
-    return found[0]
-
-
 def on(clock: Path) -> dict[str, str]:
     """The environment of a process whose wall clock is what the file says."""
     clock.write_text("+0\n")
     return {
-        "LD_PRELOAD": library(),
+        **another_clock(),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
 
 
