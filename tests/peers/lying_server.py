@@ -87,8 +87,10 @@ class LyingServer:
     def _one(self, sock: socket.socket) -> None:
         talk = Talk(Tls(sock, self._context, True))
         hello = talk.expect("HELLO")
-        if hello["for"] == "present":
+        if hello["for"] != "session":
             self._welcome(talk)
+            if hello["for"] == "present":
+                self._stay(talk)
             return
         kind, fields = talk.hear()
         if kind == "CONNECT":
@@ -100,6 +102,8 @@ class LyingServer:
     def _welcome(self, talk: Talk) -> None:
         talk.say("WELCOME", version=1, server=self._name, observed="192.0.2.1:1",
             instance=secrets.token_hex(16), generation=100, keepalive=10)  # fmt: skip
+
+    def _stay(self, talk: Talk) -> None:
         talk.expect("PUBLISH")
         talk.say("OK")
         if talk.tls.peer == self._present_name:

@@ -20,7 +20,7 @@ from tunnelkit.interfaces import IEndService, ISteered
 from tunnelkit.net.channels.end import TunnelEnd
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.lstp.protocol import LstpProtocol
-from tunnelkit.net.secureproxy.control import look_up
+from tunnelkit.net.secureproxy.control import greet, look_up
 from tunnelkit.net.secureproxy.end import SecureProxyEnd
 from tunnelkit.net.secureproxy.rendezvous import (
     InitiatorRendezvous,
@@ -182,6 +182,14 @@ class SecureProxyClientService(EndService):
     def look_up(self, target: str) -> Deferred[Presence]:
         """Who is there: a name, or ``group:`` and a group's; fails with `RemoteProtocolError`."""
         return look_up(self._link, target)
+
+    def greet(self) -> Deferred[str]:
+        """Go to the server without registering: who it says it is, and who this is; fails with
+        `TunnelkitError`."""
+        said = greet(self._link)
+        return said.addCallback(
+            lambda welcome: f"{welcome.server} lets this client in, from {welcome.observed}"
+        )
 
     def commands(self) -> dict[str, Callable[[], dict[str, object]]]:
         """See `EndService`; and what browsers that were passed on unopened began with."""

@@ -312,3 +312,20 @@ def look_up(link: ServerLink, target: str) -> Deferred[Presence]:
     connection = ControlConnection(link, ASK, told)
     connection.look_up(target)
     return found
+
+
+def greet(link: ServerLink) -> Deferred[Welcome]:
+    """Go to the server, and be let in; fails with `RemoteProtocolError`. Nothing is registered."""
+    welcomed: Deferred[Welcome] = Deferred(lambda _: connection.close("not wanted any more"))
+
+    def told(event: Event) -> None:
+        if welcomed.called:
+            return
+        if isinstance(event, Welcomed):
+            connection.close("that was all")
+            welcomed.callback(event.welcome)
+        elif isinstance(event, Ended):
+            welcomed.errback(RemoteProtocolError(f"{event.code}: {event.reason}", code=event.code))
+
+    connection = ControlConnection(link, ASK, told)
+    return welcomed

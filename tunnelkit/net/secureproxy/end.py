@@ -53,6 +53,11 @@ class SecureProxyEnd:
         end.stop(grace).addCallback(lambda _: self._leaving.discard(end))
 
     @property
+    def asking(self) -> tuple[TunnelEnd, ...]:
+        """Those that go out by name."""
+        return tuple(self._asks)
+
+    @property
     def registration(self) -> Registration | None:
         """At the server; None: nothing is published."""
         return None if self._published is None else self._published.registration

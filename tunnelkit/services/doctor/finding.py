@@ -90,6 +90,22 @@ _OF_SETTINGS = (
     (r"[:;] expected ", "the setting cannot be used as it is", "give what is expected"),
 )
 _OF_OTHERS = (
+    # Of who introduces.
+    (
+        r"ends the TLS between|does not say what this TLS",
+        "somebody on the way, perhaps the server itself, can read what the two ends say",
+        "do not use this way; ask who runs the server what ends TLS there",
+    ),
+    (
+        r"not-present",
+        "the one that is asked for is not there",
+        "start it; compare name and resource: --target and --resource here, --publish there",
+    ),
+    (
+        r"not-allowed: (no rule|the login)",
+        "the server's policy does not allow it, or the login is wrong",
+        "ask who runs the server: tunnelkit policy explain says which rule is missing",
+    ),
     # On the way.
     (
         r"no such host|resolves to no address|not known|resolver",

@@ -56,6 +56,21 @@ class MeetsElsewhere(Protocol):
         """The same, under that name."""
 
 
+@runtime_checkable
+class Asks(Protocol):
+    """An end that goes out to others by name, one end for each."""
+
+    asking: tuple[TunnelEnd, ...]
+
+
+@runtime_checkable
+class Greets(Protocol):
+    """A client of somebody who introduces it to others."""
+
+    def greet(self) -> Deferred[str]:
+        """Be let in, and nothing more; what was said."""
+
+
 async def look_there(
     reactor: Any, role: Any, config: Any, patience: float = PATIENCE, running: bool = False
 ) -> AsyncIterator[Finding]:
@@ -83,6 +98,9 @@ async def look_there(
     try:
         if isinstance(service, EndService) and isinstance(service.end, TunnelEnd):
             async for finding in _meet(reactor, service, service.end, config, patience):
+                yield finding
+        elif isinstance(service, Greets):
+            async for finding in _be_introduced(reactor, service, config, patience):
                 yield finding
         elif not isinstance(config, EndConfig):
             yield Finding("ports", State.OK, "they can be opened")
@@ -189,6 +207,25 @@ async def _meet(
         yield await _open(reactor, connection, destination, patience)
     connection.shutdown(0.0, "the doctor has seen enough")
     await owner.over
+
+
+async def _be_introduced(
+    reactor: Any, service: Any, config: Any, patience: float
+) -> AsyncIterator[Finding]:
+    """Whether the one who introduces lets this end in; then each end that it asks for."""
+    began = time.monotonic()
+    try:
+        said = await _in_time(reactor, service.greet(), patience, "the server")
+    except TunnelkitError as error:
+        yield wrong("server", error, time.monotonic() - began)
+        return
+    yield Finding("server", State.OK, said, time.monotonic() - began)
+    ends = service.end.asking if isinstance(service.end, Asks) else ()
+    for end in ends:
+        async for finding in _meet(reactor, service, end, config, patience):
+            yield finding
+    if not ends:
+        yield Finding("meeting", State.OK, "this end waits for others, who ask for it by name")
 
 
 async def _met(rendezvous: IRendezvous, waiting: list[str]) -> IMeeting:
