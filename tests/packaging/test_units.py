@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.acceptance.processes import TWISTD, Process
 from tests.acceptance.processes import tunnelkit as tunnelkit_command
+from tests.packaging.confined import confined
 from tunnelkit.policy.identity import identity_pem
 from tunnelkit.roles.registry import roles
 from tunnelkit.services.options import options_for
@@ -70,27 +72,90 @@ def test_the_command_line_has_options_of_the_role(name: str) -> None:
     assert ("LoadCredential=" in text) == ("identity" in declared)
 
 
-def test_a_gate_runs_without_any_capability_with_a_credential(
-    tmp_path: Path,
-) -> None:
-    credential = tmp_path / "credentials" / "identity.pem"
-    credential.parent.mkdir()
-    credential.write_bytes(identity_pem(throwaway_ca().identity("gate")))
-    credential.chmod(0o440)
-    control = tmp_path / "control"
-    gate = Process(
-        "gate",
-        [
-            *("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"),
-            *(*TWISTD, "-n", "usher-gate", "--listen", "127.0.0.1:0", "--peer", "portal"),
-            *("--identity", str(credential), "--allow", "tcp:127.0.0.1:9"),
-            *("--control", str(control)),
-        ],
-        tmp_path,
-        {"CREDENTIALS_DIRECTORY": str(credential.parent)},
-    )
+POLICY = """
+[clients.server]
+publish = ["tunnel"]
+
+[clients.client]
+connect = ["server/tunnel"]
+"""
+
+
+class Confined:
+    """Roles that run as their units say, with what they have in their configuration files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authority = throwaway_ca()
+        self.running: list[Process] = []
+
+    def start(self, role: str, name: str, **options: object) -> Process:
+        """One that is told ``options`` in its file, with the identity ``name``."""
+        unit = (UNITS / f"tunnelkit-{role}.service").read_text()
+        home = self.directory / f"{role}-{name}"
+        home.mkdir()
+        credential = None
+        if "LoadCredential=" in unit:
+            credential = home / "credentials" / "identity.pem"
+            credential.parent.mkdir()
+            credential.write_bytes(identity_pem(self.authority.identity(name)))
+            credential.chmod(0o440)
+        start = confined(unit, home, credential)
+        command = re.search(rf"ExecStart={PROGRAM} (-n (?:.*\\\n)*.*)", unit)
+        assert command is not None
+        words = command[1].replace("\\\n", " ").split()
+        config = home / "own" / f"{role}.toml"
+        config.write_text(
+            "".join(
+                f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in options.items()
+            )
+        )
+        places = {
+            f"/etc/tunnelkit/{role}.toml": f"/run/own/{role}.toml",
+            "${RUNTIME_DIRECTORY}": "/run/own",
+            "${CREDENTIALS_DIRECTORY}": "/run/credentials",
+        }
+        for old, new in places.items():
+            words = [word.replace(old, new) for word in words]
+        process = Process(role, [*start, *TWISTD, *words], self.directory)
+        self.running.append(process)
+        process.wait_for(f"READY {role}")
+        return process
+
+    def place(self, process: Process) -> str:
+        return process.wait_for(r"listening on ([0-9.]+:\d+)")[1]
+
+
+def test_every_role_runs_as_its_unit_confines_it(tmp_path: Path) -> None:
+    """Ends are ready once they have a tunnel, so that is under the restrictions, too."""
+    world = Confined(tmp_path)
+    anywhere, web = ["127.0.0.1:0"], ["tcp:127.0.0.1:9"]
     try:
-        gate.wait_for("READY usher-gate")
-        assert "usher-gate" in tunnelkit_command("status", "--control", control)
+        middle = world.place(world.start("lstp-middle", "middle", listen=anywhere))
+        meeting = {"middle": middle, "tunnel": "test"}
+        world.start("lstp-server-end", "server", **meeting, peer=["client"], allow=web)
+        world.start("lstp-client-end", "client", **meeting, peer=["server"], socks=["0"])
+        gate = world.place(
+            world.start("usher-gate", "gate", listen=anywhere, peer=["portal"], allow=web)
+        )
+        world.start("usher-portal", "portal", gate=gate, peer=["gate"], socks=["0"])
+        policy = tmp_path / "policy.toml"
+        policy.write_text(POLICY)
+        server = world.place(
+            world.start("secure-proxy-server", "relay.example", listen=anywhere, policy=str(policy))
+        )
+        known = {"server": server, "server_name": "relay.example"}
+        publishes = {"publish": ["tunnel"], "peer": ["client"], "allow": web}
+        published = world.start("secure-proxy-client", "server", **known, **publishes)
+        world.start("secure-proxy-client", "client", **known, target="server", socks=["0"])
+        published.wait_for("with client is up")
+        origins = ["bank.example=http://127.0.0.1:9"]
+        world.start("wtls-domain-proxy", "door", listen=anywhere, origin=origins)
+        world.start("wtls-proxy", "operator", listen=anywhere, allow=["tcp:*.example:80"])
+        assert {process.name for process in world.running} == roles().keys() - WITHOUT
+        inside = tmp_path / "usher-gate-gate" / "own"
+        assert "usher-gate" in tunnelkit_command("status", "--control", "control", cwd=inside)
     finally:
-        assert gate.stop() == 0
+        for process in reversed(world.running):
+            process.kill()
+        print("\n".join(process.log for process in world.running))
