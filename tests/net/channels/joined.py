@@ -26,6 +26,15 @@ class Nowhere:
     far_address = "192.0.2.9:7"
 
 
+class Session:
+    """Its TLS session, which has buffers to give back."""
+
+    trimmed = 0
+
+    def trim(self) -> None:
+        self.trimmed += 1
+
+
 class Wire:
     """Stands for a `TlsStream`: what is sent comes out at the other one a turn later."""
 
@@ -34,6 +43,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.other: Wire | None = None
+        self.engine = Session()
         self.sink: Any = None
         self.sent = bytearray()
         """What nobody has received, where there is no other end."""

@@ -42,6 +42,13 @@ class ReportTests(SynchronousTestCase):
             self.end.wire.arrives(said)
         self.clock.advance(STEP)
 
+    def pass_time(self, seconds: int) -> None:
+        """Nothing is to be sent but signs of life."""
+        for _ in range(seconds):
+            self.clock.advance(1.0)
+            self.peer.deadline_passed(self.clock.seconds())
+            self.exchange()
+
     def reported_after(self, size: int) -> float:
         """The peer sends so many bytes; seconds until it knows that they have been taken."""
         self.peer.send(self.number, bytes(size), self.clock.seconds())
@@ -56,6 +63,17 @@ class ReportTests(SynchronousTestCase):
             self.clock.advance(silence)
             taken = self.reported_after(10)
             assert REPORT_DELAY <= taken <= REPORT_DELAY + 5 * STEP
+
+    def test_buffers_are_given_back_once_when_nothing_has_moved_for_a_while(self) -> None:
+        session = self.end.wire.engine
+        for _ in range(2):
+            for _ in range(4):
+                self.reported_after(10)
+                self.pass_time(3)
+            assert session.trimmed == 0
+            self.pass_time(60)
+            assert session.trimmed == 1
+            session.trimmed = 0
 
     def test_bulk_is_reported_at_once_though_a_report_was_due_later(self) -> None:
         self.peer.send(self.number, bytes(10), self.clock.seconds())

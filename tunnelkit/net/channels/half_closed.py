@@ -19,7 +19,7 @@ class HalfClosedChannels:
     """Resets half-closed channels of one connection that stand still for ``limit`` seconds.
 
     Data costs nothing: a look compares how many bytes have moved since the last one. The
-    timer runs only while there is such a channel; ``abort`` is the connection's.
+    timer runs while there is such a channel, and a little longer; ``abort`` is the connection's.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class HalfClosedChannels:
 
     def remove(self, channel: Channel) -> None:
         """The channel is over."""
-        if self._seen.pop(channel, None) is not None and not self._seen:
-            self._timer.stop()
+        # The timer runs out by itself: the next channel is half-closed sooner than that.
+        self._seen.pop(channel, None)
 
     def stop(self) -> None:
         """The connection is over."""

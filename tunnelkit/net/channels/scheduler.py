@@ -27,6 +27,8 @@ from tunnelkit.net.tls.stream import TlsStream
 
 _SLACK = 0.001
 """Seconds that what is due may be late: that saves moving the timer."""
+_IDLE = 5.0
+"""Seconds without payload after which a session gives its buffers back."""
 _LARGE_FRAME = 256 * 1024
 
 
@@ -37,6 +39,7 @@ class ScheduledConnection(Protocol):
     mux: TunnelMux
     clock: Callable[[], float]
     bytes_sent: int
+    bytes_received: int
 
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset a channel on both sides."""
@@ -54,7 +57,9 @@ class Scheduler:
     __slots__ = (
         "_changed",
         "_connection",
+        "_idle_from",
         "_low_water",
+        "_moved",
         "_mux",
         "_path_waits",
         "_ready",
@@ -81,6 +86,10 @@ class Scheduler:
         """Something other than payload was said or heard: anything may be due."""
         self._told_limited = False
         """Path knows that it has room, and nothing has been sent since."""
+        self._moved = 0
+        self._idle_from = 0.0
+        """Nothing more has come or gone since; 0: nor has anything since the buffers were given
+        back."""
         self._low_water = 0
         self._timer = Timer(shared.reactor, self._deadline)
         self._stopped = False
@@ -211,4 +220,15 @@ class Scheduler:
         due = self._mux.next_deadline()
         if due is not None and due <= now:
             self._connection.dispatch(self._mux.deadline_passed(now))
+        self._give_back(now)
         self.run()
+
+    def _give_back(self, now: float) -> None:
+        """Buffers of TLS that a large batch has left behind are of no use to an idle session."""
+        connection = self._connection
+        moved = connection.bytes_sent + connection.bytes_received
+        if moved != self._moved:
+            self._moved, self._idle_from = moved, now
+        elif self._idle_from and now - self._idle_from >= _IDLE:
+            self._idle_from = 0.0
+            self._stream.engine.trim()

@@ -64,11 +64,10 @@ def limit_unsent(sock: socket.socket, size: int = LOW_WATER) -> None:
     Otherwise the kernel takes megabytes for a peer that does not read, and
     what it took looks like progress.
     """
-    if sock.family != socket.AF_UNIX:
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, size)
-        except OSError:
-            pass  # lost already, or a platform without it: it queues more, nothing else
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, size)
+    except OSError:
+        pass  # lost already, a unix socket, a platform without it: it queues more, nothing else
 
 
 class BindError(ConfigError):

@@ -26,23 +26,19 @@ class Timer:
     ``clock`` is a reactor or a test's clock; ``fire`` is what is called.
     """
 
-    __slots__ = ("_call", "_clock", "_due", "_fire")
+    __slots__ = ("_call", "_clock", "_fire", "due")
 
     def __init__(self, clock: Any, fire: Callable[[], object]) -> None:
         self._clock = clock
         self._fire = fire
         self._call: IDelayedCall | None = None
-        self._due = 0.0
+        self.due = 0.0
+        """When the call is due, or was last, by the clock."""
 
     @property
     def running(self) -> bool:
         """A call is due."""
         return self._call is not None
-
-    @property
-    def due(self) -> float:
-        """When, by the clock."""
-        return self._due
 
     def start(self, delay: float) -> None:
         """Call in ``delay`` seconds (at once if negative), and not when it was due before."""
@@ -51,10 +47,10 @@ class Timer:
     def start_at(self, due: float) -> None:
         """The same, at a time of the clock."""
         if self._call is not None:
-            if self._due == due:
+            if self.due == due:
                 return
             self._call.cancel()
-        self._due = due
+        self.due = due
         self._call = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._called)
 
     def start_by(self, due: float, slack: float = 0.0) -> None:
@@ -62,7 +58,7 @@ class Timer:
 
         One that comes too early costs less than moving it for each new deadline.
         """
-        if self._call is None or self._due > due + slack:
+        if self._call is None or self.due > due + slack:
             self.start_at(due)
 
     def stop(self) -> None:
