@@ -29,6 +29,7 @@ from tunnelkit.version import __version__
 
 if TYPE_CHECKING:
     from tunnelkit import errors
+    from tunnelkit.core.pairing.code import new_code, parse_code
     from tunnelkit.egress.direct_tunnel import DirectTunnel
     from tunnelkit.net.channels.tunnel import Tunnel
     from tunnelkit.policy.identity import load_identity
@@ -40,11 +41,14 @@ if TYPE_CHECKING:
         UsherPortal,
         front_ends,
     )
+    from tunnelkit.services.pairing import pair
+    from tunnelkit.services.pairing_ways import LstpPairing
 
 __all__ = [
     "DirectTunnel",
     "End",
     "LstpEnd",
+    "LstpPairing",
     "SecureProxyClient",
     "Tunnel",
     "UsherGate",
@@ -53,18 +57,25 @@ __all__ = [
     "errors",
     "front_ends",
     "load_identity",
+    "new_code",
+    "pair",
+    "parse_code",
 ]
 
 _HOMES = {
     "DirectTunnel": "egress.direct_tunnel",
     "End": "services.library",
     "LstpEnd": "services.library",
+    "LstpPairing": "services.pairing_ways",
     "SecureProxyClient": "services.library",
     "Tunnel": "net.channels.tunnel",
     "UsherGate": "services.library",
     "UsherPortal": "services.library",
     "front_ends": "services.library",
     "load_identity": "policy.identity",
+    "new_code": "core.pairing.code",
+    "pair": "services.pairing",
+    "parse_code": "core.pairing.code",
 }
 """Where each name is at home, below this package."""
 

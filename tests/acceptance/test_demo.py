@@ -49,6 +49,7 @@ def test_without_a_terminal_it_shows_everything_and_ends(scratch: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     for part in (
+        "a file of 8 MiB goes each way",
         "$ tunnelkit keys init", "$ twistd -n lstp-middle", "lstp-server-end",
         "lstp-client-end", "$ curl", "Hello from the other side", "MiB/s", "as sent", " ms",
         "office (server-end) and laptop (client-end)", "bytes ",

@@ -165,6 +165,16 @@ def test_the_conformance_checks_of_a_protocol_of_ones_own() -> None:
     assert "failed" not in done.stdout
 
 
+def test_two_ends_pair_by_a_code_in_a_program(processes: Processes) -> None:
+    middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
+    host, _, port = middle.address("listening on").rpartition(":")
+    done = run("pair_both.py", host, port)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "laptop knows office, tunnel work, which allows tcp:10.1.2.3:22\noffice knows laptop\n",
+    ), done.stderr
+
+
 def test_examples_are_small() -> None:
     long = {"custom_protocol.py", "own_front_end.py", "own_rendezvous.py", "usherfied.py"}
     sizes = {file.name: file.read_text().count("\n") for file in EXAMPLES.glob("*.py")}

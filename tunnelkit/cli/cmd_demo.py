@@ -66,7 +66,7 @@ def register(subparsers: Any) -> None:
         "operator's proxy and a domain proxy (default: tunnel)",
     )
     parser.add_argument(
-        "--size", metavar="MIB", default="256", help="size of the file (default: 256)"
+        "--size", metavar="MIB", default="32", help="size of the file (default: 32)"
     )
 
 
@@ -135,6 +135,7 @@ class _Demo:
 
     def _say_picture(self) -> None:
         places = self._places
+        print(f"This takes some 15 seconds; a file of {self._size} MiB goes each way.")
         print(
             PICTURE.format(
                 web=places.web, middle=places.middle, socks=places.socks, forward=places.forward
@@ -250,7 +251,7 @@ class _Demo:
         )
 
     def _say_what_the_middle_saw(self, middle: Party) -> None:
-        begun = middle.wait_for(r"Pair 1 begins: (\S+) and (\S+)")
+        begun = middle.wait_for(r"Pair 1 begins: (\S+)(?: \S+)? and (\S+)")
         ended = middle.wait_for(r"Pair 1 ended: .*?(\d+) and (\d+) bytes")
         identity = load_identity(self._keys / "laptop.pem")
         common = derive_common(identity.rendezvous_secret, TUNNEL)
