@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import TUNNELKIT, Processes
+from tests.acceptance.processes import TUNNELKIT, Processes, curl
 
 
 @pytest.fixture
@@ -113,7 +114,12 @@ def test_in_a_terminal_it_stays_until_interrupted(processes: Processes, scratch:
         shown = b""
         while b"Ctrl-C ends it" not in shown or shown.count(b"curl") < 6:
             shown += screen.read(4096)
+        while not (found := re.search(rb"http://(127\.0\.0\.1:\d+)/#([\w-]{43})\r\n", shown)):
+            shown += screen.read(4096)
         assert child.poll() is None
+        place, token = found[1].decode(), found[2].decode()
+        page = curl(f"http://{place}/status.json", "--header", f"Authorization: Bearer {token}")
+        assert page.status == 0
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 0
     assert left_behind(scratch) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.browser import Browser, Page
+from tests.acceptance.communication import start_server
 from tests.acceptance.processes import (
     START_LIMIT,
     Identities,
@@ -23,8 +24,10 @@ from tests.acceptance.processes import (
 from tests.acceptance.tunnels import (
     Transport,
     start_client_end,
+    start_gate,
     start_server_end,
 )
+from tests.acceptance.wtls import start_domain, start_operator
 
 FIRST = "document.body && document.body.dataset.first"
 
@@ -266,6 +269,31 @@ def test_a_forward_is_opened_used_and_closed_and_the_rules_are_asked(
     page.press("Enter")
     page.wait_for_text("That is no question")
     assert all("400" in one for one in page.complaints())
+
+
+def test_every_role_shows_its_page(
+    browser: Browser, processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    places = {name: Watched(tmp_path, name) for name in ("gate", "server", "domain", "operator")}
+    start_gate(processes, identities, ["tcp:127.0.0.1:9"], *places["gate"].options)
+    start_server(processes, identities, *places["server"].options)
+    start_domain(processes, "bank.example=http://127.0.0.1:9", options=places["domain"].options)
+    start_operator(
+        processes, identities, "--allow", "tcp:a.example:80", *places["operator"].options
+    )
+    for name, title, words in (
+        ("gate", "server · Usher gate", "Nobody is connected"),
+        ("server", "Secure Proxy server", "Running; others can come in"),
+        ("domain", "WTLS domain proxy", "Devices"),
+        ("operator", "WTLS operator's proxy", "Devices in tunnel mode"),
+    ):
+        page = shown(browser, places[name].url())
+        page.wait_for_text(title)
+        page.wait_for_text(words)
+        page.wait_for_text("Drain and end")
+        page.wait_for_text("Nothing is open.")
+        page.picture(tmp_path / f"{name}.png")
+        assert page.complaints() == []
 
 
 def test_a_page_cannot_be_opened_where_there_is_none(processes: Processes, tmp_path: Path) -> None:

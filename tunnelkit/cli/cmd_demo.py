@@ -102,10 +102,11 @@ class _Places:
     middle: str
     socks: str
     forward: str
+    page: str
 
     @staticmethod
     def choose() -> _Places:
-        return _Places(*(f"127.0.0.1:{port}" for port in free_ports(4)))
+        return _Places(*(f"127.0.0.1:{port}" for port in free_ports(5)))
 
 
 class _Demo:
@@ -118,6 +119,7 @@ class _Demo:
         self._keys = self._directory / "keys"
         self._places = _Places.choose()
         self._digest = ""
+        self._token_file = self._directory / "page.token"
 
     def show(self, stay: bool) -> None:
         """Everything, from keys to the end."""
@@ -196,6 +198,7 @@ class _Demo:
             *("--tunnel", TUNNEL, "--identity", str(self._keys / "laptop.pem")),
             *("--peer", "office", "--socks", places.socks),
             *("--forward", f"{places.forward}=tcp:{places.web}"),
+            *("--status", places.page, "--status-token-file", str(self._token_file)),
         ]
 
     def _begin(self, name: str, command: Sequence[str], ready: str = "READY .*") -> Party:
@@ -273,7 +276,9 @@ class _Demo:
         places = self._places
         print(
             f"    curl http://{places.forward}/hello.txt\n"
-            f"    curl --socks5-hostname {places.socks} http://{places.web}/hello.txt",
+            f"    curl --socks5-hostname {places.socks} http://{places.web}/hello.txt\n\n"
+            "  Its page, for a browser: who uses the tunnel, how much, and a way to end it\n"
+            f"    http://{places.page}/#{self._token_file.read_text(encoding='ascii').strip()}",
             flush=True,
         )
         while True:

@@ -92,7 +92,7 @@ export function rate(number) { return `${bytes(number)}/s`; }
 export function count(number) { return number.toLocaleString("en"); }
 
 export function milliseconds(number) {
-  return number >= 10000 ? `${(number / 1000).toFixed(0)} s` : `${number.toLocaleString("en", { maximumSignificantDigits: 3 })} ms`;
+  return number >= 1000 ? `${(number / 1000).toLocaleString("en", { maximumFractionDigits: 1 })} s` : `${number.toLocaleString("en", { maximumSignificantDigits: 3 })} ms`;
 }
 
 export function duration(seconds) {
