@@ -96,6 +96,10 @@ def test_the_other_ends_words_open_nothing_but_local_ports() -> None:
     assert entrances([], ["a b", "../x", "wiki:1", "\n"]) == {"socks": [socks]}
     (forward,) = entrances([], ["wiki"])["forward"]
     assert forward.endswith("=service:wiki")
+    (forward,) = entrances(["10.1.2.3:22"])["forward"]
+    assert forward.endswith("=10.1.2.3:22")
+    others = ["udp:53", "x11:1", "listen:8000", "tcp:*:22"]
+    assert "forward" not in entrances(others)
     many = entrances([f"tcp:10.0.0.{number}:22" for number in range(50)])
     assert len(many["forward"]) == 8
     assert all(one.startswith("127.0.0.1:") for one in many["forward"])

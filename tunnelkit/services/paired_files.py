@@ -26,7 +26,11 @@ PINNED, ISSUED = "peer-pin", "peer"
 MOST_FORWARDS = 8
 
 _SERVICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
-_EXACT = re.compile(r"tcp:([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+_EXACT = re.compile(
+    r"(?:tcp:)?(?!(?:udp|unix|x11|service|listen):)"
+    r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})"
+)
+"""A rule for one TCP port of one host."""
 
 
 @attrs.frozen
