@@ -94,6 +94,20 @@ def test_a_site_behind_a_firewall_fetched_by_an_agent_and_at_a_forwarded_port(
     assert site.stop() == 0
 
 
+def test_treq_fetches_what_the_url_names_at_the_far_side(
+    processes: Processes, identities: Identities, web: WebServer, middle: Role
+) -> None:
+    (web.directory / "page.txt").write_text("from the inside")
+    place = middle.address("listening on")
+    processes.role(
+        "lstp-server-end", "--middle", place, "--tunnel", "office", "--identity",
+        identities("server"), "--peer", "client", "--allow", f"tcp:localhost:{web.port}@127.0.0.1",
+    )  # fmt: skip
+    url = f"http://localhost:{web.port}/page.txt"
+    fetched = run("treq_client.py", place, identities("client"), "server", url)
+    assert (fetched.returncode, fetched.stdout) == (0, "from the inside\n"), fetched.stderr
+
+
 def test_a_gate_and_a_portal_in_programs(
     processes: Processes, identities: Identities, web: WebServer
 ) -> None:
