@@ -410,7 +410,7 @@ class OwnRoleTests(EndsCase):
         assert verifyObject(IRoleService, service)
         service.startService()
         self.addCleanup(service.stopService)
-        assert service.status().as_mapping() == {"role": "own"}
+        assert service.status().as_mapping()["role"] == "own"
         (port,) = service
         place = TCP4ClientEndpoint(reactor, "127.0.0.1", port.port.getHost().port)
         talk: Any = await connectProtocol(place, Talk())

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.acceptance.browser import Browser
 from tests.acceptance.communication import POLICY, SERVER, Communication, Names, start_server
 from tests.acceptance.processes import Identities, Processes, tunnelkit
 from tests.acceptance.wtls import private_file
@@ -111,6 +112,20 @@ def test_everybody_else_gets_health_and_nothing_more(port: Port, identities: Ide
         assert port.ask("/metrics", "--user", f"boss:{SECRET}", "-H", field)[0] == 403
     body = ("--data-binary", "x" * 5000)
     assert port.ask("/metrics", "--user", f"boss:{SECRET}", *body)[0] in (0, 413)
+
+
+def test_the_page_lives_on_the_login_that_it_was_opened_with(port: Port, tmp_path: Path) -> None:
+    where = f"{SERVER}:{port.server.port}"
+    browser = Browser(
+        tmp_path, f"--host-resolver-rules=MAP {SERVER} 127.0.0.1", "--ignore-certificate-errors"
+    )
+    try:
+        page = browser.page()
+        page.open(f"https://boss:{SECRET.replace(' ', '%20')}@{where}/")
+        page.wait_for("document.body && document.body.dataset.first")
+        page.wait_for_text("secure-proxy-server")
+    finally:
+        browser.close()
 
 
 def test_a_certificate_of_somebody_else_ends_the_handshake(port: Port, tmp_path: Path) -> None:

@@ -27,8 +27,11 @@ async function asked(path, options = {}) {
   const token = sessionStorage.getItem(KEY);
   const headers = { ...options.headers };
   if (token) headers.Authorization = `Bearer ${token}`;
-  const answer = await fetch(path, {
-    ...options, headers, cache: "no-store", credentials: "omit", redirect: "error",
+  // Of the address without a login that may stand in it.
+  const answer = await fetch(new URL(path, location.origin), {
+    ...options, headers, cache: "no-store", redirect: "error",
+    // Without a token it is the certificate or the login that let this page be read.
+    credentials: token ? "omit" : "same-origin",
   });
   if (!answer.ok) throw new Refused(answer.status, (await answer.text()).trim());
   return answer;
