@@ -5,6 +5,7 @@ import { duration } from "./words.js";
 
 const place = (id) => document.getElementById(id);
 let quiet = 0;
+let answered = Promise.resolve(null);
 
 /** Says something for a while. */
 export function say(text) {
@@ -27,7 +28,9 @@ export async function perform(name, wish, done) {
 }
 
 /** Asks whether that is meant; null: no, otherwise for how many seconds, if that is asked too. */
-export function ask(title, text, yes, withTime = false) {
+export async function ask(title, text, yes, withTime = false) {
+  // A dialog says a moment after it has closed that it has: not to who asks next.
+  await answered;
   const dialog = place("ask");
   place("ask-title").textContent = title;
   place("ask-text").textContent = text;
@@ -36,9 +39,10 @@ export function ask(title, text, yes, withTime = false) {
   place("ask-for").value = "0";
   dialog.returnValue = "no";
   dialog.showModal();
-  return new Promise((done) => {
+  answered = new Promise((done) => {
     dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? Number(place("ask-for").value) : null), { once: true });
   });
+  return answered;
 }
 
 /** Puts these buttons in a place, without touching those that are there already. */
