@@ -46,6 +46,7 @@ class EndingServer(LyingServer):
         talk = Talk(tls)
         if talk.expect("HELLO")["for"] == "present":
             self._welcome(talk)
+            self._stay(talk)
             return
         kind, fields = talk.hear()
         if kind == "JOIN":
