@@ -31,7 +31,7 @@ BorderWidth 3
 TitlePadding 5
 Color {{ BorderColor "{_FRAME}" TitleBackground "{_FRAME}" TitleForeground "white" }}
 """
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds for a screen to come to show what it should."""
 
 
