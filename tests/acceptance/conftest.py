@@ -16,14 +16,8 @@ from tests.acceptance.web_app import App
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
     """Starts programs in a fresh directory; prints what they wrote if the test fails."""
-    running = Processes(tmp_path)
-    try:
+    with Processes(tmp_path) as running:
         yield running
-    finally:
-        try:
-            running.end()
-        finally:
-            print(running.logs())
 
 
 @pytest.fixture(scope="session")
@@ -43,13 +37,9 @@ def app(processes: Processes) -> App:
 
 
 @pytest.fixture
-def web(tmp_path: Path, processes: Processes) -> WebServer:
+def web(processes: Processes) -> WebServer:
     """A web server with nothing in it yet."""
-    directory = tmp_path / "www"
-    directory.mkdir()
-    server = WebServer(directory)
-    processes.on_end(server.close)
-    return server
+    return WebServer.among(processes)
 
 
 @pytest.fixture

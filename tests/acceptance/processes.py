@@ -118,12 +118,24 @@ class Process:
 
 
 class Processes:
-    """All processes of one test, in a fresh directory; ended in reverse order, whatever happens."""
+    """All processes of one test, in a fresh directory; ended in reverse order, whatever happens.
+
+    As a context it ends them, and prints what they wrote.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._all: list[Process] = []
         self._closers: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.end()
+        finally:
+            print(self.logs())
 
     def start(
         self,
@@ -275,6 +287,15 @@ class WebServer:
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
+
+    @classmethod
+    def among(cls, processes: Processes, name: str = "www", host: str = "127.0.0.1") -> WebServer:
+        """One of a new directory there, ended with the others."""
+        directory = processes.directory / name
+        directory.mkdir()
+        server = cls(directory, host)
+        processes.on_end(server.close)
+        return server
 
     def add(self, name: str, size: int) -> str:
         """Make a file of ``size`` bytes that look random; its SHA-256."""

@@ -49,15 +49,11 @@ class Port:
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory, identities: Identities) -> Iterator[Port]:
     """One server for all: nothing that is asked changes it."""
-    processes = Processes(tmp_path_factory.mktemp("administrators"))
-    secrets = f"boss:{SECRET}\nclient:another one\nguest:a third one\n"
-    logins = private_file(processes.directory, "logins", secrets)
-    policy = POLICY + ADMINISTRATORS
-    try:
+    with Processes(tmp_path_factory.mktemp("administrators")) as processes:
+        secrets = f"boss:{SECRET}\nclient:another one\nguest:a third one\n"
+        logins = private_file(processes.directory, "logins", secrets)
+        policy = POLICY + ADMINISTRATORS
         yield Port(start_server(processes, identities, "--login-file", logins, policy=policy))
-    finally:
-        processes.end()
-        print(processes.logs())
 
 
 def test_an_administrator_comes_by_certificate_login_or_secret(

@@ -49,23 +49,15 @@ def login(tmp_path: Path) -> Login:
 
 
 @pytest.fixture
-def denied(tmp_path: Path, processes: Processes) -> WebServer:
+def denied(processes: Processes) -> WebServer:
     """A second web server, which no rule of the far side allows."""
-    directory = tmp_path / "denied"
-    directory.mkdir()
-    server = WebServer(directory)
-    processes.on_end(server.close)
-    return server
+    return WebServer.among(processes, "denied")
 
 
 @pytest.fixture
-def web6(tmp_path: Path, processes: Processes) -> WebServer:
+def web6(processes: Processes) -> WebServer:
     """A web server at ``::1``, nowhere else."""
-    directory = tmp_path / "www6"
-    directory.mkdir()
-    server = WebServer(directory, "::1")
-    processes.on_end(server.close)
-    return server
+    return WebServer.among(processes, "www6", "::1")
 
 
 # -- Chromium -------------------------------------------------------------

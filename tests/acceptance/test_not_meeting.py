@@ -211,12 +211,9 @@ def test_the_page_has_each_kind() -> None:
 
 @pytest.fixture(scope="module")
 def middle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    running = Processes(tmp_path_factory.mktemp("middle"))
-    try:
+    with Processes(tmp_path_factory.mktemp("middle")) as running:
         role = running.role("lstp-middle", "--listen", "127.0.0.1:0")
         yield role.address("listening on")
-    finally:
-        running.end()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -64,12 +64,8 @@ def container(
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    running = Processes(tmp_path)
-    try:
+    with Processes(tmp_path) as running:
         yield running
-    finally:
-        running.end()
-        print(running.logs())
 
 
 def test_it_has_no_shell_and_a_user_without_rights(

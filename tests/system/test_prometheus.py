@@ -88,14 +88,8 @@ class Prometheus:
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
     """Starts programs outside of the laboratory."""
-    running = Processes(tmp_path)
-    try:
+    with Processes(tmp_path) as running:
         yield running
-    finally:
-        try:
-            running.end()
-        finally:
-            print(running.logs())
 
 
 @pytest.fixture
@@ -106,13 +100,9 @@ def identities(tmp_path: Path) -> Identities:
 
 
 @pytest.fixture
-def web(tmp_path: Path, processes: Processes) -> WebServer:
+def web(processes: Processes) -> WebServer:
     """A web server with nothing in it yet."""
-    directory = tmp_path / "www"
-    directory.mkdir()
-    server = WebServer(directory)
-    processes.on_end(server.close)
-    return server
+    return WebServer.among(processes)
 
 
 def start_all(processes: Processes, identities: Identities, web: WebServer) -> dict[str, Role]:

@@ -27,17 +27,9 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is found, a line each."""
-    from tunnelkit.cli.findings import Findings, options_of
-    from tunnelkit.services.doctor.here import look_here, read_options
+    from tunnelkit.cli.findings import look_at_settings
 
     words = [*(("--config", args.config) if args.config else ()), *args.options]
     if not words:
         raise ConfigError("expected --config FILE, or ROLE and its options")
-    options = options_of(args.role, words, "check")
-    findings = Findings()
-    finding, config = read_options(options, words)
-    findings.show(finding)
-    if config is not None:
-        for finding in look_here(config):
-            findings.show(finding)
-    return findings.end()
+    return look_at_settings(args.role, words, "check").findings.end()

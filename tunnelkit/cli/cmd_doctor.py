@@ -70,19 +70,13 @@ def _examine(name: str | None, words: list[str], patience: float) -> int:
     # What looks is imported here: `--help` stays quick.
     from twisted.internet import reactor
 
-    from tunnelkit.cli.findings import Findings, options_of
+    from tunnelkit.cli.findings import look_at_settings
     from tunnelkit.net.sockets.timer import use_monotonic_clock
-    from tunnelkit.services.doctor.here import look_here, read_options
     from tunnelkit.services.doctor.there import look_there
 
     use_monotonic_clock(reactor)
-    options = options_of(name, words, "doctor")
-    findings = Findings()
-    finding, config = read_options(options, words)
-    findings.show(finding)
+    options, config, findings = look_at_settings(name, words, "doctor")
     if config is not None:
-        for finding in look_here(config):
-            findings.show(finding)
         running = _ask_running(options.control_path)
 
         async def look(reactor: Any) -> None:

@@ -3,12 +3,22 @@ are printed."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunnelkit.errors import ConfigError
 
 CLIENT_END = "lstp-client-end"
 LSTP_ENDS = {CLIENT_END, "lstp-server-end"}
+
+
+class Read(NamedTuple):
+    """What `look_at_settings` has come to."""
+
+    options: Any
+    """Of the role."""
+    config: Any
+    """What the role makes of the settings; None: they are wrong."""
+    findings: Findings
 
 
 class Findings:
@@ -32,6 +42,21 @@ class Findings:
         """Say how many are wrong; the exit status."""
         print(f"{self._wrong} wrong" if self._wrong else "nothing is wrong")
         return 1 if self._wrong else 0
+
+
+def look_at_settings(name: str | None, words: list[str], command: str) -> Read:
+    """Read the settings that ``words`` are, of the role that is called ``name`` or that they fit,
+    and show what is found on this machine; raises `ConfigError` as `options_of`."""
+    from tunnelkit.services.doctor.here import look_here, read_options
+
+    options = options_of(name, words, command)
+    findings = Findings()
+    finding, config = read_options(options, words)
+    findings.show(finding)
+    if config is not None:
+        for finding in look_here(config):
+            findings.show(finding)
+    return Read(options, config, findings)
 
 
 def options_of(name: str | None, words: list[str], command: str) -> Any:
