@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import partial
@@ -23,16 +22,11 @@ from tunnelkit.net.tls.context import (
     describe_certificate,
     listings,
 )
+from tunnelkit.policy.followed_list import FollowedList
 from tunnelkit.policy.identity import STRICT, Terms, renewal
-from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import (
-    Revocations,
-    known_authorities,
-    list_in_force,
-    load_revocations,
-)
+from tunnelkit.policy.revocation import Revocations
 from tunnelkit.policy.stamp import stamp
 from tunnelkit.policy.validity import KeyStatus, key_status
 from tunnelkit.roles.expiry import ExpiryWarnings, Term
@@ -63,8 +57,7 @@ class CredentialWatch:
     ) -> None:
         """With ``pins`` only these keys are trusted, and no CA (K3). ``state_dir``: where the
         numbers of lists are remembered, by default beside the identity."""
-        self._numbers = ListNumbers(state_dir or os.path.dirname(os.path.abspath(identity_file)))
-        self._forgetful = ""
+        self._list = FollowedList(identity_file, state_dir)
         self._warnings = ExpiryWarnings()
         self._ends: WeakKeyDictionary[TunnelConnection, datetime] = WeakKeyDictionary()
         self._load = partial(open_identity, identity_file, terms=terms)
@@ -161,15 +154,8 @@ class CredentialWatch:
         credentials = self.identity.credentials
         if self._pins:
             credentials = attrs.evolve(credentials, authorities=(), pins=self._pins)
-        if self._crl_file is not None and list_in_force(
-            self._crl_file, self._identity_file, self._revocations
-        ):
-            revocations = load_revocations(
-                self._crl_file, known_authorities(credentials), seen=self._numbers
-            )
-            if self._numbers.problem not in ("", self._forgetful):
-                _log.warn("{why}", why=self._numbers.problem)
-            self._forgetful = self._numbers.problem
+        revocations = self._list.read(self._crl_file, credentials, self._revocations)
+        if revocations is not None:
             if revocations.problem:
                 _log.error("{why}: nobody gets in", why=revocations.problem)
             elif self._started:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from twisted.logger import Logger
@@ -11,15 +10,10 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.tls.dtls_context import DtlsContext
 from tunnelkit.net.tls.dtls_server import DtlsServer
+from tunnelkit.policy.followed_list import FollowedList
 from tunnelkit.policy.identity import Terms, load_identity
-from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import (
-    Revocations,
-    known_authorities,
-    list_in_force,
-    load_revocations,
-)
+from tunnelkit.policy.revocation import Revocations
 from tunnelkit.policy.stamp import stamp
 from tunnelkit.policy.validity import KeyStatus, key_status
 
@@ -47,9 +41,7 @@ class ProxyKeys:
         self._identity_file = identity_file
         self._crl_file = crl_file
         self._terms = terms
-        where = state_dir or os.path.dirname(os.path.abspath(identity_file))
-        self._numbers = ListNumbers(where)
-        self._forgetful = ""
+        self._list = FollowedList(identity_file, state_dir)
         self._seen = self._stamps()
         self._revocations: Revocations | None = None
         self.context = self._read()
@@ -89,15 +81,8 @@ class ProxyKeys:
         credentials = self._credentials = load_identity(
             self._identity_file, terms=self._terms
         ).credentials
-        if self._crl_file is not None and list_in_force(
-            self._crl_file, self._identity_file, self._revocations
-        ):
-            revocations = load_revocations(
-                self._crl_file, known_authorities(credentials), seen=self._numbers
-            )
-            if self._numbers.problem not in ("", self._forgetful):
-                _log.warn("{why}", why=self._numbers.problem)
-            self._forgetful = self._numbers.problem
+        revocations = self._list.read(self._crl_file, credentials, self._revocations)
+        if revocations is not None:
             if revocations.problem:
                 _log.error("{why}: nobody with a certificate gets in", why=revocations.problem)
             self._revocations = revocations
