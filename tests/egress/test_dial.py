@@ -16,8 +16,9 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
+from tests.acceptance.processes import free_port
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
-from tests.frontends.talk import BlackHole, Echo, Server, refused, unused_port
+from tests.frontends.talk import BlackHole, Echo, Server, refused
 from tests.policy.test_acl import SPELLINGS, WIDE
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.names import STUB, Names, Places
@@ -177,7 +178,7 @@ class EgressTests(TestCase):
     async def test_a_closed_port_is_refused(self) -> None:
         self.allow("tcp:127.0.0.0/8:*")
         egress = self.egress(FakeResolver(["127.0.0.1", "192.0.2.1"]))
-        port = unused_port()
+        port = free_port()
         assert await self.code(egress, f"tcp:127.0.0.1:{port}") == Code.REFUSED
         assert await self.code(egress, f"tcp:some.example:{port}") == Code.REFUSED
 
@@ -288,7 +289,7 @@ class EgressTests(TestCase):
     async def test_what_the_opener_is_told_names_nothing_inside(self) -> None:
         self.allow("tcp:127.0.0.1:*")
         egress = self.egress(FakeResolver(["127.0.0.1"], ["10.7.7.7"]))
-        port = unused_port()
+        port = free_port()
         for destination in (f"tcp:a.example:{port}", f"tcp:b.example:{port}"):
             reason = (await self.refusal(egress, destination)).reason
             assert not re.search(r"[0-9]", reason)

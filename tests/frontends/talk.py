@@ -122,14 +122,6 @@ class Server(Factory):
         return protocol
 
 
-def unused_port() -> int:
-    """A TCP port of 127.0.0.1 at which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
-
-
 class BlackHole:
     """A port of 127.0.0.1 that leaves connects unanswered: its queue is full."""
 

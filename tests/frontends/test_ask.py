@@ -9,9 +9,10 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from zope.interface.verify import verifyObject
 
+from tests.acceptance.processes import free_port
 from tests.frontends.far_side import FarSideCase
 from tests.frontends.installed import configured, front_end
-from tests.frontends.talk import Talk, is_reset, unused_port
+from tests.frontends.talk import Talk, is_reset
 from tests.frontends.test_http_proxy import Refusing
 from tunnelkit.errors import Code, ConfigError
 from tunnelkit.frontends import ask
@@ -85,7 +86,7 @@ class AskTests(FarSideCase):
         assert said.endswith("Goodbye.\r\n")
 
     async def test_after_three_answers_that_lead_nowhere_it_gives_up(self) -> None:
-        port = unused_port()
+        port = free_port()
         self.far.replace([parse_rule(f"tcp:127.0.0.1:{port}")])
         typed = f"nonsense\r\n127.0.0.1 1\r\n127.0.0.1 {port}\r\n127.0.0.1 1\r\n"
         said = await self.said(typed.encode())

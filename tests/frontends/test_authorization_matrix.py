@@ -22,8 +22,8 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from tests.acceptance.processes import free_port
 from tests.frontends.matrix import OVER_LSTP, OVER_USHER, WAYS, Targets, Ways, dials
-from tests.frontends.talk import unused_port
 from tests.frontends.test_x11 import free_display
 from tests.services.roles import parsed
 from tunnelkit.core.decision import Decision
@@ -106,7 +106,7 @@ class MatrixCase(TestCase):
         forwards = self.forwards()
         displays = [free_display()]
         displays.append(free_display(displays[0]))
-        ports = {name: unused_port() for name in (*forwards, "reverse", "published")}
+        ports = {name: free_port() for name in (*forwards, "reverse", "published")}
         ports |= {
             name: X11_BASE_PORT + number
             for name, number in zip(("x11", "x11-default"), displays, strict=True)
@@ -322,7 +322,7 @@ class LstpAuthorizationMatrixTests(AuthorizationMatrixTests):
         return super().forwards() | {"forward-service": "service:web"}
 
     def make_gate(self, *words: str) -> tuple[Any, int]:
-        place = unused_port()
+        place = free_port()
         self.gate_config = self.parsed(
             "lstp-server-end", "--listen", f"127.0.0.1:{place}", "--tunnel", "t", *words
         )

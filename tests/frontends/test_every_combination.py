@@ -8,8 +8,8 @@ import attrs
 from zope.interface import implementer
 
 from examples.custom_protocol import Channels, ExampleMux
+from tests.acceptance.processes import free_port
 from tests.frontends.matrix import OVER_USHER
-from tests.frontends.talk import unused_port
 from tests.frontends.test_authorization_matrix import MatrixCase, reactor
 from tunnelkit.core.lstp.mux import LstpMux
 from tunnelkit.core.usher.mux import UsherMux
@@ -56,7 +56,7 @@ class OverTheMiddle(OverUsher):
     """Two ends meet at a middle."""
 
     def make_gate(self, *words: str) -> tuple[Any, int]:
-        place = unused_port()
+        place = free_port()
         here = ("--listen", f"127.0.0.1:{place}", "--tunnel", "t")
         config = self.parsed("lstp-server-end", *here, *words)
         return self.run_role("lstp-server-end", config), place

@@ -23,10 +23,11 @@ from twisted.internet.endpoints import (
 from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
+from tests.acceptance.processes import free_port
 from tests.frontends.fake_tunnel import FakeTunnel
 from tests.frontends.far_side import FarSideCase
 from tests.frontends.installed import configured, front_end
-from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
+from tests.frontends.talk import Echo, Server, Talk, is_reset
 from tunnelkit.egress.dial import Egress
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.forward.tcp import Forward, make_service
@@ -130,7 +131,7 @@ class ForwardTests(FarSideCase):
         assert await self.is_reset(self.forward("0=tcp:127.0.0.1:1", Refusing()))
 
     async def test_a_destination_that_refuses_resets_the_client(self) -> None:
-        port = unused_port()
+        port = free_port()
         self.far.replace([parse_rule(f"tcp:127.0.0.1:{port}")])
         assert await self.is_reset(self.forward(f"0=tcp:127.0.0.1:{port}"))
 

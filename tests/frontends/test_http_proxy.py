@@ -15,9 +15,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
+from tests.acceptance.processes import free_port
 from tests.frontends.far_side import FarSideCase
 from tests.frontends.installed import configured, front_end
-from tests.frontends.talk import Echo, Server, Talk, is_reset, unused_port
+from tests.frontends.talk import Echo, Server, Talk, is_reset
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.http import exchange as http_exchange
 from tunnelkit.frontends.http import proxy as http_proxy
@@ -619,7 +620,7 @@ class ConnectTests(Case):
         assert server.made[1].data == b"GET / HTTP/1.1\r\n\r\n"
 
     async def test_what_is_refused_there_is_told_here(self) -> None:
-        port = unused_port()
+        port = free_port()
         self.far.replace([parse_rule(f"tcp:127.0.0.1:{port}")])
         answer = await self.ask(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: a\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 502 ")

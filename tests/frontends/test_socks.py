@@ -12,9 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from zope.interface.verify import verifyObject
 
+from tests.acceptance.processes import free_port
 from tests.frontends.far_side import FarSideCase
 from tests.frontends.installed import configured, front_end
-from tests.frontends.talk import Talk, is_reset, unused_port
+from tests.frontends.talk import Talk, is_reset
 from tunnelkit.core.proxies.socks_server import HANDSHAKE_LIMIT
 from tunnelkit.errors import ChannelRefused, Code, ConfigError
 from tunnelkit.frontends.logins import read_users
@@ -169,7 +170,7 @@ class SocksTests(FarSideCase):
         assert said[2:4] == b"\x05\x05"
 
     async def test_a_port_that_refuses_at_the_far_side_is_told(self) -> None:
-        port = unused_port()
+        port = free_port()
         self.far.replace([parse_rule(f"tcp:127.0.0.1:{port}")])
         said = await self.last_words(self.socks(), HELLO + connect5(port))
         assert said[2:4] == b"\x05\x05"

@@ -24,7 +24,8 @@ from twisted.plugin import IPlugin
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from tests.frontends.talk import Echo, Server, Talk, unused_port
+from tests.acceptance.processes import free_port
+from tests.frontends.talk import Echo, Server, Talk
 from tunnelkit.errors import ChannelRefused, Code, ConfigError, DialTimeout
 from tunnelkit.policy.key_directory import KeyDirectory
 from tunnelkit.services.endpoint_strings import Ends, TunnelStrings
@@ -175,7 +176,7 @@ class EndpointTests(TestCase):
         self.keys = make_keys(Path(directory.name) / "keys")
         self.ends = Ends.of(reactor)
         self.addCleanup(self.ends.stop)
-        port = unused_port()
+        port = free_port()
         self.gate = f"role=gate:listen=127.0.0.1\\:{port}:identity={self.keys}/a.pem:peer=b"
         self.portal = f"gate=127.0.0.1\\:{port}:identity={self.keys}/b.pem:peer=a"
 
