@@ -176,7 +176,7 @@ class Soak:
             tunnelkit("keys", "renew", "guest", "--dir", self.identities.directory)
         guest = self.start_portal("guest")
         since = len(self.gate.process.lines)
-        tunnelkit("keys", "revoke", "guest", "--dir", self.identities.directory)
+        self.identities.revoke("guest")
         self.gate.wait_for("guest has been revoked: cut", since=since)
         guest.process.stop()
         return "a guest came and was revoked"
@@ -247,12 +247,10 @@ def grows(what: str, values: list[int]) -> bool:
 
 def soak(minutes: float, directory: Path) -> bool:
     """Whether all was level and everything explained."""
-    keys = directory / "keys"
-    tunnelkit("keys", "init", "--dir", keys)
     processes = Processes(directory)
     with Application(echo) as server:
         try:
-            world = Soak(processes, Identities(keys), server.destination)
+            world = Soak(processes, Identities.create(directory / "keys"), server.destination)
             return _run(world, minutes)
         finally:
             processes.end()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import Identities, Processes, Role, WebServer, tunnelkit
+from tests.acceptance.processes import Identities, Processes, Role, WebServer
 from tests.acceptance.tunnels import STARTERS, Transport
 from tests.acceptance.web_app import App
 
@@ -23,9 +23,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 @pytest.fixture(scope="session")
 def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
     """``identities("name")`` is that end's identity file; one CA for the whole run."""
-    directory = tmp_path_factory.mktemp("keys") / "keys"
-    tunnelkit("keys", "init", "--dir", directory)
-    return Identities(directory)
+    return Identities.create(tmp_path_factory.mktemp("keys") / "keys", shared=True)
 
 
 @pytest.fixture

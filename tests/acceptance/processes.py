@@ -230,9 +230,16 @@ def free_port() -> int:
 
 @attrs.frozen
 class Identities:
-    """The keys of one throw-away CA."""
+    """The keys of one throw-away CA; of one that others use too nobody is revoked."""
 
     directory: Path
+    shared: bool = False
+
+    @classmethod
+    def create(cls, directory: Path, *, shared: bool = False) -> Identities:
+        """With a CA made for it in ``directory``."""
+        tunnelkit("keys", "init", "--dir", directory)
+        return cls(directory, shared)
 
     def __call__(self, name: str) -> Path:
         """The identity file of ``name``, issued when first asked for."""
@@ -240,6 +247,16 @@ class Identities:
         if not file.exists():
             tunnelkit("keys", "issue", name, "--dir", self.directory)
         return file
+
+    @property
+    def revoked(self) -> Path:
+        """The revocation list."""
+        return self.directory / "revoked.crl"
+
+    def revoke(self, name: str) -> None:
+        """Put ``name`` on the list, in a test whose CA nobody else goes by."""
+        assert not self.shared, "others go by this list: take Identities.create(tmp_path / ...)"
+        tunnelkit("keys", "revoke", name, "--dir", self.directory)
 
 
 def tunnelkit(*words: object, cwd: Path | None = None) -> str:

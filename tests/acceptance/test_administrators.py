@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.browser import Browser
 from tests.acceptance.communication import POLICY, SERVER, Communication, Names, start_server
-from tests.acceptance.processes import Identities, Processes, tunnelkit
+from tests.acceptance.processes import Identities, Processes
 from tests.acceptance.wtls import private_file
 
 ADMINISTRATORS = """
@@ -125,8 +125,7 @@ def test_the_page_lives_on_the_login_that_it_was_opened_with(port: Port, tmp_pat
 
 
 def test_a_certificate_of_somebody_else_ends_the_handshake(port: Port, tmp_path: Path) -> None:
-    tunnelkit("keys", "init", "--dir", tmp_path / "others")
-    strangers = Identities(tmp_path / "others")
+    strangers = Identities.create(tmp_path / "others")
     assert port.ask("/metrics", "--cert", strangers("boss"))[0] == 0
 
 
@@ -143,12 +142,13 @@ def test_passwords_cannot_be_tried_for_long(port: Port) -> None:
 def test_an_administrator_who_is_revoked_is_one_no_more(
     processes: Processes, tmp_path: Path
 ) -> None:
-    tunnelkit("keys", "init", "--dir", tmp_path / "keys")
-    identities = Identities(tmp_path / "keys")
-    crl = tmp_path / "keys" / "revoked.crl"
+    identities = Identities.create(tmp_path / "keys")
     boss = identities("boss")
-    port = Port(start_server(processes, identities, "--crl", crl, policy=POLICY + ADMINISTRATORS))
+    server = start_server(
+        processes, identities, "--crl", identities.revoked, policy=POLICY + ADMINISTRATORS
+    )
+    port = Port(server)
     assert port.ask("/metrics", "--cert", boss)[0] == 200
-    tunnelkit("keys", "revoke", "boss", "--dir", tmp_path / "keys")
+    identities.revoke("boss")
     port.server.role.wait_for("read again")
     assert port.ask("/metrics", "--cert", boss)[0] == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.acceptance.processes import TUNNELKIT, Identities, Processes, free_port, tunnelkit
+from tests.acceptance.processes import TUNNELKIT, Identities, Processes, free_port
 from tests.acceptance.tunnels import meeting, start_gate, start_server_end
 from tunnelkit.policy.identity import identity_pem
 from tunnelkit.policy.keys import Authority
@@ -90,8 +90,9 @@ def answering(greeting: bytes) -> tuple[str, Callable[[], None]]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, identities: Identities) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("doctor")
+    identities = Identities.create(directory / "keys")
     processes = Processes(directory)
     try:
         token = directory / "token"
@@ -109,10 +110,10 @@ def world(tmp_path_factory: pytest.TempPathFactory, identities: Identities) -> I
         server = start_server_end(processes, identities, middle, [f"tcp:{web}", f"tcp:{closed}"])
         del server
         identities("revoked")
-        tunnelkit("keys", "revoke", "revoked", "--dir", identities.directory)
+        identities.revoke("revoked")
         gate = start_gate(processes, identities, [f"tcp:{web}"])
         strict_gate = start_gate(
-            processes, identities, [f"tcp:{web}"], "--crl", identities.directory / "revoked.crl",
+            processes, identities, [f"tcp:{web}"], "--crl", identities.revoked,
             peers=("client", "revoked"),
         )  # fmt: skip
         listening = "listening on"

@@ -140,13 +140,11 @@ def test_whoever_is_revoked_is_cut_and_stays_out(
 ) -> None:
     digest = web.add("file", 100 * KIB)
     target = f"tcp:127.0.0.1:{web.port}"
-    keys = tmp_path / "keys"
-    tunnelkit("keys", "init", "--dir", keys)
-    own = Identities(keys)
+    own = Identities.create(tmp_path / "keys")
     middle = processes.role("lstp-middle", "--listen", "127.0.0.1:0")
     server = processes.role(
         "lstp-server-end", *meeting(middle), "--identity", own("server"), "--peer", "good",
-        "--peer", "bad", "--allow", target, "--crl", keys / "revoked.crl",
+        "--peer", "bad", "--allow", target, "--crl", own.revoked,
     )  # fmt: skip
     good, bad = (
         processes.role(
@@ -158,7 +156,7 @@ def test_whoever_is_revoked_is_cut_and_stays_out(
     assert fetches(good, digest)
     assert fetches(bad, digest)
     with socket.create_connection(("127.0.0.1", good.port("forward")), timeout=10) as kept:
-        tunnelkit("keys", "revoke", "bad", "--dir", keys)
+        own.revoke("bad")
         began = time.monotonic()
         bad.wait_for("has ended")
         assert time.monotonic() - began < 5
@@ -169,15 +167,16 @@ def test_whoever_is_revoked_is_cut_and_stays_out(
     assert fetches(good, digest)
 
     seen = len(server.process.lines)
-    shutil.copy(keys / "revoked.crl", keys / "aside")
-    (keys / "revoked.crl").write_text("nonsense")
+    aside = tmp_path / "aside"
+    shutil.copy(own.revoked, aside)
+    own.revoked.write_text("nonsense")
     server.wait_for("nobody gets in", since=seen)
     late = processes.role(
         "lstp-client-end", *meeting(middle), "--identity", own("good"), "--peer", "server",
         "--socks", "0", "--no-crl", wait=False,
     )  # fmt: skip
     server.wait_for('No tunnel test with who calls itself "good"', since=seen)
-    shutil.move(keys / "aside", keys / "revoked.crl")
+    shutil.move(aside, own.revoked)
     late.wait_for("Tunnel test with server is up")
 
 
@@ -186,15 +185,14 @@ def test_a_renewed_certificate_is_used_without_a_restart(
 ) -> None:
     digest = web.add("file", 100 * KIB)
     target = f"tcp:127.0.0.1:{web.port}"
-    keys = tmp_path / "keys"
-    tunnelkit("keys", "init", "--dir", keys)
-    tunnel = start_tunnel(processes, Identities(keys), [target], "--forward", f"0={target}")
-    tunnelkit("keys", "renew", "client", "--dir", keys)
+    own = Identities.create(tmp_path / "keys")
+    tunnel = start_tunnel(processes, own, [target], "--forward", f"0={target}")
+    tunnelkit("keys", "renew", "client", "--dir", own.directory)
     tunnel.client.wait_for("New certificate for client in force")
     assert fetches(tunnel.client, digest)
     before = len(tunnel.client.process.lines)
     tunnel.server.process.kill()
     tunnel.client.wait_for("has ended", since=before)
-    start_server_end(processes, Identities(keys), tunnel.middle, [target])
+    start_server_end(processes, own, tunnel.middle, [target])
     tunnel.client.wait_for("Tunnel test with server is up", since=before)
     assert fetches(tunnel.client, digest)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.acceptance.applications import Application
 from tests.acceptance.clocks import another_clock
-from tests.acceptance.processes import TUNNELKIT, Process, Processes, free_port, tunnelkit
+from tests.acceptance.processes import TUNNELKIT, Identities, Process, Processes, free_port
 from tunnelkit.core.pairing.words import WORDS
 from tunnelkit.policy.identity import Identity, identity_pem
 from tunnelkit.policy.keys import Authority
@@ -160,12 +160,9 @@ def expired(scene: Scene) -> Ends:
 
 
 def revoked(scene: Scene) -> Ends:
-    keys = scene.processes.directory / "keys"
-    tunnelkit("keys", "init", "--dir", keys)
-    for name in ("office", "laptop"):
-        tunnelkit("keys", "issue", name, "--dir", keys)
-    tunnelkit("keys", "revoke", "laptop", "--dir", keys)
-    office, laptop = (keys / f"{name}.pem" for name in ("office", "laptop"))
+    keys = Identities.create(scene.processes.directory / "keys")
+    office, laptop = keys("office"), keys("laptop")
+    keys.revoke("laptop")
     return (
         scene.office(identity=office),
         scene.laptop("--no-crl", identity=laptop),

@@ -23,7 +23,6 @@ from tests.acceptance.processes import (
     curl,
     fetches,
     free_port,
-    tunnelkit,
 )
 from tunnelkit.core.pairing.words import WORDS
 
@@ -265,13 +264,13 @@ def test_who_was_issued_a_certificate_can_be_revoked(
     target = f"tcp:127.0.0.1:{web.port}"
     there = ("--middle", middle.address("listening on"))
     keys = processes.directory / "office-keys"
-    tunnelkit("keys", "init", "--dir", keys)
+    issued = Identities.create(keys)
     office, code = inside(processes, *there, "--issue", "--allow", target)
     laptop = pair(processes, "laptop", *there, "--forward", f"0={target}", code)
     assert fetches(Role(laptop), digest)
     there_are = {file.name for file in (processes.directory / "laptop-keys").iterdir()}
     assert there_are == {"laptop.pem", "laptop.toml"}
-    tunnelkit("keys", "revoke", "laptop", "--dir", keys)
+    issued.revoke("laptop")
     office.wait_for("laptop.*revoked")
     laptop.wait_for("revoked")
     office.stop()

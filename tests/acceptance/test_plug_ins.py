@@ -281,8 +281,7 @@ def test_an_end_with_a_new_secret_meets_others_by_it(
     place = f"127.0.0.1:{free_port()}"
     processes.role("lstp-middle", "--listen", place)
     common = ("--rendezvous", "lstp", "--protocol", "usher", "--middle", place, "--tunnel", "any")
-    other = Identities(tmp_path / "others")
-    tunnelkit("keys", "init", "--dir", other.directory)
+    other = Identities.create(tmp_path / "others")
     file = tmp_path / "server.pem"
     shutil.copy(identities("server"), file)
     with Application(echo) as application:

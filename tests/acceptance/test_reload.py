@@ -380,17 +380,15 @@ def test_a_middle_takes_over_whom_it_admits(
 def test_an_end_that_waits_goes_by_a_new_rendezvous_secret(
     processes: Processes, tmp_path: Path, server: Application
 ) -> None:
-    keys = tmp_path / "keys"
-    tunnelkit("keys", "init", "--dir", keys)
-    identities = Identities(keys)
+    identities = Identities.create(tmp_path / "keys")
     tunnel = start_tunnel(
         processes, identities, [server.destination], "--forward", f"0={server.destination}"
     )
     with ExitStack() as stack:
         opened = Connection(stack, tunnel.client.address("forward"))
-        tunnelkit("keys", "renew", "server", "--rendezvous-secret", "--dir", keys)
+        tunnelkit("keys", "renew", "server", "--rendezvous-secret", "--dir", identities.directory)
         tunnel.server.wait_for("The rendezvous secret has changed")
-        tunnelkit("keys", "renew", "client", "--dir", keys)
+        tunnelkit("keys", "renew", "client", "--dir", identities.directory)
         tunnel.client.wait_for("The rendezvous secret has changed")
         assert opened.works()
         processes.role(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.applications import Application, echo, receive
-from tests.acceptance.processes import Identities, Processes, Role, tunnelkit
+from tests.acceptance.processes import Identities, Processes, Role
 from tests.acceptance.tunnels import (
     LstpTunnel,
     RunningTunnel,
@@ -27,9 +27,7 @@ CUT_WITHIN = 5.0
 @pytest.fixture
 def identities(tmp_path: Path) -> Identities:
     """A CA for this test alone: what it revokes would be missed by others."""
-    directory = tmp_path / "keys"
-    tunnelkit("keys", "init", "--dir", directory)
-    return Identities(directory)
+    return Identities.create(tmp_path / "keys")
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ class World:
         self._identities = identities
         # The list is on the far machine only.
         self._forward = ("--forward", f"0={server.destination}", "--no-crl")
-        self.list = identities.directory / "revoked.crl"
+        self.list = identities.revoked
         self.tunnel: RunningTunnel = transport(
             [server.destination], *self._forward, server=("--peer", "other", "--crl", self.list)
         )
@@ -76,7 +74,7 @@ class World:
 
     def revoke(self, name: str) -> None:
         """Put a name on the list."""
-        tunnelkit("keys", "revoke", name, "--dir", self._identities.directory)
+        self._identities.revoke(name)
 
 
 @pytest.fixture
@@ -161,7 +159,7 @@ def test_the_list_beside_the_identity_needs_no_option(
     tunnel.server.wait_for(r"Revocation list: \S*/revoked.crl, 0 entries")
     with connect(tunnel.client) as cut:
         assert echoes(cut)
-        tunnelkit("keys", "revoke", "client", "--dir", identities.directory)
+        identities.revoke("client")
         tunnel.server.wait_for("revoked.crl: read again, 1 entry")
         tunnel.server.wait_for("client has been revoked: cut")
         assert seconds_to_the_end(cut) < CUT_WITHIN
@@ -170,7 +168,7 @@ def test_the_list_beside_the_identity_needs_no_option(
 def test_a_list_that_appears_beside_the_identity_is_in_force_and_must_stay(
     processes: Processes, identities: Identities, server: Application
 ) -> None:
-    revoked = identities.directory / "revoked.crl"
+    revoked = identities.revoked
     revoked.unlink()
     tunnel = start_tunnel(
         processes, identities, [server.destination], "--forward", f"0={server.destination}"
@@ -178,7 +176,7 @@ def test_a_list_that_appears_beside_the_identity_is_in_force_and_must_stay(
     tunnel.server.wait_for("Revocation list: none")
     with connect(tunnel.client) as cut:
         assert echoes(cut)
-        tunnelkit("keys", "revoke", "client", "--dir", identities.directory)
+        identities.revoke("client")
         tunnel.server.wait_for("client has been revoked: cut")
         assert seconds_to_the_end(cut) < CUT_WITHIN
     revoked.unlink()

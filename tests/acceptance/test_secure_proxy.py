@@ -175,14 +175,12 @@ def test_a_changed_policy_counts_within_seconds_and_a_broken_one_does_not(
 def test_the_revoked_are_cut_with_their_sessions(
     processes: Processes, tmp_path: Path, web: WebServer
 ) -> None:
-    keys = tmp_path / "own"
-    tunnelkit("keys", "init", "--dir", keys)
-    identities = Identities(keys)
+    identities = Identities.create(tmp_path / "own")
     identities("client")
-    server = start_server(processes, identities, "--crl", keys / "revoked.crl")
+    server = start_server(processes, identities, "--crl", identities.revoked)
     server.client("server", "--allow", f"tcp:127.0.0.1:{web.port}")
     near = server.client("client", "--target", "server", "--forward", f"0=tcp:127.0.0.1:{web.port}")
-    tunnelkit("keys", "revoke", "client", "--dir", keys)
+    identities.revoke("client")
     server.role.wait_for("client has been revoked: cut")
     server.role.wait_for("session-end .*revoked")
     near.wait_for("trying again")

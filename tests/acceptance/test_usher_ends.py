@@ -16,7 +16,6 @@ from tests.acceptance.processes import (
     curl,
     fetches,
     free_port,
-    tunnelkit,
 )
 from tests.acceptance.test_dialing_through_proxies import Proxies
 from tests.acceptance.tunnels import start_gate, start_portal, start_usher_tunnel
@@ -231,12 +230,8 @@ def test_a_revoked_portal_is_cut_and_stays_out(
 ) -> None:
     digest = web.add("file", 100 * KIB)
     target = f"tcp:127.0.0.1:{web.port}"
-    keys = tmp_path / "keys"
-    tunnelkit("keys", "init", "--dir", keys)
-    own = Identities(keys)
-    gate = start_gate(
-        processes, own, [target], "--crl", keys / "revoked.crl", peers=("good", "bad")
-    )
+    own = Identities.create(tmp_path / "keys")
+    gate = start_gate(processes, own, [target], "--crl", own.revoked, peers=("good", "bad"))
     good, bad = (
         start_portal(
             processes, own, gate.address("listening on"), "--forward", f"0={target}", name=name
@@ -245,7 +240,7 @@ def test_a_revoked_portal_is_cut_and_stays_out(
     )
     assert fetches(good, digest)
     assert fetches(bad, digest)
-    tunnelkit("keys", "revoke", "bad", "--dir", keys)
+    own.revoke("bad")
     began = time.monotonic()
     bad.wait_for("has ended")
     assert time.monotonic() - began < 5

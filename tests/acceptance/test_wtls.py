@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tests.acceptance.processes import Identities, Processes, Role, WebServer, tunnelkit
+from tests.acceptance.processes import Identities, Processes, Role, WebServer
 from tests.acceptance.wtls import (
     CLIENTS,
     Backwards,
@@ -314,21 +314,19 @@ def test_the_identity_may_be_open_to_others_and_an_older_list_is_not_believed(
     processes: Processes, identities: Identities, tmp_path: Path
 ) -> None:
     """As at every other role: U-12, X30."""
-    keys, state = tmp_path / "own", tmp_path / "state"
+    state = tmp_path / "state"
     state.mkdir()
-    tunnelkit("keys", "init", "--dir", keys)
-    for name in ("proxy", "device"):
-        tunnelkit("keys", "issue", name, "--dir", keys)
-    (keys / "proxy.pem").chmod(0o444)
-    listed = keys / "revoked.crl"
-    older = listed.read_bytes()
-    tunnelkit("keys", "revoke", "device", "--dir", keys)
-    options = ("wtls-proxy", "--listen", "127.0.0.1:0", "--identity", keys / "proxy.pem")
-    more = ("--state-dir", state, "--crl", listed, "--allow", "tcp:127.0.0.1:9")
+    own = Identities.create(tmp_path / "own")
+    identity, _ = own("proxy"), own("device")
+    identity.chmod(0o444)
+    older = own.revoked.read_bytes()
+    own.revoke("device")
+    options = ("wtls-proxy", "--listen", "127.0.0.1:0", "--identity", identity)
+    more = ("--state-dir", state, "--crl", own.revoked, "--allow", "tcp:127.0.0.1:9")
     refused = processes.role(*options, *more, wait=False)
     assert refused.process.wait(20) == 2
     refused.wait_for("others")
     proxy = processes.role(*options, *more, "--identity-mode", "any")
     assert (state / "crl-numbers.json").exists()
-    listed.write_bytes(older)
+    own.revoked.write_bytes(older)
     proxy.wait_for("was seen before.*: nobody with a certificate gets in")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.acceptance.processes import Identities, Processes, Role, tunnelkit
+from tests.acceptance.processes import Identities, Processes, Role
 from tests.wire.test_dtls_records import hello
 
 MAP_KEY = "00112233445566778899aabbccddeeff" * 2
@@ -55,9 +55,7 @@ def start_domain(
 ) -> Domain:
     """A domain proxy with a CA of its own (or that of ``identities``); ``HOST=URL`` each."""
     if identities is None:
-        directory = processes.directory / "domain"
-        tunnelkit("keys", "init", "--dir", directory)
-        identities = Identities(directory)
+        identities = Identities.create(processes.directory / "domain")
     key = private_file(processes.directory, "map.key", MAP_KEY)
     named = [word for origin in origins for word in ("--origin", origin)]
     proxy = processes.role(

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.acceptance.processes import Identities, Processes, tunnelkit
+from tests.acceptance.processes import Identities, Processes
 from tests.foreign.places import Place, start_places
 
 FINE = ("OK", "INFO", "DEBUG")
@@ -74,10 +74,9 @@ def main() -> int:
     bad = 0
     with tempfile.TemporaryDirectory(prefix="testssl-") as name:
         directory = Path(name)
-        tunnelkit("keys", "init", "--dir", directory / "keys")
         processes = Processes(directory)
         try:
-            for place in start_places(processes, Identities(directory / "keys")):
+            for place in start_places(processes, Identities.create(directory / "keys")):
                 findings = scan(place, directory)
                 good = sum(one["severity"] in FINE for one in findings)
                 print(f"{place.name}: {len(findings)} findings, {good} of them fine", flush=True)

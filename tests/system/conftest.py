@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import Identities, tunnelkit
+from tests.acceptance.processes import Identities
 from tests.system.crossings import BY_NAME, Crossing, Running
 from tests.system.laboratory import Laboratory
 from tests.system.services import DNS, EVERYTHING, HTTP, SSH, TRAFFIC, Services, start_services
@@ -38,9 +38,7 @@ def services(lab: Laboratory) -> Services:
 @pytest.fixture(scope="session")
 def identities(lab: Laboratory) -> Identities:
     """``identities("name")`` is that end's identity file; one CA for the whole run."""
-    directory = lab.directory / "keys"
-    tunnelkit("keys", "init", "--dir", directory)
-    return Identities(directory)
+    return Identities.create(lab.directory / "keys", shared=True)
 
 
 def _run(lab: Laboratory, identities: Identities) -> Iterator[Running]:

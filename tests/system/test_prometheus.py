@@ -19,7 +19,6 @@ from tests.acceptance.processes import (
     Role,
     WebServer,
     fetches,
-    tunnelkit,
 )
 from tests.acceptance.tunnels import start_client_end, start_server_end, start_usher_tunnel
 from tests.acceptance.wtls import start_domain, start_operator
@@ -95,8 +94,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 @pytest.fixture
 def identities(tmp_path: Path) -> Identities:
     """Of a CA of its own."""
-    tunnelkit("keys", "init", "--dir", tmp_path / "keys")
-    return Identities(tmp_path / "keys")
+    return Identities.create(tmp_path / "keys")
 
 
 @pytest.fixture
