@@ -1,7 +1,8 @@
 """One tunnel connection that is up: a mux and its channels on a `TlsStream`.
 
-`TunnelConnection` opens and answers channels, and brings what the mux reports to their
-sides. What goes out is the affair of its `tunnelkit.net.channels.scheduler.Scheduler`.
+`TunnelConnection` opens and answers channels, and does what follows from the mux's events. What
+goes out is the affair of its `tunnelkit.net.channels.scheduler.Scheduler`, what comes in of its
+`tunnelkit.net.channels.inbound.Inbound`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from tunnelkit.errors import ChannelRefused, Code, ProtocolError, TunnelkitError
 from tunnelkit.net.channels.addressed_flows import UdpFlows
 from tunnelkit.net.channels.channel import Channel
 from tunnelkit.net.channels.channel_log import ChannelLog, ChannelLogOwner
+from tunnelkit.net.channels.channel_table import ChannelTable
 from tunnelkit.net.channels.contracts import (
     ChannelOpening,
     ChannelRecord,
     Connection,
-    HasOrigin,
     LocalSide,
     PathHop,
 )
 from tunnelkit.net.channels.half_closed import HalfClosedChannels
+from tunnelkit.net.channels.inbound import Inbound
 from tunnelkit.net.channels.request import AcceptingSide, ChannelRequest
 from tunnelkit.net.channels.scheduler import Scheduler
 from tunnelkit.net.channels.udp_flow import ChannelUdpFlow
@@ -73,17 +75,25 @@ class TunnelConnection:
         """Where the connection comes from, or leads to: the other end's, or a relay's."""
         self.started = shared.reactor.seconds()
         self.bytes_sent = 0
-        self.bytes_received = 0
         self._shared = shared
         self.clock: Callable[[], float] = shared.reactor.seconds
         self.datagrams = UdpFlows(self)
         self._owner = owner
         self._channel_log = ChannelLog(peer, self.far_address, shared.serials, owner)
-        self._channels: dict[int, Channel] = {}
-        self._openings: dict[int, Deferred[str]] = {}
+        self._channels = ChannelTable(self._channel_log)
         self._requests = UnansweredRequests(shared.early_data, owner.channel_requested)
         self._scheduler = Scheduler(self, shared)
         self._half_closed = HalfClosedChannels(shared.reactor, shared.half_closed_limit, self.abort)
+        self._inbound = Inbound(
+            self,
+            self._channels.by_number,
+            self._requests,
+            self._half_closed,
+            self._scheduler,
+            shared,
+        )
+        self.tls_received = self._inbound.received
+        self.flush = self._inbound.flush
         self.hops: tuple[PathHop, ...] = ()
         """The parties on its path, own end first, once it is up."""
         self._another = _no_other
@@ -92,13 +102,13 @@ class TunnelConnection:
         self._ended: t.TunnelEnded | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             t.Writable: self._on_writable,
-            t.Finished: self._on_finished,
+            t.Finished: self._inbound.finished,
             t.TunnelUp: self._on_up,
             t.ChannelRequested: self._on_requested,
             t.ChannelOpened: self.channel_opened,
             t.ChannelEnded: self.channel_ended,
             t.Draining: self._on_draining,
-            t.Datagram: self._on_datagram,
+            t.Datagram: self._inbound.datagram,
             t.TunnelEnded: self._on_tunnel_ended,
         }
 
@@ -155,18 +165,14 @@ class TunnelConnection:
     def _open(
         self, destination: str, side: LocalSide, ask: Callable[[float], int]
     ) -> Deferred[str]:
-        opening: Deferred[str] = Deferred()
         try:
             number = ask(self.clock())
         except ProtocolError as error:
             code = getattr(error, "code", Code.INTERNAL)
             side.reset(code, str(error))
-            opening.errback(ChannelRefused(code, str(error)))
-            return opening
+            return fail(ChannelRefused(code, str(error)))
         channel = Channel(self, number, side, destination, False, self.clock())
-        self._channel_log.enter(channel, side.origin() if isinstance(side, HasOrigin) else "")
-        self._channels[number] = channel
-        self._openings[number] = opening
+        opening = self._channels.asked(channel)
         side.attach(channel)
         self._scheduler.want()
         return opening
@@ -179,15 +185,9 @@ class TunnelConnection:
         now = self.clock()
         channel = Channel(self, request.channel, side, request.destination, True, now)
         channel.rule = rule
-        self._channel_log.enter(channel, request.origin or self.far_address)
-        self._channels[request.channel] = channel
-        self._channel_log.began(channel, now - request.came)
-        if request.early:
-            channel.queue.append(request.early)
-            channel.queued = len(request.early)
-        channel.bytes_received = channel.queued
-        channel.far_finished = request.finished
-        if request.finished:
+        self._channels.accepted(channel, request.origin or self.far_address, now - request.came)
+        request.give_early(channel)
+        if channel.far_finished:
             self._half_closed.add(channel)
         events = self.mux.opened(request.channel, bound)
         side.attach(channel)
@@ -255,12 +255,17 @@ class TunnelConnection:
     @property
     def channel_count(self) -> int:
         """Channels open now."""
-        return len(self._channels)
+        return len(self._channels.by_number)
 
     @property
     def queued(self) -> int:
         """Bytes that wait for applications here."""
-        return sum([channel.queued for channel in self._channels.values()])
+        return self._channels.queued
+
+    @property
+    def bytes_received(self) -> int:
+        """Payload of channels and flows."""
+        return self._inbound.bytes_received
 
     @property
     def path(self) -> Path:
@@ -269,32 +274,14 @@ class TunnelConnection:
 
     def traffic(self) -> Iterator[Traffic]:
         """A row for each channel."""
-        now = self.clock()
-        for channel in self._channels.values():
-            yield Traffic(
-                id=str(channel.serial),
-                kind="channel",
-                who=self.peer,
-                what=channel.destination,
-                origin=channel.origin or (self.far_address if channel.inbound else ""),
-                seconds=now - channel.started,
-                sent=channel.bytes_sent,
-                received=channel.bytes_received,
-                state=self._state(channel),
-            )
-
-    def _state(self, channel: Channel) -> str:
-        if channel.id in self._openings:
-            return "opening"
-        return "half closed" if channel.near_finished or channel.far_finished else "open"
+        return self._channels.traffic(self.peer, self.far_address, self.clock())
 
     def end_channel(self, serial: int) -> bool:
         """Reset the channel with that number on both sides; False: there is none."""
-        for channel in self._channels.values():
-            if channel.serial == serial:
-                self.abort(channel, Code.RESET, "ended by hand")
-                return True
-        return False
+        channel = self._channels.with_serial(serial)
+        if channel is not None:
+            self.abort(channel, Code.RESET, "ended by hand")
+        return channel is not None
 
     # -- scheduling -------------------------------------------------------
 
@@ -315,85 +302,6 @@ class TunnelConnection:
         """See `TlsSink`."""
         self.pump()
 
-    def tls_received(self, view: memoryview) -> None:
-        """See `TlsSink`: the way of everything that comes in."""
-        now = self.clock()
-        mux = self.mux
-        channels = self._channels
-        data = mux.receive_data(view, now)
-        if data is not None:
-            channel = channels.get(data.channel)
-            if channel is not None:
-                self._deliver(channel, data.data, now)
-                # What was taken of an open channel causes nothing but reports.
-                half = channel.far_finished or channel.near_finished
-                if half or mux.flow.soonest < self._scheduler.due:
-                    self._scheduler.want()
-            return
-        handlers = self._handlers
-        requests = self._requests
-        for event in mux.receive(view, now):
-            if type(event) is t.Data:
-                channel = channels.get(event.channel)
-                if channel is not None:
-                    self._deliver(channel, event.data, now)
-                elif requests.keep(event.channel, event.data):
-                    self.bytes_received += len(event.data)
-            else:
-                try:
-                    handler = handlers[type(event)]
-                except KeyError:
-                    handler = self._decline
-                handler(event)
-        if requests.unsettled:
-            # Not sooner: what is refused must not have ended by an event that is still to come.
-            requests.settle()
-        self._scheduler.want()
-
-    def _deliver(self, channel: Channel, data: memoryview, now: float) -> None:
-        size = len(data)
-        self.bytes_received += size
-        channel.bytes_received += size
-        taken = 0
-        if not channel.queue:
-            try:
-                taken = channel.side.push(data)
-            except OSError as error:
-                self.abort(channel, Code.RESET, error.strerror or "the application is gone")
-                return
-            if taken:
-                events = self.mux.consumed(channel.id, taken, now)
-                if events:
-                    self.dispatch(events)
-        if taken < size and channel.connection is not None:
-            channel.wait(data[taken:])
-            channel.queued += size - taken
-            if self._shared.budget.exceeded:
-                self._shared.relieve()
-
-    def flush(self, channel: Channel) -> None:
-        """The side of ``channel`` takes data again."""
-        queue = channel.queue
-        taken = 0
-        try:
-            while queue:
-                piece = queue[0]
-                size = channel.side.push(memoryview(piece))
-                taken += size
-                if size < len(piece):
-                    queue[0] = memoryview(piece)[size:]
-                    break
-                queue.popleft()
-        except OSError as error:
-            self.abort(channel, Code.RESET, error.strerror or "the application is gone")
-            return
-        channel.queued -= taken
-        if channel.far_finished and not queue:
-            channel.side.finish()
-        if taken:
-            self.dispatch(self.mux.consumed(channel.id, taken, self.clock()))
-            self._scheduler.want()
-
     def tls_lost(self, reason: TunnelkitError | str, clean: bool) -> None:
         """See `TlsSink`."""
         if self._ended is None:
@@ -406,11 +314,15 @@ class TunnelConnection:
     def dispatch(self, events: Iterable[t.Event]) -> None:
         """Do what has happened, as any verb of the mux says."""
         for event in events:
-            try:
-                handler = self._handlers[type(event)]
-            except KeyError:
-                handler = self._decline
-            handler(event)
+            self.happened(event)
+
+    def happened(self, event: t.Event) -> None:
+        """The same of one event."""
+        try:
+            handler = self._handlers[type(event)]
+        except KeyError:
+            handler = self._decline
+        handler(event)
 
     def _decline(self, event: t.ExtensionEvent) -> None:
         self.dispatch(self.mux.decline(event))
@@ -421,22 +333,12 @@ class TunnelConnection:
         self._owner.connection_up(self)
 
     def _on_writable(self, event: t.Writable) -> None:
-        channel = self._channels.get(event.channel)
+        channel = self._channels.by_number.get(event.channel)
         if channel is not None:
             channel.ready()
 
-    def _on_finished(self, event: t.Finished) -> None:
-        channel = self._channels.get(event.channel)
-        if channel is None:
-            self._requests.finished(event.channel)
-            return
-        channel.far_finished = True
-        self._half_closed.add(channel)
-        if not channel.queue:
-            channel.side.finish()
-
     def _on_requested(self, event: t.ChannelRequested) -> None:
-        listener = self._channels.get(event.listener) if event.listener else None
+        listener = self._channels.by_number.get(event.listener) if event.listener else None
         destination = event.destination if listener is None else listener.destination
         request = ChannelRequest(
             self, event.channel, destination, listener, event.origin, self.clock(), event.via
@@ -445,50 +347,16 @@ class TunnelConnection:
         if event.listener and (listener is None or not isinstance(listener.side, AcceptingSide)):
             request.refuse(Code.NO_SUCH_SERVICE, "nobody listens any more")
 
-    def _on_datagram(self, event: t.Datagram) -> None:
-        if not event.flow:
-            self.bytes_received += len(event.data)
-            self.datagrams.received(event)
-            return
-        channel = self._channels.get(event.flow)
-        if channel is None:
-            if self._requests.keep_datagram(event):
-                self.bytes_received += len(event.data)
-            return
-        self.bytes_received += len(event.data)
-        if isinstance(channel.side, ChannelUdpFlow):
-            remote = event.destination if channel.inbound else event.source
-            channel.bytes_received += len(event.data)
-            channel.side.received(remote, event.data)
-
     def channel_opened(self, event: t.ChannelOpened) -> None:
         """A channel asked for here is connected."""
-        opening = self._openings.pop(event.channel, None)
-        if opening is not None:
-            channel = self._channels[event.channel]
-            self._channel_log.began(channel, self.clock() - channel.started)
-            opening.callback(event.bound)
+        self._channels.opened(event.channel, event.bound, self.clock())
 
     def channel_ended(self, event: t.ChannelEnded) -> None:
         """A channel is over."""
-        if self._requests.abandoned(event.channel):
-            return
-        channel = self._channels.pop(event.channel, None)
-        if channel is None:
-            return
-        self._half_closed.remove(channel)
-        channel.connection = None
-        channel.queue.clear()
-        channel.queued = 0
-        code = event.code
-        if code is None:
-            channel.side.close()
-        else:
-            channel.side.reset(code, event.reason)
-        self._channel_log.ended(channel, self.clock(), code, event.reason, event.refused)
-        opening = self._openings.pop(event.channel, None)
-        if opening is not None:
-            opening.errback(ChannelRefused(code or Code.RESET, event.reason))
+        if not self._requests.abandoned(event.channel):
+            channel = self._channels.ended(event, self.clock())
+            if channel is not None:
+                self._half_closed.remove(channel)
 
     def _on_draining(self, event: t.Draining) -> None:
         self.draining = True
@@ -516,11 +384,12 @@ class TunnelConnection:
 
     def biggest_queue(self) -> int:
         """See `Holder`."""
-        return max((channel.queued for channel in self._channels.values()), default=0)
+        channel = self._channels.most_queued()
+        return channel.queued if channel is not None else 0
 
     def drop_biggest_queue(self) -> None:
         """See `Holder`."""
-        channel = max(self._channels.values(), key=lambda channel: channel.queued, default=None)
+        channel = self._channels.most_queued()
         if channel is not None:
             _log.warn("Closing a channel to {to}: too much data waits", to=channel.destination)
             self.abort(channel, Code.LIMIT, "too much data is waiting for applications")

@@ -92,6 +92,13 @@ class ChannelRequest:
             return None
         return connection.accept(self, side, bound, rule)
 
+    def give_early(self, channel: Channel) -> None:
+        """Let ``channel``, which is the answer, have what came before it."""
+        if self.early:
+            channel.queue.append(self.early)
+            channel.bytes_received = channel.queued = len(self.early)
+        channel.far_finished = self.finished
+
     def attach_flow(self, sink: DatagramSink) -> UdpFlow:
         """Answer a request for ``udp``: ``sink`` takes the datagrams.
 

@@ -39,7 +39,10 @@ class ScheduledConnection(Protocol):
     mux: TunnelMux
     clock: Callable[[], float]
     bytes_sent: int
-    bytes_received: int
+
+    @property
+    def bytes_received(self) -> int:
+        """Payload that has come."""
 
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset a channel on both sides."""

@@ -42,7 +42,10 @@ class Carries(Protocol):
     """A connection."""
 
     bytes_sent: int
-    bytes_received: int
+
+    @property
+    def bytes_received(self) -> int:
+        """Payload that has come."""
 
     @property
     def peer(self) -> str:
