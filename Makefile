@@ -1,6 +1,8 @@
 # Every target sets up what it needs: a Python 3.10 or newer is enough to begin with.
 VENV := .venv
 PY := $(VENV)/bin/python
+# Where it is set, each of the thousand processes that the tests start compiles all code again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test system-test system-test-long check coverage docs news lint format types bench venv dev pyz man clean
 

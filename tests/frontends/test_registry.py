@@ -53,7 +53,7 @@ def install(monkeypatch: pytest.MonkeyPatch, plug_ins: Iterable[object]) -> None
 def test_those_that_come_with_tunnelkit_are_found_like_any_other(name: str) -> None:
     found = front_end(name)
     assert verifyObject(IFrontEnd, found)
-    assert found.configure(Settings({})) == []
+    assert list(found.configure(Settings({}))) == []
 
 
 def test_the_order_is_that_of_the_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 @implementer(IPlugin, IFrontEnd)
 @attrs.frozen
 class FrontEndMaker:
-    """A front end whose code is imported only once it is configured, as by Twisted's
+    """A front end whose code is imported only once one of its options is given, as by Twisted's
     ``ServiceMaker``: ``module`` has the functions ``configure`` and ``make_service``, and
     ``needs`` if there are any."""
 
@@ -37,6 +37,8 @@ class FrontEndMaker:
 
     def configure(self, settings: Settings) -> Sequence[Any]:
         """See `IFrontEnd`."""
+        if not any(settings.all(option.name) for option in self.options):
+            return ()
         found: Sequence[Any] = namedAny(self.module).configure(settings)
         return found
 

@@ -19,6 +19,7 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IProxyRole
 from tunnelkit.policy.settings import Given, Option, Settings, suggestion
 from tunnelkit.roles.configure import count
+from tunnelkit.services.collector import collector_off
 from tunnelkit.services.config_file import read_config_file
 from tunnelkit.services.pid_file import settle_pid_file
 from tunnelkit.services.role_help import help_text
@@ -206,7 +207,8 @@ class RoleOptions(usage.Options):
 
     def make_config(self, settings: Settings) -> Any:
         """The role's configuration; raises `ConfigError`."""
-        config = self.role.configure(settings, self.starting)
+        with collector_off():
+            config = self.role.configure(settings, self.starting)
         expected = self.role.config_class
         if not isinstance(config, expected):
             raise TypeError(f"{self.tapname} configured {config!r}: expected {expected.__name__}")

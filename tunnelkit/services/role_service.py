@@ -20,6 +20,7 @@ from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.loop_poller import take_over
 from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
+from tunnelkit.services.collector import keep_all_that_is_there
 from tunnelkit.services.control import Commands, ControlService
 from tunnelkit.services.control_places import link_to, new_place, own_directory
 from tunnelkit.services.logs import LineObserver, Writer, observer_for
@@ -194,6 +195,7 @@ class RoleService(MultiService):
         self._take_signals()
         MultiService.startService(self)
         self._notifier.ready()
+        keep_all_that_is_there()
 
     def stopService(self) -> Deferred[None]:
         """Fires once the role has drained, or its grace period is over."""

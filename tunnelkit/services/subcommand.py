@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IProxyRole
+from tunnelkit.services.collector import collector_off
 
 if TYPE_CHECKING:
     from tunnelkit.services.options import RoleOptions
@@ -28,7 +29,8 @@ class Subcommand:
 
     def options(self) -> RoleOptions:
         """Its options; one line and status 2 if a plug-in is not what it should be."""
-        from tunnelkit.services.options import exit_with, options_for
+        with collector_off():
+            from tunnelkit.services.options import exit_with, options_for
 
         try:
             return options_for(self._role)()
@@ -38,6 +40,7 @@ class Subcommand:
     def makeService(self, options: Any) -> IService:
         """The service for ``options`` that were parsed; one line and status 2 if a port is
         taken."""
-        from tunnelkit.services.role_service import role_service
+        with collector_off():
+            from tunnelkit.services.role_service import role_service
 
         return role_service(self._role, options)
