@@ -157,8 +157,8 @@ class LstpMiddleService(Service):
     def reload(self, config: LstpMiddleConfig) -> list[str]:
         """Take over who may come in from now on; what has changed, in words (row O3)."""
         changes = []
-        if self.factory.admit != config.admit:
-            self.factory.admit = config.admit
+        if self.factory.admission.networks != config.admit:
+            self.factory.admission.networks = config.admit
             networks = ", ".join(map(str, config.admit)) or "everywhere"
             changes.append(f"ends are admitted from {networks}")
         if self.factory.lobby.admission != config.admission_token:

@@ -14,22 +14,14 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableProtocol,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from tunnelkit.core.barred import Barred
 from tunnelkit.core.counted_address import counted_address
 from tunnelkit.core.decision import Decision
 from tunnelkit.core.lstp.middle import (
@@ -44,21 +36,21 @@ from tunnelkit.core.lstp.middle import (
     Upstream,
 )
 from tunnelkit.core.lstp.pairs import FIRST_BYTES_LIMIT
+from tunnelkit.net.lstp.admission import Admission, Network
 from tunnelkit.net.lstp.guests import Guest, Party, UpstreamParty
 from tunnelkit.net.lstp.pairs import Paired, who_gives_way
 from tunnelkit.net.role_status import metric, metric_by
+from tunnelkit.net.sockets.arrival import Arrival
 from tunnelkit.net.sockets.descriptors import for_strangers
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import join
-from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, TransportCarrier, take_over
+from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, keep_alive
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.traffic import Traffic
 
 _log = Logger()
-
-Network = IPv4Network | IPv6Network
 
 
 @attrs.frozen
@@ -81,11 +73,9 @@ class MiddleStatus:
 class LstpMiddleFactory(Factory):
     """Everybody at one middle.
 
-    ``lobby`` holds the rules and limits. ``admit``: only connections from
-    these networks get in; empty: from anywhere. Connections without an IP
-    address (unix sockets, pipes of tests) always do. ``next_middle`` leads to
-    the next middle of a cascade, if the lobby has one. ``clock`` must never go
-    back, which the reactor's own may.
+    ``lobby`` holds the rules and limits. ``admit``: see `Admission`. ``next_middle`` leads to
+    the next middle of a cascade, if the lobby has one. ``clock`` must never go back, which the
+    reactor's own may.
     """
 
     noisy = False
@@ -106,35 +96,28 @@ class LstpMiddleFactory(Factory):
         self._reactor = reactor
         self._now: Callable[[], float] = clock or reactor.seconds
         self.lobby = lobby
-        self.admit = tuple(admit)
-        """It may be replaced at any time; who is in stays in."""
+        self.admission = Admission(admit, self._now)
         self._next_middle = next_middle
         self._timer = Timer(reactor, self._deadline_passed)
         self._quiet = QuietRelays(reactor, lambda: [paired.relay for paired in self._pairs])
         self._max_connections = max_connections or for_strangers()
         self._pairs: set[Paired] = set()
-        self._barred = Barred()
         self._young: deque[Paired] = deque()
         self._pairs_ever = 0
         self._bytes_of_ended = 0
-        self._not_admitted = 0
         self._rejected: Counter[str] = Counter()
         self._idle: list[Deferred[None]] = []
 
     # -- arrivals --
 
-    def buildProtocol(self, addr: IAddress | None) -> LstpMiddleProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Arrival | None:
         """A protocol for one connection; None turns it away."""
         host = getattr(addr, "host", "")
-        if not self.admits(host):
-            return None
-        protocol = LstpMiddleProtocol(host)
-        protocol.factory = self
-        return protocol
+        return Arrival(self.enter, host) if self.admission.admits(host) else None
 
     def accept(self, sock: socket.socket, peer_address: tuple[str, int]) -> None:
         """Take a raw connected socket, as a `Listener` hands it out."""
-        if self.admits(peer_address[0]):
+        if self.admission.admits(peer_address[0]):
             self.enter(SocketCarrier(self._poller, sock), peer_address[0])
         else:
             sock.close()
@@ -144,22 +127,6 @@ class LstpMiddleFactory(Factory):
         sock = bind_tcp(decision)
         keep_alive(sock)  # accepted sockets inherit it
         return Listener(self._poller, sock, self.accept)
-
-    def admits(self, host: str) -> bool:
-        """Whether a connection from ``host`` (an address in text) may stay."""
-        if not host:
-            return True
-        if self._barred.seconds(host, self._now()):
-            self._not_admitted += 1
-            return False
-        if not self.admit:
-            return True
-        address = ip_address(host.partition("%")[0])
-        if any(address in network for network in self.admit):
-            return True
-        self._not_admitted += 1
-        _log.info("Turned away {address}: not in an admitted network", address=host)
-        return False
 
     def enter(self, carrier: Carrier, host: str) -> None:
         """Let a connection in; it belongs to the middle from now on."""
@@ -359,7 +326,7 @@ class LstpMiddleFactory(Factory):
 
     def throw_out(self, address: str, seconds: float) -> int:
         """End all from ``address`` and turn away who comes from there for so long; how many."""
-        self._barred.bar(address, self._now() + seconds)
+        self.admission.bar(address, seconds)
         counted = counted_address(address)
         pairs = [paired for paired in self._pairs if counted in paired.holders]
         for paired in pairs:
@@ -380,7 +347,7 @@ class LstpMiddleFactory(Factory):
             pairs=self.lobby.pairs,
             pairs_ever=self._pairs_ever,
             bytes_relayed=self._bytes_of_ended + flowing,
-            not_admitted=self._not_admitted,
+            not_admitted=self.admission.turned_away,
             rejected=dict(self._rejected),
         )
 
@@ -410,43 +377,3 @@ def _party_of(connection: MiddleConnection) -> Party:
     owner = connection.owner
     assert isinstance(owner, Party)
     return owner
-
-
-@implementer(IHalfCloseableProtocol)
-class LstpMiddleProtocol(Protocol):
-    """One connection to a middle over any Twisted transport; made by `LstpMiddleFactory`."""
-
-    def __init__(self, host: str = "") -> None:
-        self._host = host
-        self._carrier: SocketCarrier | TransportCarrier | None = None
-
-    def connectionMade(self) -> None:
-        """Hand the transport over to a carrier."""
-        assert isinstance(self.factory, LstpMiddleFactory)
-        transport: Any = self.transport
-        keepalive = getattr(transport, "setTcpKeepAlive", None)
-        if keepalive is not None:
-            keepalive(True)
-        self._carrier = take_over(transport)
-        self.factory.enter(self._carrier, self._host)
-
-    # What a transport that keeps its protocol tells goes to the carrier, which has a protocol
-    # for that; a transport that was given another protocol tells nothing here.
-
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes, for the carrier."""
-        if isinstance(self._carrier, TransportCarrier):
-            self._carrier.protocol.dataReceived(data)
-
-    def readConnectionLost(self) -> None:
-        """The far side's end of stream, for the carrier."""
-        if isinstance(self._carrier, TransportCarrier):
-            self._carrier.protocol.readConnectionLost()
-
-    def writeConnectionLost(self) -> None:
-        """The carrier's own half-close has gone out."""
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        """The end, for the carrier."""
-        if isinstance(self._carrier, TransportCarrier):
-            self._carrier.protocol.connectionLost(reason)

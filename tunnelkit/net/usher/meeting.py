@@ -19,6 +19,7 @@ from zope.interface import implementer
 from tunnelkit.core.prologue import Export
 from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.channels.contracts import PathHop
+from tunnelkit.net.sockets.arrival import Arrival
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_over
 
@@ -134,16 +135,7 @@ class UsherGateFactory(Factory):
 
     def buildProtocol(self, addr: Any) -> TwistedProtocol:
         """The connection's carrier takes its place at once."""
-        return _Accepted(self.gate, getattr(addr, "host", ""))
-
-
-class _Accepted(TwistedProtocol):
-    def __init__(self, gate: Entrance, host: str) -> None:
-        self._gate = gate
-        self._host = host
-
-    def connectionMade(self) -> None:
-        self._gate.enter(take_over(self.transport), self._host)
+        return Arrival(self.gate.enter, getattr(addr, "host", ""))
 
 
 class _DialledFactory(Factory):
