@@ -21,14 +21,16 @@ from tunnelkit.core.secureproxy.commands import (
     Switch,
     TurnAway,
 )
-from tunnelkit.core.secureproxy.connection import ServerConnection
+from tunnelkit.core.secureproxy.connection import ServerConnection, State
 from tunnelkit.core.secureproxy.limits import Limits
 from tunnelkit.core.secureproxy.policy import ClientRules, Policy
 from tunnelkit.core.secureproxy.server import CommunicationServer
 from tunnelkit.core.secureproxy.session import Visitor
+from tunnelkit.errors import Code
 from tunnelkit.wire.buffer import FrameReader
 from tunnelkit.wire.secureproxy import (
     Connect,
+    Error,
     Hello,
     Incoming,
     Login,
@@ -259,3 +261,13 @@ def resource(name: str) -> Resource:
 
 __all__ = ["POLICY", "START", "Client", "Cut", "Decided", "Join", "SessionBegan", "TurnAway",
     "World", "resource"]  # fmt: skip
+
+
+def refused(client: Client, code: Code) -> Error:
+    """It was told so, and its connection is over."""
+    error = client.got(Error)
+    assert error.code is code
+    assert error.fatal
+    assert client.closed is not None
+    assert client.connection.state is State.ENDED
+    return error
