@@ -106,12 +106,14 @@ class Revoked(AuthError):
 class NotAuthorized(AuthError):
     """No rule allows this destination.
 
-    ``reason`` says why in one word of a few, for metrics.
+    ``reason`` says why in one word of a few, for metrics; ``remedy`` is the option that would
+    allow it, where there is one. It is not part of the message, which the other side may be told.
     """
 
-    def __init__(self, message: str = "", reason: str = "no-rule") -> None:
+    def __init__(self, message: str = "", reason: str = "no-rule", remedy: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+        self.remedy = remedy
 
 
 class ProtocolError(TunnelkitError):

@@ -95,7 +95,8 @@ def _overview(place: str, status: Mapping[str, Any]) -> Iterator[str]:
         "connected to": status.get("peers"),
         "open here": status.get("ports"),
         "allows": None if rules is None else rules or "nothing",
-        "last problem": status.get("last_error"),
+        "last error": status.get("last_error"),
+        "last problem": _problem(status),
         "certificate": _until(status),
         "revoked": status.get("revocation_list"),
         "version": status.get("version"),
@@ -110,6 +111,12 @@ def _overview(place: str, status: Mapping[str, Any]) -> Iterator[str]:
 def _until(status: Mapping[str, Any]) -> str:
     end = status.get("certificate_until")
     return f"until {_when(end)}" if end else ""
+
+
+def _problem(status: Mapping[str, Any]) -> str:
+    """The newest warning, which may be over, and when that was."""
+    problem = status.get("last_problem")
+    return f"{_when(status.get('last_problem_at', ''))}: {problem}" if problem else ""
 
 
 def _when(text: str) -> str:

@@ -36,9 +36,11 @@ class Denials:
         self._exhausted_again: float = reactor.seconds()
         """From when on another line may say so."""
 
-    def tell(self, peer: str, why: str, reason: str = "no-rule") -> None:
+    def tell(self, peer: str, why: str, reason: str = "no-rule", remedy: str = "") -> None:
         """``peer`` has been refused something; ``why`` is one printable line, ``reason`` one of
-        `REASONS`."""
+        `REASONS`, ``remedy`` the option that would allow it."""
+        if remedy:
+            why = f"{why}; {remedy} would allow it"
         self.counts[reason] += 1
         now: float = self._reactor.seconds()
         window = self._windows.get(peer)
@@ -47,7 +49,7 @@ class Denials:
             window = self._windows[peer] = _Window(now, timer)
         if window.told < SINGLE:
             window.told += 1
-            _log.warn("Not allowed: {why}", why=why)
+            _log.warn("Not allowed: {why}", why=why, peer=peer)
             return
         window.summed += 1
         window.last = why

@@ -133,6 +133,7 @@ class Dial:
         "_name",
         "_over",
         "_policy",
+        "_remedy",
         "_request",
         "_resolving",
         "_timer",
@@ -161,6 +162,7 @@ class Dial:
         self._attempts: list[Deferred[socket.socket]] = []
         self._failures: list[tuple[Code, str]] = []
         self._denied = "no-permission"
+        self._remedy = ""
         """Why it is not allowed, if it is not: in one word."""
         self._timer = Timer(way.reactor, self._try_next)
         self._over = False
@@ -190,7 +192,7 @@ class Dial:
         """Refuse the request."""
         if not self._over:
             if code is Code.NOT_ALLOWED:
-                self._way.denials.tell(self._request.peer, why, self._denied)
+                self._way.denials.tell(self._request.peer, why, self._denied, self._remedy)
             self._end(aborted=False)
             refuse(self._request, code, why)
 
@@ -218,7 +220,7 @@ class Dial:
         if isinstance(error, DialError):
             self.fail(error.code, str(error))
         elif isinstance(error, NotAuthorized):
-            self._denied = error.reason
+            self._denied, self._remedy = error.reason, error.remedy
             self.fail(Code.NOT_ALLOWED, str(error))
         elif failure.check(CancelledError, DeferredTimeout):
             self.fail(Code.TIMED_OUT, f"{self._name}: no answer from the resolver")
@@ -266,7 +268,7 @@ class Dial:
                 self._request.peer, "connect", where.kind, address, where.port, self._name
             )
         except NotAuthorized as error:
-            self._denied = error.reason
+            self._denied, self._remedy = error.reason, error.remedy
             self._failures.append((Code.NOT_ALLOWED, str(error)))
             return None
         connect = connect_unix if decision.protocol == UNIX else connect_tcp

@@ -20,7 +20,9 @@ from tunnelkit.egress.stub_resolver import StubResolver
 from tunnelkit.errors import Code, DialError, NotAuthorized
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.policy.acl import PolicyHolder, Prospect
+from tunnelkit.policy.destination import LISTEN
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.remedy import allow_option
 
 PER_PEER = 8
 THREADS_PER_PEER = 4
@@ -95,7 +97,8 @@ class Names:
         shown = printable(f"{action} {protocol} {host}:{port}")
         if prospect is Prospect.NONE:
             why = f"no rule allows {printable(peer)} to {shown}, wherever that name leads"
-            return fail(NotAuthorized(why))
+            kind = LISTEN if action == "bind" else protocol
+            return fail(NotAuthorized(why, remedy=allow_option(kind, host, port)))
         looked_up = self.look_up(peer, host)
         looked_up.addCallback(_some, host)
         if prospect is not Prospect.BY_NAME:

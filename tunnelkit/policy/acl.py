@@ -26,6 +26,7 @@ from tunnelkit.policy.destination import (
 )
 from tunnelkit.policy.own import OwnListeners, is_own_address
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.remedy import allow_option
 from tunnelkit.policy.rules import Rule, parse_network, parse_rule
 from tunnelkit.policy.special import Network, own_range, special_ranges, unmapped
 
@@ -65,6 +66,7 @@ class _Denial(NamedTuple):
 
     why: str
     reason: str
+    remedy: str = ""
 
 
 class Prospect(enum.Enum):
@@ -137,7 +139,7 @@ class Policy:
             answer = known
         if isinstance(answer, Decision):
             return answer
-        raise NotAuthorized(answer.why, answer.reason)
+        raise NotAuthorized(answer.why, answer.reason, answer.remedy)
 
     def prospect(self, peer: str, action: str, protocol: str, host: str, port: int) -> Prospect:
         """What can come of ``peer``'s wish for the name ``host``: asked before anything is looked
@@ -219,9 +221,11 @@ class Policy:
                 return Decision(peer, action, transport, str(target), dialled, rule.text)
         if is_own:
             return _Denial(f"{shown} is a listener of this process", "own-listener")
+        by_name = name if name and not ranges else str(target)
+        remedy = allow_option(kind, by_name, port)
         what = next((f" ({what} address)" for what, _ in ranges), "")
         why = f"no rule allows {printable(peer)} to {shown}{what}"
-        return _Denial(why, "special-address" if ranges else "no-rule")
+        return _Denial(why, "special-address" if ranges else "no-rule", remedy)
 
 
 def _decide_local(
@@ -243,7 +247,8 @@ def _decide_local(
             path = f"/tmp/.X11-unix/X{port}"
             return Decision(peer, action, UNIX, path, 0, rule.text)
     shown = printable(f"{action} {protocol}:{address}")
-    return _Denial(f"no rule allows {printable(peer)} to {shown}", "no-rule")
+    why = f"no rule allows {printable(peer)} to {shown}"
+    return _Denial(why, "no-rule", allow_option(kind, address, port))
 
 
 class PolicyHolder:

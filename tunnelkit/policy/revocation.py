@@ -91,6 +91,13 @@ class Revocations:
         return attrs.evolve(credentials, check_revocation=True, crls=self.crls)
 
 
+def entries_in_force(revocations: Revocations | None) -> str:
+    """For a ready line: how long the list in force is, what is wrong with it, or ``none``."""
+    if revocations is None:
+        return "none"
+    return revocations.problem or revocations.entries
+
+
 def list_beside(identity_file: str | os.PathLike[str]) -> str:
     """The list that is in force with this identity unless another one is named."""
     return os.path.join(os.path.dirname(os.path.abspath(identity_file)), LIST_FILE)

@@ -26,7 +26,7 @@ from tunnelkit.policy.followed_list import FollowedList
 from tunnelkit.policy.identity import STRICT, Terms, renewal
 from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import Revocations
+from tunnelkit.policy.revocation import Revocations, entries_in_force
 from tunnelkit.policy.stamp import stamp
 from tunnelkit.policy.validity import KeyStatus, key_status
 from tunnelkit.roles.expiry import ExpiryWarnings, Term
@@ -108,6 +108,11 @@ class CredentialWatch:
     def list_words(self) -> str:
         """Which revocation list is in force, and how long it is; ``none``."""
         return self._revocations.words if self._revocations is not None else "none"
+
+    @property
+    def ready_words(self) -> str:
+        """The same for a ready line; empty where keys are pinned, and there can be none."""
+        return "" if self._pins else f"revocation list: {entries_in_force(self._revocations)}"
 
     def status(self) -> KeyStatus:
         """How long the keys and the list are good."""

@@ -45,29 +45,19 @@ from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import Policy, PolicyHolder
 from tunnelkit.policy.identity import STRICT, Identity, Terms
 from tunnelkit.policy.mapping import MapRule, Maps
-from tunnelkit.policy.printable import printable
 from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.live_ports import LivePorts
 from tunnelkit.roles.ports import FrontEnds, descriptions
+from tunnelkit.roles.ready import named, tell_ready
 from tunnelkit.roles.thrown_out import tell_thrown_out
 
 _log = Logger()
 
 GRACE = 30.0
 """Seconds in which what is open may finish when a role is told to stop, unless it is said."""
-
-
-SHOWN = 4
-"""Rules, or names, in the ready line."""
-
-
-def named(texts: Sequence[str], nothing: str = "anybody") -> str:
-    """Them in a line, the first few."""
-    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return ", ".join(map(printable, texts[:SHOWN])) + more if texts else nothing
 
 
 @attrs.frozen(kw_only=True)
@@ -225,6 +215,11 @@ class EndService(MultiService):
         )
         return attrs.evolve(found, credentials=credentials)
 
+    @property
+    def published(self) -> Sequence[str]:
+        """Names of the services that others may use, for the ready line."""
+        return ()
+
     def run(self, rendezvous: IRendezvous, whereto: str) -> None:
         """Meet others by ``rendezvous``, and open the ports; ``whereto`` is for the ready line."""
         self.run_end(self.make_end(rendezvous, self._config.peers, self.told_ready), whereto)
@@ -312,13 +307,17 @@ class EndService(MultiService):
         state = f"up with {', '.join(peers)}" if peers else f"waits for {named(expected)}"
         if self.dials and self._config.manual:
             state = "not connected, `tunnelkit connect` connects it"
-        _log.info(
-            "READY {role}: {opened}; {whereto}; {state}; allows {allowed}",
-            role=self._role,
-            opened=opened,
-            whereto=self._whereto,
-            state=state,
-            allowed=named([rule.text for rule in self._config.rules], "nothing"),
+        allowed = named([rule.text for rule in self._config.rules], "nothing")
+        published = named(self.published, "")
+        tell_ready(
+            self._role,
+            opened,
+            f"as {self._config.identity.name}",
+            self._whereto,
+            state,
+            f"allows {allowed}",
+            published and f"publishes {published}",
+            self._watch.ready_words,
         )
 
     # -- by hand (rows L14, O2, O6) ---------------------------------------

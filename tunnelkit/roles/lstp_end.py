@@ -126,6 +126,11 @@ class LstpEndService(EndService):
         return changes
 
     @property
+    def published(self) -> list[str]:
+        """See `EndService`."""
+        return [spec.name for spec in self._lstp.publish]
+
+    @property
     def advice(self) -> str:
         """See `EndService`: the middle cannot know what the two should have in common."""
         here = {CLIENT_END: "client", SERVER_END: "server"}.get(self._lstp.role)

@@ -29,6 +29,7 @@ from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.configure import admission_token, count, proxies, to_name
 from tunnelkit.roles.end import GRACE
+from tunnelkit.roles.ready import tell_ready
 from tunnelkit.roles.thrown_out import tell_thrown_out
 from tunnelkit.roles.way_out import WayOut
 
@@ -135,11 +136,7 @@ class LstpMiddleService(Service):
         """Say that the middle is there."""
         Service.startService(self)
         if self._role:
-            _log.info(
-                "READY {role}: listening on {addresses}",
-                role=self._role,
-                addresses=self.addresses,
-            )
+            tell_ready(self._role, f"listening on {self.addresses}")
 
     def stopService(self) -> Deferred[None]:
         """Take nobody new; fires when the pairs have ended, after ``grace`` seconds at most."""

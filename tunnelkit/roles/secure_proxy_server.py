@@ -53,6 +53,7 @@ from tunnelkit.registry.memory import MemoryRegistry
 from tunnelkit.roles.configure import count, identity_terms, revocation_list, secret_text, state_dir
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end import GRACE
+from tunnelkit.roles.ready import tell_ready
 from tunnelkit.roles.registry import port_protocols
 from tunnelkit.roles.secure_proxy_logins import Logins, SecretFileChecker, parse_secrets
 from tunnelkit.roles.secure_proxy_options import SECURE_PROXY_LIMITS
@@ -179,11 +180,11 @@ class SecureProxyServerService(Service):
         self._watch.start()
         self._loop.start(LOOK_INTERVAL, now=False)
         addresses = ", ".join(listener.address for listener in self._listeners)
-        _log.info(
-            "READY {role}: listening on {addresses}; as {name}",
-            role=self._role,
-            addresses=addresses,
-            name=self.server.name,
+        tell_ready(
+            self._role,
+            f"listening on {addresses}",
+            f"as {self.server.name}",
+            self._watch.ready_words,
         )
 
     def stopService(self) -> Deferred[None]:

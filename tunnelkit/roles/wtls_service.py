@@ -32,6 +32,7 @@ from tunnelkit.policy.rules import Rule, parse_network, parse_rule
 from tunnelkit.policy.settings import Settings
 from tunnelkit.policy.special import Network
 from tunnelkit.policy.validity import KeyStatus
+from tunnelkit.roles.ready import tell_ready
 from tunnelkit.roles.thrown_out import tell_thrown_out
 
 _log = Logger()
@@ -128,7 +129,8 @@ class WtlsService(MultiService):
         """Take datagrams, and say so."""
         MultiService.startService(self)
         where = ", ".join(f"listening on {port.address}" for port in self.ports)
-        _log.info("READY {role}: {where}", role=self._role, where=where)
+        # All ports have the same files.
+        tell_ready(self._role, where, self._keys[0].ready_words)
 
     def stopService(self) -> Deferred[Any]:
         """Answer what is under way; then end the associations and tunnels."""

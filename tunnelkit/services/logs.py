@@ -38,7 +38,7 @@ Format = Callable[[LogEvent, Writer], str]
 
 def format_text(event: LogEvent, writer: Writer) -> str:
     """``TIME LEVEL [ROLE TUNNEL] message``; a traceback follows, indented, where there is one."""
-    line = f"{_time(event)} {_level(event):<5} {writer.text}{_message(event)}"
+    line = f"{_time(event)} {_level(event):<5} {writer.text}{message_of(event)}"
     failure = event.get("log_failure")
     if failure is not None:
         trace = failure.getTraceback().rstrip("\n").split("\n")
@@ -53,7 +53,7 @@ def format_json(event: LogEvent, writer: Writer) -> str:
         "level": _level(event),
         **writer.fields,
         "module": str(event.get("log_namespace", "")),
-        "message": _message(event),
+        "message": message_of(event),
     }
     for name, value in event.items():
         if not name.startswith(_HIDDEN) and name not in entry:
@@ -73,6 +73,8 @@ class LineObserver:
         self._as_line = as_line
         self.writer = Writer()
         """Named in every line."""
+        self.front: ILogObserver = self
+        """What is given the events instead, and hands on what is to be written."""
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event; the log must never be what brings a tunnel down."""
@@ -125,7 +127,7 @@ def _observer_for_twist(options: MutableMapping[str, Any], as_json: bool) -> Lin
     if out not in (sys.stdout, sys.stderr):
         out = _file(out.name, "--log-file")
     observer = LineObserver(out, format_json if as_json else format_text)
-    options[_TWIST] = lambda file: observer
+    options[_TWIST] = lambda file: observer.front
     return observer
 
 
@@ -148,7 +150,8 @@ def _level(event: LogEvent) -> str:
     return "info" if level is None else str(level.name)
 
 
-def _message(event: LogEvent) -> str:
+def message_of(event: LogEvent) -> str:
+    """The text of an event, in one line that is not too long."""
     # The access log, an event for every channel, has been formatted already.
     text = event.get("log_text") or formatEvent(event)
     failure = event.get("log_failure")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
@@ -23,10 +23,12 @@ from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
 from tunnelkit.services.collector import keep_all_that_is_there
 from tunnelkit.services.control import Commands, ControlService
 from tunnelkit.services.control_places import link_to, new_place, own_directory
+from tunnelkit.services.last_problem import LastProblem
 from tunnelkit.services.logs import LineObserver, Writer, observer_for
 from tunnelkit.services.notify import Notifier
 from tunnelkit.services.options import RoleOptions, exit_with
 from tunnelkit.services.reload import Reloader
+from tunnelkit.services.repeats import Repeats
 
 if TYPE_CHECKING:
     from tunnelkit.services.status_port import StatusService
@@ -61,15 +63,18 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             # Usher and the Secure Proxy give their tunnels no name.
             named = tunnel if options.settings.one("tunnel") is not None else ""
             observer.writer = Writer(options.tapname, named)
+            observer.front = Repeats(reactor, observer)
         reloader = Reloader(reactor, options, service)
         pages = status_service(reactor, options, service, reloader)
-        known = {**role_commands(service), "page": pages.page if pages else _no_page}
+        problem = LastProblem()
+        known = {**role_commands(service, problem), "page": pages.page if pages else _no_page}
         control = control_service(reactor, options, known)
         audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
     _log.info("This process may have {most} descriptors", most=most)
     running = RoleService(reactor, service, observer, reloader, audit)
+    running.last_problem = problem
     for part in (control, pages):
         if part is not None:
             IService(part).setServiceParent(running)
@@ -124,9 +129,13 @@ def stop(reactor: Any) -> None:
         pass
 
 
-def role_commands(service: Any) -> Commands:
+def role_commands(service: Any, problem: LastProblem) -> Commands:
     """What ``service`` (an `IRoleService`) can be told, ``status`` among it."""
-    return {"status": lambda: service.status().as_mapping(), **service.commands()}
+
+    def status() -> dict[str, object]:
+        return {**service.status().as_mapping(), **problem.as_mapping()}
+
+    return {"status": status, **service.commands()}
 
 
 def make_audit(reactor: Any, options: RoleOptions, service: Any) -> Audit | None:
@@ -171,6 +180,8 @@ class RoleService(MultiService):
         MultiService.__init__(self)
         self._reactor = reactor
         self._observer = observer
+        self.last_problem = LastProblem()
+        """Sees what is logged, from the start on."""
         self._signals = 0
         self._reloader = reloader
         self._notifier = Notifier(reactor)
@@ -183,7 +194,7 @@ class RoleService(MultiService):
     def setServiceParent(self, parent: Any) -> None:
         """Also gives twistd's application the log observer, which it asks for next."""
         if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)
+            parent.setComponent(ILogObserver, self._observer.front)
         MultiService.setServiceParent(self, parent)
 
     def startService(self) -> None:
@@ -193,6 +204,7 @@ class RoleService(MultiService):
 
     def _begin(self) -> None:
         self._take_signals()
+        globalLogPublisher.addObserver(self.last_problem)
         MultiService.startService(self)
         self._notifier.ready()
         keep_all_that_is_there()
@@ -206,6 +218,9 @@ class RoleService(MultiService):
 
     def _over(self, result: Any) -> Any:
         self._notifier.over()
+        globalLogPublisher.removeObserver(self.last_problem)
+        if self._observer is not None and isinstance(self._observer.front, Repeats):
+            self._observer.front.close()
         if self._audit is not None:
             self._audit.over()
         return result

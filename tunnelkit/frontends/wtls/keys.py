@@ -13,7 +13,7 @@ from tunnelkit.net.tls.dtls_server import DtlsServer
 from tunnelkit.policy.followed_list import FollowedList
 from tunnelkit.policy.identity import Terms, load_identity
 from tunnelkit.policy.printable import printable
-from tunnelkit.policy.revocation import Revocations
+from tunnelkit.policy.revocation import Revocations, entries_in_force
 from tunnelkit.policy.stamp import stamp
 from tunnelkit.policy.validity import KeyStatus, key_status
 
@@ -51,6 +51,11 @@ class ProxyKeys:
     def status(self) -> KeyStatus:
         """How long the keys and the list are good."""
         return key_status(self._credentials, self._revocations)
+
+    @property
+    def ready_words(self) -> str:
+        """The list in force, for a ready line."""
+        return f"revocation list: {entries_in_force(self._revocations)}"
 
     def serve(self, server: DtlsServer) -> None:
         """Keep ``server`` in step from now on."""

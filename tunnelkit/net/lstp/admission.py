@@ -44,5 +44,5 @@ class Admission:
         if any(address in network for network in self.networks):
             return True
         self.turned_away += 1
-        _log.info("Turned away {address}: not in an admitted network", address=host)
+        _log.warn("Turned away {address}: not in an admitted network", address=host)
         return False

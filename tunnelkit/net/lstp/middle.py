@@ -196,7 +196,7 @@ class LstpMiddleFactory(Factory):
             guest.paired.relay.abort(f"{command.code}: {command.reason}")
             return
         self._rejected[str(command.code)] += 1
-        _log.info(
+        _log.warn(
             "Sent away {address}: {code}, {reason}",
             address=guest.connection.address,
             code=str(command.code),

@@ -139,7 +139,7 @@ class SecureProxyServer:
             self._pass_on(arrived, host)
         elif host is None or (host not in ("", self.name) and kind != WEB):
             self._rejected["unknown-name"] += 1
-            _log.info("Refused {address}: an unknown name", address=arrived.observed)
+            _log.warn("Refused {address}: an unknown name", address=arrived.observed)
             refuse(arrived.carrier, UNRECOGNIZED_NAME)
         elif ALPN in arrived.hello.alpn and kind != WEB:
             self._take_in(arrived)
