@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +64,12 @@ def test_all_roles_are_shown_with_what_matters(
     processes: Processes, identities: Identities, machine: Machine
 ) -> None:
     roles = start(processes, identities, machine)
+    middle, server, _ = roles
+    with socket.create_connection(("127.0.0.1", middle.port("listening on"))) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        middle.wait_for("Sent away")
+    assert "; as server; tunnel test at middle 127.0.0.1:" in server.ready
+    assert server.ready.endswith("; allows tcp:127.0.0.1:9; revocation list: 0 entries")
     found = {one["role"]: one for one in machine.roles()}
     assert set(found) == {"lstp-middle", "lstp-server-end", "lstp-client-end"}
     _, text = machine.status()
@@ -69,6 +77,8 @@ def test_all_roles_are_shown_with_what_matters(
     for line in ("allows        tcp:127.0.0.1:9", "connected to  client", "certificate   until 20"):
         assert line in text
     assert "revoked       " in text
+    # A warning stays, also while all is well.
+    assert re.search(r"^  last problem  20[^ ]+ [^ ]+ UTC: Sent away 127.0.0.1", text, re.M)
     assert "revoked.crl, 0 entries" in text
     for role in roles:
         assert role.process.stop() == 0
