@@ -170,9 +170,10 @@ def serve_ours(entry: int, target: int) -> None:
     from twisted.internet import reactor
 
     from tunnelkit.core.decision import Decision
+    from tunnelkit.net.sockets.connect import connect_stream
     from tunnelkit.net.sockets.poll import Poller
     from tunnelkit.net.sockets.relay import Relay
-    from tunnelkit.net.sockets.tcp import Listener, bind_tcp, connect_tcp
+    from tunnelkit.net.sockets.tcp import Listener, bind_tcp
 
     def decision(action: str, port: int) -> Decision:
         return Decision("", action, "tcp", "127.0.0.1", port, "bench")
@@ -187,7 +188,7 @@ def serve_ours(entry: int, target: int) -> None:
         def connected(far: socket.socket) -> None:
             Relay(poller, near, far, ended).start()
 
-        connect_tcp(poller, onwards, 10.0).addCallbacks(connected, lambda failure: near.close())
+        connect_stream(poller, onwards, 10.0).addCallbacks(connected, lambda failure: near.close())
 
     Listener(poller, bind_tcp(decision("bind", entry)), accepted)
 
@@ -225,7 +226,7 @@ def systems() -> list[System]:
         Haproxy("haproxy-copy", "haproxy, mode tcp, copying 16 KiB", ""),
         Nginx(),
         PythonRelay("portforward", "twisted.protocols.portforward"),
-        PythonRelay("tunnelkit", "tunnelkit.net: Listener, connect_tcp, Relay"),
+        PythonRelay("tunnelkit", "tunnelkit.net: Listener, connect_stream, Relay"),
     ]
 
 

@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.acceptance.processes import free_port
 from tests.frontends.fake_tunnel import FakeRequest, FakeTunnel
-from tests.frontends.talk import BlackHole, Echo, Server, refused
+from tests.frontends.talk import BlackHole, Echo, Server, refused, until
 from tests.policy.test_acl import SPELLINGS, WIDE
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.names import STUB, Names, Places
@@ -435,6 +435,6 @@ class EgressTests(TestCase):
         far.setblocking(False)
         side = SocketSide(self.poller, far)
         assert re.search(r"^tcp:", await tunnel.open(f"tcp:localhost:{port}", side))
-        assert len(server.made) == 1
+        await until(lambda: bool(server.made))
         near.close()
         await server.made[0].closed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet import reactor as global_reactor
@@ -11,7 +11,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
-from tests.frontends.talk import BlackHole, Echo, Server, Talk
+from tests.frontends.talk import BlackHole, Echo, Server, Talk, until
 from tunnelkit.egress import tls_relay as usher_relay
 from tunnelkit.egress.tls_relay import UsherRelay
 from tunnelkit.net.sockets.context import Shared
@@ -32,14 +32,6 @@ def hello(name: bytes) -> bytes:
     message = body.block16(extensions).done()
     record = b"\x01" + len(message).to_bytes(3, "big") + message
     return b"\x16\x03\x01" + len(record).to_bytes(2, "big") + record
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for it; the test's time limit bounds it."""
-    while not condition():
-        pause: Deferred[None] = Deferred()
-        reactor.callLater(0.002, pause.callback, None)
-        await pause
 
 
 class UsherRelayTests(TestCase):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectionDone
@@ -17,6 +18,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelkit.errors import ChannelRefused
+
+reactor: Any = global_reactor
 
 
 @implementer(IHalfCloseableProtocol)
@@ -120,6 +123,14 @@ class Server(Factory):
         protocol = self._make()
         self.made.append(protocol)
         return protocol
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for it; the test's time limit bounds it."""
+    while not condition():
+        pause: Deferred[None] = Deferred()
+        reactor.callLater(0.002, pause.callback, None)
+        await pause
 
 
 class BlackHole:

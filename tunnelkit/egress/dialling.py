@@ -17,12 +17,13 @@ from tunnelkit.egress.denials import Denials
 from tunnelkit.egress.names import Names
 from tunnelkit.egress.requests import EXHAUSTED, Authorizer, EgressRequest, refuse
 from tunnelkit.egress.resolve import interleaved
-from tunnelkit.errors import Code, DialError, DialTimeout, NotAuthorized
+from tunnelkit.errors import Code, DialError, NotAuthorized
 from tunnelkit.net.channels.contracts import LocalSide
+from tunnelkit.net.sockets.connect import Attempt
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.tcp import connect_tcp, connect_unix, format_address
+from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.sockets.timer import Timer
-from tunnelkit.policy.destination import TCP, UNIX, Destination
+from tunnelkit.policy.destination import UNIX, Destination
 from tunnelkit.policy.printable import printable
 
 _log = Logger()
@@ -87,8 +88,11 @@ class DialBudget:
 
     def enter(self, dial: Dialling) -> None:
         """Start the dial now or when it is its turn."""
-        self._waiting.append(dial)
-        self._start()
+        if self._waiting or len(self._dialling) >= self._most:
+            self._waiting.append(dial)
+        else:
+            self._dialling.add(dial)
+            dial.start()
 
     def leave(self, dial: Dialling, aborted: bool) -> None:
         """A dial is over."""
@@ -97,7 +101,8 @@ class DialBudget:
             if self._tokens >= ABORTED_BURST:
                 self._at = self._reactor.seconds()
             self._tokens -= 1
-        self._start()
+        if self._waiting:
+            self._start()
 
     def close(self) -> None:
         """Refuse them all."""
@@ -136,7 +141,7 @@ class Dial:
         "_remedy",
         "_request",
         "_resolving",
-        "_timer",
+        "_stagger",
         "_way",
     )
 
@@ -159,12 +164,13 @@ class Dial:
         self._name: str | None = None
         self._resolving: Deferred[Sequence[str]] | None = None
         self._addresses: deque[str] = deque()
-        self._attempts: list[Deferred[socket.socket]] = []
+        self._attempts: list[Attempt] = []
         self._failures: list[tuple[Code, str]] = []
         self._denied = "no-permission"
         self._remedy = ""
         """Why it is not allowed, if it is not: in one word."""
-        self._timer = Timer(way.reactor, self._try_next)
+        self._stagger: Timer | None = None
+        """Until the next address is tried."""
         self._over = False
 
     def start(self) -> None:
@@ -174,14 +180,15 @@ class Dial:
             self._end(aborted=True)
             return
         self._request.on_gone = self._gone
+        where = self._destination
         if remaining <= 0:
             self.fail(Code.LIMIT, "waited too long for other dials")
-        elif self._needs_no_resolver:
-            self._addresses.append(self._destination.host)
+        elif where.kind == UNIX or not where.host or where.is_address:
+            # A display of this machine has no host at all; the policy knows its socket.
+            self._addresses.append(where.host)
             self._try_next()
         else:
-            self._name = self._destination.host
-            where = self._destination
+            self._name = where.host
             self._resolving = self._way.names.resolve(
                 self._policy, self._request.peer, "connect", where.kind, where.host, where.port
             )
@@ -195,12 +202,6 @@ class Dial:
                 self._way.denials.tell(self._request.peer, why, self._denied, self._remedy)
             self._end(aborted=False)
             refuse(self._request, code, why)
-
-    @property
-    def _needs_no_resolver(self) -> bool:
-        where = self._destination
-        # A display of this machine has no host at all; the policy knows its socket.
-        return where.kind == UNIX or not where.host or where.is_address
 
     def _gone(self) -> None:
         self._end(aborted=True)
@@ -230,22 +231,18 @@ class Dial:
 
     def _try_next(self) -> None:
         """Begin with the next address that is allowed; fail if none is left or under way."""
-        self._timer.stop()
+        if self._stagger is not None:
+            self._stagger.stop()
         while self._addresses and not self._over:
-            begun = self._attempt(self._addresses.popleft())
-            if begun is None:
-                continue
-            attempt, rule = begun
-            self._attempts.append(attempt)
-            attempt.addCallbacks(
-                self._connected,
-                self._attempt_failed,
-                callbackArgs=(attempt, rule),
-                errbackArgs=(attempt,),
-            )
-            if attempt in self._attempts and self._addresses:
-                self._timer.start(STAGGER)
-            return
+            attempt = self._attempt(self._addresses.popleft())
+            if attempt is not None:
+                # What it comes to, perhaps at once, tries the next one.
+                attempt.start(self._remaining())
+                if attempt in self._attempts and self._addresses:
+                    if self._stagger is None:
+                        self._stagger = Timer(self._way.reactor, self._try_next)
+                    self._stagger.start(STAGGER)
+                return
         if not self._attempts and not self._over:
             code, why = self._most_telling()
             if code is Code.LIMIT:  # from the operating system: no dial has begun
@@ -255,12 +252,11 @@ class Dial:
             else:
                 self.fail(code, why)
 
-    def _attempt(self, address: str) -> tuple[Deferred[socket.socket], str] | None:
-        """Authorize and connect, and the rule that allows it; None if that address is not allowed
-        or time is up."""
+    def _attempt(self, address: str) -> Attempt | None:
+        """Authorize one address, just before it is connected to; None if it is not allowed or time
+        is up."""
         where = self._destination
-        remaining = self._remaining()
-        if remaining <= 0:
+        if self._remaining() <= 0:
             self._failures.append((Code.TIMED_OUT, "no time left"))
             return None
         try:
@@ -271,47 +267,40 @@ class Dial:
             self._denied, self._remedy = error.reason, error.remedy
             self._failures.append((Code.NOT_ALLOWED, str(error)))
             return None
-        connect = connect_unix if decision.protocol == UNIX else connect_tcp
-        return connect(self._way.poller, decision, remaining), decision.rule
+        attempt = Attempt(self._way.poller, decision, self)
+        self._attempts.append(attempt)
+        return attempt
 
     def _most_telling(self) -> tuple[Code, str]:
         ranks = {code: rank for rank, code in enumerate(_TELLING)}
         return min(self._failures, key=lambda failure: ranks.get(failure[0], len(ranks)))
 
-    def _attempt_failed(self, failure: Failure, attempt: Deferred[socket.socket]) -> None:
+    # -- AttemptOwner -----------------------------------------------------
+
+    def failed(self, attempt: Attempt, error: DialError) -> None:
+        """See `AttemptOwner`."""
         self._attempts.remove(attempt)
-        if self._over:
-            return
-        error = failure.value
-        if isinstance(error, DialTimeout):
-            self._failures.append((Code.TIMED_OUT, str(error)))
-        elif isinstance(error, DialError):
-            self._failures.append((error.code, str(error)))
-        else:
-            _log.failure("Connecting failed", failure)
-            self._failures.append((Code.INTERNAL, "internal error"))
+        self._failures.append((error.code, str(error)))
         self._try_next()
 
-    def _connected(self, sock: socket.socket, attempt: Deferred[socket.socket], rule: str) -> None:
+    def connected(self, attempt: Attempt, sock: socket.socket, near: Any) -> None:
+        """See `AttemptOwner`."""
         self._attempts.remove(attempt)
-        if self._over:
-            sock.close()
-            return
-        if sock.family == socket.AF_UNIX:
-            bound = f"{UNIX}:{format_address(sock.getpeername())}"
-        else:
-            bound = f"{TCP}:{format_address(sock.getsockname())}"
-        side = self._make_side(sock)
+        decision = attempt.decision
+        if decision.protocol == UNIX:
+            near = decision.address
+        bound = f"{decision.protocol}:{format_address(near)}"
         self._end(aborted=False)
-        self._request.attach(side, bound, rule)
+        self._request.attach(self._make_side(sock), bound, decision.rule)
 
     def _end(self, aborted: bool) -> None:
         """Give up whatever is under way, and the place in the budget."""
         if self._over:
             return
         self._over = True
-        self._timer.stop()
-        for attempt in list(self._attempts):
+        if self._stagger is not None:
+            self._stagger.stop()
+        for attempt in self._attempts:
             attempt.cancel()
         if self._resolving is not None:
             self._resolving.cancel()

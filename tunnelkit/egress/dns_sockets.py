@@ -17,8 +17,8 @@ from tunnelkit.core.decision import Decision
 from tunnelkit.core.dns_exchange import Ask, Asker
 from tunnelkit.errors import DialError, RemoteProtocolError
 from tunnelkit.local.stream import SocketStream
+from tunnelkit.net.sockets.connect import connect_stream
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.tcp import connect_tcp
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.net.sockets.udp import connect_udp
 from tunnelkit.policy.acl import PolicyHolder
@@ -164,7 +164,7 @@ class _TcpTry:
 
     def start(self, decision: Decision) -> None:
         """Connect, then ask."""
-        self._connecting = connect_tcp(self._owner.poller, decision, CONNECT_LIMIT)
+        self._connecting = connect_stream(self._owner.poller, decision, CONNECT_LIMIT)
         self._connecting.addCallbacks(self._connected, self._failed)
 
     def stop(self) -> None:

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 
 from tunnelkit.egress.resolve import Resolver
 from tunnelkit.errors import Code, DialError, NotAuthorized
+from tunnelkit.net.sockets.connect import connect_stream
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.tcp import connect_tcp
 from tunnelkit.policy.acl import CONNECT, PolicyHolder
 from tunnelkit.policy.destination import TCP
 
@@ -34,7 +34,7 @@ class SiteDialler:
         for address in await self._addresses():
             try:
                 decision = self._policy.authorize("", CONNECT, TCP, address, self._port, self._host)
-                return await connect_tcp(self._poller, decision, LIMIT)
+                return await connect_stream(self._poller, decision, LIMIT)
             except NotAuthorized as error:
                 problem = DialError(str(error), code=Code.NOT_ALLOWED)
             except DialError as error:

@@ -25,11 +25,12 @@ from tunnelkit.egress.names import Names
 from tunnelkit.egress.resolve import Resolver
 from tunnelkit.errors import Code, DialError, ProtocolError
 from tunnelkit.net.channels.unproved import TurnedAway
+from tunnelkit.net.sockets.connect import connect_stream
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.quiet import QuietRelays
 from tunnelkit.net.sockets.relay import Relay
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier
-from tunnelkit.net.sockets.tcp import connect_tcp, format_address
+from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import CONNECT, OwnListeners, PolicyHolder
 from tunnelkit.policy.destination import TCP
@@ -188,7 +189,7 @@ class UsherRelay(Service):
                 continue
             decision = self._policy.own(address, port, TCP, CONNECT)
             try:
-                return await connect_tcp(self.shared.poller, decision, LIMIT)
+                return await connect_stream(self.shared.poller, decision, LIMIT)
             except DialError as error:
                 problem = error
         raise problem

@@ -18,11 +18,11 @@ from tunnelkit.egress.requests import EgressRequest
 from tunnelkit.errors import Code, ConfigError, DialError, RemoteProtocolError
 from tunnelkit.net.channels.contracts import ChannelHandle
 from tunnelkit.net.channels.socket_side import SocketSide
+from tunnelkit.net.sockets.connect import connect_stream
 from tunnelkit.net.sockets.linger import reset
 from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.tcp import connect_tcp, connect_unix
 from tunnelkit.net.sockets.timer import Timer
-from tunnelkit.policy.destination import DEFAULT_DISPLAY, UNIX, X11, Destination
+from tunnelkit.policy.destination import DEFAULT_DISPLAY, X11, Destination
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.xauthority import AuthorityFile, authority_path, parse_display, places_of
 from tunnelkit.wire.x11 import SetupReader
@@ -61,8 +61,7 @@ class X11Connect:
         decision = self._egress.policy.authorize(
             peer, "connect", X11, address, destination.port, name or None
         )
-        connect = connect_unix if decision.protocol == UNIX else connect_tcp
-        return await connect(self._egress.poller, decision, self._egress.limit)
+        return await connect_stream(self._egress.poller, decision, self._egress.limit)
 
     def _connect_default(self, request: EgressRequest, _destination: Destination) -> None:
         rules = [

@@ -20,14 +20,13 @@ from twisted.trial.unittest import TestCase
 
 from tunnelkit.core.decision import Decision
 from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, LocalProtocolError
+from tunnelkit.net.sockets.connect import connect_stream
 from tunnelkit.net.sockets.poll import EpollPoller
 from tunnelkit.net.sockets.tcp import (
     BindError,
     Listener,
     bind_tcp,
     bind_unix,
-    connect_tcp,
-    connect_unix,
     format_address,
 )
 
@@ -83,7 +82,7 @@ class SocketTests(TestCase):
             self.accepted.clear()
             listener = Listener(self.poller, bind_tcp(decision("bind", host, 0)), self.accept)
             port = int(listener.address.rpartition(":")[2])
-            client = await connect_tcp(self.poller, decision("connect", host, port), 5.0)
+            client = await connect_stream(self.poller, decision("connect", host, port), 5.0)
             await self.wait_for_accepts(1)
             sock, address = self.accepted[0]
             assert address == client.getsockname()[:2]
@@ -162,9 +161,20 @@ class SocketTests(TestCase):
         port = sock.getsockname()[1]
         sock.close()
         with pytest.raises(DialError) as caught:
-            await connect_tcp(self.poller, decision("connect", "127.0.0.1", port), 5.0)
+            await connect_stream(self.poller, decision("connect", "127.0.0.1", port), 5.0)
         assert caught.value.code is Code.REFUSED
         assert str(caught.value) == f"127.0.0.1:{port}: Connection refused"
+
+    async def test_who_listens_here_is_connected_to_without_a_turn_of_the_reactor(self) -> None:
+        listening = bind_tcp(decision("bind", "127.0.0.1", 0))
+        host, port = listening.getsockname()
+        client = self.successResultOf(
+            connect_stream(self.poller, decision("connect", host, port), 5.0)
+        )
+        assert client.getpeername() == (host, port)
+        assert not len(self.poller)
+        client.close()
+        listening.close()
 
     async def test_silence_is_a_timeout(self) -> None:
         # A queue of no connections that is full answers nothing.
@@ -177,7 +187,7 @@ class SocketTests(TestCase):
             filler.connect_ex(("127.0.0.1", port))
             fillers.append(filler)
         with pytest.raises(DialTimeout) as caught:
-            await connect_tcp(self.poller, decision("connect", "127.0.0.1", port), 0.2)
+            await connect_stream(self.poller, decision("connect", "127.0.0.1", port), 0.2)
         assert caught.value.code is Code.TIMED_OUT
         for filler in (*fillers, deaf):
             filler.close()
@@ -190,7 +200,7 @@ class SocketTests(TestCase):
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
         before = len(os.listdir("/dev/fd"))
-        attempt = connect_tcp(self.poller, decision("connect", "127.0.0.1", port), 60.0)
+        attempt = connect_stream(self.poller, decision("connect", "127.0.0.1", port), 60.0)
         outcome: list[object] = []
         attempt.addBoth(outcome.append)
         attempt.cancel()
@@ -203,7 +213,7 @@ class SocketTests(TestCase):
         path = os.path.join(self.path, "socket")
         listener = Listener(self.poller, bind_unix(decision("bind", path, 0, "unix")), self.accept)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-        client = await connect_unix(self.poller, decision("connect", path, 0, "unix"), 5.0)
+        client = await connect_stream(self.poller, decision("connect", path, 0, "unix"), 5.0)
         await self.wait_for_accepts(1)
         assert self.accepted[0][1] == ("", 0)
         client.close()
@@ -212,7 +222,7 @@ class SocketTests(TestCase):
         listener.close()
         assert not os.path.exists(path)
         with pytest.raises(DialError) as caught:
-            await connect_unix(self.poller, decision("connect", path, 0, "unix"), 5.0)
+            await connect_stream(self.poller, decision("connect", path, 0, "unix"), 5.0)
         assert caught.value.code is Code.REFUSED
 
     def test_nothing_but_a_forgotten_socket_of_this_user_is_replaced(self) -> None:
@@ -246,4 +256,4 @@ class SocketTests(TestCase):
         with pytest.raises(LocalProtocolError):
             bind_tcp(decision("connect", "127.0.0.1", 0))
         with pytest.raises(LocalProtocolError):
-            connect_tcp(self.poller, decision("connect", "127.0.0.1", 1, "udp"), 1.0)
+            connect_stream(self.poller, decision("connect", "127.0.0.1", 1, "udp"), 1.0)

@@ -1,8 +1,8 @@
-"""Raw non-blocking sockets: listening, accepting and connecting, only with a `Decision` (X1).
+"""Raw non-blocking sockets: listening and accepting, only with a `Decision` (X1).
 
 Twisted's transport per connection costs too much for the rates asked for, so
 what only moves bytes works on sockets that a `Poller` watches. Every TCP
-socket made here is non-blocking and has TCP_NODELAY.
+socket made here is non-blocking and has TCP_NODELAY. `tunnelkit.net.sockets.connect` connects.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tunnelkit.core.decision import Decision
-from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout, LocalProtocolError
+from tunnelkit.errors import Code, ConfigError, LocalProtocolError
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.timer import Timer
 
@@ -100,7 +99,8 @@ def _demand(decision: Decision, action: str, protocol: str) -> None:
         )
 
 
-def _inet_family(address: str) -> socket.AddressFamily:
+def inet_family(address: str) -> socket.AddressFamily:
+    """That of an address in text."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
@@ -130,7 +130,7 @@ def bind_tcp(decision: Decision, backlog: int = BACKLOG) -> socket.socket:
     _demand(decision, "bind", "tcp")
     where = format_address((decision.address, decision.port))
     try:
-        sock = socket.socket(_inet_family(decision.address), socket.SOCK_STREAM)
+        sock = socket.socket(inet_family(decision.address), socket.SOCK_STREAM)
     except OSError as error:
         raise _bind_error(where, error) from None
     try:
@@ -282,117 +282,3 @@ class Listener:
         self._socket.close()
         if self._unix:
             remove_socket(self.address)
-
-
-# -- connecting -----------------------------------------------------------
-
-
-def connect_tcp(poller: Poller, decision: Decision, timeout: float) -> Deferred[socket.socket]:
-    """Connect to the decision's address and port within ``timeout`` seconds.
-
-    The Deferred fails with a `DialError` whose code says how; cancelling it
-    closes the socket.
-    """
-    _demand(decision, "connect", "tcp")
-    address = (decision.address, decision.port)
-    return _connect(poller, _inet_family(decision.address), address, timeout)
-
-
-def connect_unix(poller: Poller, decision: Decision, timeout: float) -> Deferred[socket.socket]:
-    """The same for the unix socket at the decision's path."""
-    _demand(decision, "connect", "unix")
-    return _connect(poller, socket.AF_UNIX, decision.address, timeout)
-
-
-def _connect(
-    poller: Poller, family: socket.AddressFamily, address: Any, timeout: float
-) -> Deferred[socket.socket]:
-    attempt = _Connecting(poller, address)
-    attempt.start(family, timeout)
-    return attempt.done
-
-
-class _Connecting:
-    """One connection attempt."""
-
-    __slots__ = ("_address", "_poller", "_socket", "_timeout", "_timer", "done")
-
-    def __init__(self, poller: Poller, address: Any) -> None:
-        self._poller = poller
-        self._address = address
-        self._timer = Timer(poller.reactor, self._timed_out)
-        self._timeout = 0.0
-        self._socket: socket.socket | None = None
-        self.done: Deferred[socket.socket] = Deferred(self._cancelled)
-
-    def start(self, family: socket.AddressFamily, timeout: float) -> None:
-        try:
-            self._socket = sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setblocking(False)
-            if family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.connect(self._address)
-        except BlockingIOError as error:
-            if error.errno != errno.EINPROGRESS:
-                self._failed(error)
-                return
-            self._poller.add(sock.fileno(), self, False, True)
-            self._timeout = timeout
-            self._timer.start(timeout)
-        except OSError as error:
-            self._failed(error)
-        else:
-            self._connected(sock)
-
-    def readable(self) -> None:
-        """Never asked for."""
-
-    def writable(self) -> None:
-        sock = self._socket
-        if sock is None:
-            return
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            self._failed(OSError(number, os.strerror(number)))
-        else:
-            self._connected(sock)
-
-    def _connected(self, sock: socket.socket) -> None:
-        try:
-            # A connect to a dead port of this machine can meet itself (simultaneous open).
-            itself = isinstance(self._address, tuple) and sock.getsockname() == sock.getpeername()
-        except OSError as error:
-            self._failed(error)
-            return
-        if itself:
-            self._failed(OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)))
-            return
-        self._release()
-        self.done.callback(sock)
-
-    def _release(self) -> socket.socket | None:
-        sock, self._socket = self._socket, None
-        self._timer.stop()
-        if sock is not None:
-            self._poller.remove(sock.fileno())
-        return sock
-
-    def _give_up(self) -> None:
-        sock = self._release()
-        if sock is not None:
-            sock.close()
-
-    def _failed(self, error: OSError) -> None:
-        self._give_up()
-        hop = format_address(self._address)
-        self.done.errback(
-            DialError(f"{hop}: {error.strerror or error}", hop=hop, code=code_of(error))
-        )
-
-    def _timed_out(self) -> None:
-        self._give_up()
-        hop = format_address(self._address)
-        self.done.errback(DialTimeout(f"{hop}: no answer within {self._timeout:g} s", hop=hop))
-
-    def _cancelled(self, _done: Deferred[socket.socket]) -> None:
-        self._give_up()
