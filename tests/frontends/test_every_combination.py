@@ -10,7 +10,7 @@ from zope.interface import implementer
 from examples.custom_protocol import Channels, ExampleMux
 from tests.acceptance.processes import free_port
 from tests.frontends.matrix import OVER_USHER
-from tests.frontends.test_authorization_matrix import MatrixCase, reactor
+from tests.frontends.matrix_case import MatrixCase, reactor
 from tunnelkit.core.lstp.mux import LstpMux
 from tunnelkit.core.usher.mux import UsherMux
 from tunnelkit.interfaces import IProtocolMaker
