@@ -3,7 +3,7 @@
 One file in a directory ``twisted/plugins`` on the Python path is all that it takes:
 
     mkdir -p mine/twisted/plugins && cp own_front_end.py mine/twisted/plugins/spread.py
-    PYTHONPATH=mine twistd -n lstp-client-end ... --spread 8080=tcp:one:80,tcp:two:80
+    PYTHONPATH=mine tunnelkit client ... --spread 8080=tcp:one:80,tcp:two:80
 
 Every start of twistd imports this file, so what is heavy is imported where it is used.
 """

@@ -3,7 +3,7 @@
 One file in a directory ``twisted/plugins`` on the Python path is all that it takes:
 
     mkdir -p mine/twisted/plugins && cp port_protocol.py mine/twisted/plugins/clock.py
-    PYTHONPATH=mine twistd -n secure-proxy-server ...
+    PYTHONPATH=mine tunnelkit secure-proxy-server ...
     openssl s_client -quiet -alpn clock/1 -servername relay.example -connect relay.example:443
 
 Who offers ``clock/1`` by ALPN is given to it, inside TLS; tunnels and browsers go on as before.

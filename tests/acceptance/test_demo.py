@@ -7,11 +7,13 @@ import pty
 import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.processes import TUNNELKIT, Processes, curl
+from tunnelkit.cli.cmd_demo import demo_directory
 
 
 @pytest.fixture
@@ -51,12 +53,24 @@ def test_without_a_terminal_it_shows_everything_and_ends(scratch: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for part in (
         "a file of 8 MiB goes each way",
-        "$ tunnelkit keys init", "$ twistd -n lstp-middle", "lstp-server-end",
-        "lstp-client-end", "$ curl", "Hello from the other side", "MiB/s", "as sent", " ms",
+        "$ tunnelkit keys init", "$ tunnelkit middle", "$ tunnelkit server",
+        "$ tunnelkit client", "$ curl", "Hello from the other side", "MiB/s", "as sent", " ms",
         "office (server-end) and laptop (client-end)", "bytes ",
     ):  # fmt: skip
         assert part in done.stdout
     assert left_behind(scratch) == []
+
+
+def test_its_directory_has_the_same_name_each_time_and_another_demo_its_own(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    assert demo_directory() == scratch / "tunnelkit-demo"
+    assert demo_directory() == scratch / "tunnelkit-demo-2"
+    (scratch / "tunnelkit-demo").rmdir()
+    (scratch / "tunnelkit-demo").symlink_to("/nonexistent")
+    assert demo_directory() == scratch / "tunnelkit-demo-3"
+    assert (scratch / "tunnelkit-demo-3").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("path", [os.environ["PATH"], "/nonexistent"])

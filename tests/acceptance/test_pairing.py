@@ -202,6 +202,10 @@ def test_no_code_is_shown_that_would_be_of_no_use(processes: Processes, web: Web
     assert taken.wait() == 2
     (line,) = taken.lines
     assert f"cannot listen on 127.0.0.1:{web.port}: it is in use by another program" in line
+    # A port alone is that port of all addresses, as for the roles that others dial.
+    taken = pair(processes, "office", "--listen", web.port, *rule)
+    assert taken.wait() == 2
+    assert f"cannot listen on 0.0.0.0:{web.port}: it is in use" in taken.lines[0]
     nobody = pair(processes, "office", "--middle", f"127.0.0.1:{free_port()}", *rule)
     assert nobody.wait() == 2
     (line,) = nobody.lines

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import TWISTD, Process
+from tests.acceptance.processes import TUNNELKIT, Process
 from tests.acceptance.processes import tunnelkit as tunnelkit_command
 from tests.packaging.confined import confined
+from tunnelkit.cli.role_command import SHORT
 from tunnelkit.policy.identity import identity_pem
 from tunnelkit.roles.registry import roles
 from tunnelkit.services.options import options_for
 from tunnelkit.testing.authority import throwaway_ca
 
 UNITS = Path(__file__).resolve().parents[2] / "examples" / "systemd"
-PROGRAM = "/opt/tunnelkit/bin/twistd"
+PROGRAM = "/opt/tunnelkit/bin/tunnelkit"
 WITHOUT = {"tunnel-end"}
 """Needs plug-ins of somebody else."""
 NAMES = sorted(path.name for path in UNITS.glob("*.service"))
@@ -64,9 +65,9 @@ def test_who_breaks_in_finds_little(name: str) -> None:
 def test_the_command_line_has_options_of_the_role(name: str) -> None:
     text = (UNITS / name).read_text()
     role = name.removeprefix("tunnelkit-").removesuffix(".service")
-    command = re.search(rf"ExecStart={PROGRAM} -n (\S+)((?: \\\n.*)*)", text)
+    command = re.search(rf"ExecStart={PROGRAM} (\S+)((?: \\\n.*)*)", text)
     assert command is not None
-    assert command[1] == role
+    assert SHORT.get(command[1], command[1]) == role
     declared = options_for(roles()[role]).declared
     assert set(re.findall(r"--([a-z-]+)", command[2])) <= declared.keys()
     assert ("LoadCredential=" in text) == ("identity" in declared)
@@ -101,7 +102,7 @@ class Confined:
             credential.write_bytes(identity_pem(self.authority.identity(name)))
             credential.chmod(0o440)
         start = confined(unit, home, credential)
-        command = re.search(rf"ExecStart={PROGRAM} (-n (?:.*\\\n)*.*)", unit)
+        command = re.search(rf"ExecStart={PROGRAM} ((?:.*\\\n)*.*)", unit)
         assert command is not None
         words = command[1].replace("\\\n", " ").split()
         config = home / "own" / f"{role}.toml"
@@ -117,7 +118,7 @@ class Confined:
         }
         for old, new in places.items():
             words = [word.replace(old, new) for word in words]
-        process = Process(role, [*start, *TWISTD, *words], self.directory)
+        process = Process(role, [*start, *TUNNELKIT, *words], self.directory)
         self.running.append(process)
         process.wait_for(f"READY {role}")
         return process

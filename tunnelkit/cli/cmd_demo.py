@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import signal
 import sys
@@ -32,6 +33,8 @@ from tunnelkit.wire.lstp import derive_common
 
 LARGEST = 65_536
 TUNNEL = "demo"
+_DIRECTORY = "tunnelkit-demo"
+_MOST_DEMOS = 99
 PAGE = "Hello from the other side of two firewalls.\n"
 
 PICTURE = """\
@@ -75,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     size = str(args.size)
     if not (size.isascii() and size.isdigit() and len(size) <= 5 and 0 < int(size) <= LARGEST):
         raise ConfigError(f"--size {size!a}: expected a number of MiB from 1 to {LARGEST}")
-    directory = Path(tempfile.mkdtemp(prefix="tunnelkit-demo-"))
+    directory = demo_directory()
     try:
         with Parties(directory) as parties:
             demo: _Demo | SecureProxyDemo | WtlsDemo = _Demo(parties, int(size))
@@ -92,6 +95,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"tunnelkit demo: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def demo_directory() -> Path:
+    """A new directory whose name is the same each time, unless another demo runs (row Q11)."""
+    for number in range(1, _MOST_DEMOS + 1):
+        path = Path(tempfile.gettempdir(), f"{_DIRECTORY}-{number}" if number > 1 else _DIRECTORY)
+        # Made here or not taken: what somebody else has put there is left alone.
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            return path
+    return Path(tempfile.mkdtemp(prefix=f"{_DIRECTORY}-"))
 
 
 @attrs.frozen
@@ -169,22 +183,16 @@ class _Demo:
             "Serving HTTP",
         )
         title("The middle, outside both firewalls: no key, no trust")
-        twistd = ["twistd", "-n"]
         middle = self._begin(
-            "middle", [*twistd, "lstp-middle", "--listen", places.middle, "--name", "middle"]
+            "middle", ["tunnelkit", "middle", "--listen", places.middle, "--name", "middle"]
         )
         title("The server end: may reach one port, for one peer")
         common = ["--middle", places.middle, "--tunnel", TUNNEL]
         self._begin(
             "server end",
             [
-                *(
-                    *twistd,
-                    "lstp-server-end",
-                    *common,
-                    "--identity",
-                    str(self._keys / "office.pem"),
-                ),
+                *("tunnelkit", "server", *common),
+                *("--identity", str(self._keys / "office.pem")),
                 *("--peer", "laptop", "--allow", f"tcp:{places.web}"),
             ],
         )
@@ -194,7 +202,7 @@ class _Demo:
     def _client_command(self) -> list[str]:
         places = self._places
         return [
-            *("twistd", "-n", "lstp-client-end", "--middle", places.middle),
+            *("tunnelkit", "client", "--middle", places.middle),
             *("--tunnel", TUNNEL, "--identity", str(self._keys / "laptop.pem")),
             *("--peer", "office", "--socks", places.socks),
             *("--forward", f"{places.forward}=tcp:{places.web}"),

@@ -28,6 +28,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command's parser."""
     pair = subparsers.add_parser(
         "pair",
+        usage="tunnelkit pair --middle HOST:PORT --name NAME --allow PATTERN [options]\n"
+        "       tunnelkit pair --middle HOST:PORT --name NAME [options] [CODE]",
         help="connect two machines by a one-time code, without any files",
         description="On the inside, say what may be reached (--allow): a code is shown. On the "
         "other machine, the same command without --allow asks for the code. Then both go on as a "
@@ -40,7 +42,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="shown by the other machine; better "
         "typed when asked for: others can read command lines",
     )
-    where = pair.add_mutually_exclusive_group(required=True)
+    pair.add_argument("--name", required=True, help="of this machine in the tunnel")
+    meeting = pair.add_argument_group("where the two meet (one of the first four)")
+    where = meeting.add_mutually_exclusive_group(required=True)
     where.add_argument("--middle", metavar="HOST:PORT", help="of the LSTP middle where both meet")
     where.add_argument(
         "--server", metavar="HOST:PORT", help="of the Communication Server where both log in"
@@ -49,17 +53,18 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--gate", metavar="HOST:PORT", help="of the inside, which listens there itself (Usher)"
     )
     where.add_argument(
-        "--listen", metavar="[HOST:]PORT", help="be that inside: where the other end comes to"
+        "--listen",
+        metavar="[HOST:]PORT",
+        help="be that inside: where the other end comes to; a port alone is on all IPv4 addresses",
     )
-    pair.add_argument("--name", required=True, help="of this machine in the tunnel")
-    pair.add_argument(
+    meeting.add_argument(
         "--via",
         action="append",
         default=[],
         metavar="URL",
         help="of a proxy on the way out, as for every end; repeatable",
     )
-    pair.add_argument(
+    meeting.add_argument(
         "--via-password-file", metavar="FILE", help="with the proxies' passwords, one a line"
     )
     server = pair.add_argument_group("with --server")
@@ -186,7 +191,7 @@ def _check_side(args: argparse.Namespace, inside: bool) -> None:
 
 
 def _way(args: argparse.Namespace, inside: bool) -> PairingWay:
-    from tunnelkit.policy.destination import parse_host_port, parse_listen
+    from tunnelkit.policy.destination import parse_host_port, parse_open_listen
     from tunnelkit.policy.settings import Given, Settings
     from tunnelkit.roles.configure import proxies
     from tunnelkit.services.pairing_ways import GatePairing, LstpPairing, secure_proxy_pairing
@@ -206,7 +211,7 @@ def _way(args: argparse.Namespace, inside: bool) -> PairingWay:
     if args.middle:
         return LstpPairing(Given(args.middle, "--middle").parsed(parse_host_port), via)
     if args.listen:
-        return GatePairing(Given(args.listen, "--listen").parsed(parse_listen), listens=True)
+        return GatePairing(Given(args.listen, "--listen").parsed(parse_open_listen), listens=True)
     return GatePairing(Given(args.gate, "--gate").parsed(parse_host_port), via=via)
 
 
@@ -249,7 +254,7 @@ def _pair(way: PairingWay, code: PairingCode, own: Own, args: argparse.Namespace
         shown = code
         for _ in range(_NUMBERS):
             try:
-                show = partial(_show, args, way, shown) if own.inside else _nothing
+                show = partial(_show, args, way, shown) if own.inside else _say_it_looks
                 return await pair(reactor, way, shown, own, agree=agree, on_waiting=show)
             except DialError as error:
                 if error.code is not Code.CROWDED or not own.inside:
@@ -275,8 +280,8 @@ def _pair(way: PairingWay, code: PairingCode, own: Own, args: argparse.Namespace
     return offer
 
 
-def _nothing() -> None:
-    """The other machine has nothing to show."""
+def _say_it_looks() -> None:
+    print("Looking for the machine that shows this code, for 30 s at most ...", flush=True)
 
 
 def _asked(offer: Offer) -> bool:

@@ -16,6 +16,7 @@ from tunnelkit.cli.control_client import add_control_argument, ask
 from tunnelkit.errors import ConfigError, TunnelkitError
 from tunnelkit.net.sockets.tcp import remove_socket
 from tunnelkit.policy.printable import printable
+from tunnelkit.services.colour import GREEN, RED, YELLOW, painted
 from tunnelkit.services.control_places import places
 
 
@@ -87,7 +88,9 @@ def _overview(place: str, status: Mapping[str, Any]) -> Iterator[str]:
     """One role: what it is, how it is, and what may need somebody's attention."""
     name = f" {printable(str(status['name']))}" if status.get("name") else ""
     state = status.get("state", "running")
-    yield f"{status.get('role')}{name}: {state}, up since {_when(status.get('up_since', ''))}"
+    colour = RED if _is_down(status) else GREEN if state in ("connected", "running") else YELLOW
+    shown_state = painted(str(state), colour, sys.stdout)
+    yield f"{status.get('role')}{name}: {shown_state}, up since {_when(status.get('up_since', ''))}"
     rules = status.get("rules")
     shown = {
         "tunnel": status.get("tunnel"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
+
+from tunnelkit.services.colour import BOLD, painted
 
 
 def title(text: str) -> None:
     """Begin a step."""
-    print(f"\n{text}", flush=True)
+    print(f"\n{painted(text, BOLD, sys.stdout)}", flush=True)
 
 
 def say_command(command: Sequence[str]) -> None:

@@ -25,7 +25,6 @@ END_LIMIT = 8.0
 CHUNK = 1 << 20
 
 _RUN = {
-    "twistd": "from twisted.scripts.twistd import run; run()",
     "tunnelkit": "from tunnelkit.cli.main import main; raise SystemExit(main())",
 }
 

@@ -103,12 +103,12 @@ class SecureProxyDemo:
         self._begin("site", ["python3", "-m", "tunnelkit.cli.demo_site", places.inside,
             str(directory / "site-keys" / f"{SITE}.pem"), str(directory / "site")],
             "Serving HTTPS")  # fmt: skip
-        twistd = ["twistd", "-n"]
         title("The Communication Server")
-        server = self._begin("server", [*twistd, "secure-proxy-server", "--listen", places.server,
+        server = self._begin("server", [
+            "tunnelkit", "secure-proxy-server", "--listen", places.server,
             "--identity", str(self._keys / f"{SERVER}.pem"),
             "--policy", str(directory / "policy.toml")])  # fmt: skip
-        client = [*twistd, "secure-proxy-client", "--server", places.server,
+        client = ["tunnelkit", "secure-proxy-client", "--server", places.server,
             "--server-name", SERVER]  # fmt: skip
         title("The office: dials out, and lets others reach two things, by name")
         self._begin("office", [*client, "--identity", str(self._keys / "office.pem"),

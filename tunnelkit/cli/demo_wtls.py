@@ -104,17 +104,16 @@ class WtlsDemo:
             host, _, port = place.partition(":")
             command = ["python3", "-m", "http.server", port, "--bind", host]
             self._begin(name, [*command, "--directory", str(www)], "Serving HTTP")
-        twistd = ["twistd", "-n"]
         title("The domain proxy, at the bank's door")
         self._begin("domain proxy", [
-            *twistd, "wtls-domain-proxy", "--listen", places.domain,
+            "tunnelkit", "wtls-domain-proxy", "--listen", places.domain,
             "--identity", str(directory / "bank" / "door.pem"),
             "--origin", f"bank.example=http://{places.bank}",
             "--map-key-file", str(directory / "map.key"),
         ])  # fmt: skip
         title("The operator's proxy: may fetch from one web server, and knows who serves the bank")
         return self._begin("operator's proxy", [
-            *twistd, "wtls-proxy", "--listen", places.operator,
+            "tunnelkit", "wtls-proxy", "--listen", places.operator,
             "--identity", str(directory / "operator" / "proxy.pem"),
             "--secure", f"bank.example={places.domain}",
             "--map-key-file", str(directory / "map.keys"),

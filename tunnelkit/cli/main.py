@@ -21,11 +21,13 @@ from typing import Any, NoReturn
 
 import tunnelkit
 import tunnelkit.cli
-from tunnelkit.cli.role_command import SHORT, role_names, run_role
+from tunnelkit.cli.role_command import about_roles, role_names, run_role
 from tunnelkit.errors import ConfigError, TunnelkitError
 from tunnelkit.policy.settings import suggestion
 
 PREFIX = "cmd_"
+USED_FIRST = ("pair", "keys", "check", "doctor", "status", "connect", "disconnect", "demo")
+"""Commands in the order of ``--help``; the others follow."""
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -88,12 +90,14 @@ def _run(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="tunnelkit",
         description="Runs the parties of a tunnel, and what goes with them.",
-        epilog=f"Or a role: {', '.join(SHORT)}, or the name of any other that twistd lists. "
-        "'tunnelkit ROLE --help' says more; all behind ROLE is for the role.",
+        epilog="" if asked else about_roles(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=Version, help="show the versions and exit")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
     modules: dict[str, ModuleType] = {}
     if asked in names:
         modules[asked] = _load(asked)
@@ -107,7 +111,7 @@ def _run(argv: Sequence[str]) -> int:
         parser.error(f"there is no command {asked!a}{hint}, expected one of {expected}")
     else:
         # Help is about all commands; one that is broken must not take the others with it.
-        for name in names:
+        for name in sorted(names, key=_rank):
             try:
                 _load(name).register(subparsers)
             except TunnelkitError as error:
@@ -116,6 +120,11 @@ def _run(argv: Sequence[str]) -> int:
     status: int = modules[args.command].run(args)
     sys.stdout.flush()
     return status
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """What is used first comes first."""
+    return (USED_FIRST.index(name) if name in USED_FIRST else len(USED_FIRST), name)
 
 
 def _load(name: str) -> ModuleType:

@@ -6,6 +6,7 @@ Row Q1: one program for everything, without a word of twistd for who does not kn
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -17,6 +18,8 @@ SHORT = {
     "portal": "usher-portal",
 }
 """Other names of the roles that are used most."""
+_LEFT = 12
+"""Where the meaning begins."""
 
 
 def role_names() -> list[str]:
@@ -24,6 +27,24 @@ def role_names() -> list[str]:
     from tunnelkit.roles.registry import roles
 
     return [*SHORT, *sorted(roles())]
+
+
+def about_roles() -> str:
+    """The roles, as the help of the program lists them, on 80 columns."""
+    from tunnelkit.roles.registry import roles
+
+    installed = roles()
+    others = sorted(set(installed) - set(SHORT.values()))
+    lines = ["roles (tunnelkit ROLE --help says more; everything behind ROLE is for the role):"]
+    for name in (*SHORT, *others):
+        about = installed[SHORT.get(name, name)].description
+        first, *more = textwrap.wrap(about, 80 - _LEFT)
+        if len(name) > _LEFT - 4:
+            lines += [f"  {name}", f"{'':{_LEFT}}{first}"]
+        else:
+            lines.append(f"  {name:<{_LEFT - 2}}{first}")
+        lines += [f"{'':{_LEFT}}{line}" for line in more]
+    return "\n".join(lines)
 
 
 def run_role(name: str, arguments: Sequence[str]) -> NoReturn:

@@ -13,11 +13,14 @@ from zope.interface import implementer
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.printable import SHOWN_BYTES, printable
+from tunnelkit.services.colour import GREEN, RED, YELLOW, coloured, has_colour
 from tunnelkit.services.log_file import LogFile
 
 MAX_MESSAGE = 2048
 """Characters of one event's text."""
 _HIDDEN = ("log_", "isError", "message", "time", "format", "system", "failure", "why")
+
+_COLOURS = {"warn": YELLOW, "error": RED, "critical": RED}
 
 _TWIST = "fileLogObserverFactory"
 """An option that only twist has."""
@@ -44,6 +47,14 @@ def format_text(event: LogEvent, writer: Writer) -> str:
         trace = failure.getTraceback().rstrip("\n").split("\n")
         line += "".join(f"\n\t{printable(part, MAX_MESSAGE)}" for part in trace)
     return line
+
+
+def format_coloured(event: LogEvent, writer: Writer) -> str:
+    """The same for a terminal: what needs a look stands out, and that a role is ready."""
+    line = format_text(event, writer)
+    level = _level(event)
+    colour = _COLOURS.get(level) or (GREEN if message_of(event).startswith("READY ") else "")
+    return coloured(line, colour) if colour else line
 
 
 def format_json(event: LogEvent, writer: Writer) -> str:
@@ -116,7 +127,8 @@ def observer_for(options: MutableMapping[str, Any], as_json: bool) -> LineObserv
     if name == "-":
         if not options.get("nodaemon"):
             return None  # twistd explains this one
-        return LineObserver(sys.stdout, format_json if as_json else format_text)
+        text = format_coloured if has_colour(sys.stdout) else format_text
+        return LineObserver(sys.stdout, format_json if as_json else text)
     return LineObserver(_file(name, "--logfile"), format_json if as_json else format_text)
 
 
