@@ -49,4 +49,4 @@ def test_a_word_that_is_no_command_and_no_role_is_told_with_what_is_close() -> N
     assert done.returncode == 2
     assert "there is no command 'middel' (did you mean 'middle'?)" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert "Or a role: middle, client, server, gate, portal" in run("--help").stdout
+    assert "\n  middle    LSTP middle: pairs" in run("--help").stdout
