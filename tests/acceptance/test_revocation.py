@@ -194,3 +194,21 @@ def test_an_older_list_put_back_lets_nobody_in(world: World) -> None:
     far.wait_for("is number 1, and number 2 was seen before.*: nobody gets in", since=since)
     far.wait_for("the revocation list here is not usable", since=since)
     assert not any("with client is up" in line for line in far.process.lines[since:])
+
+
+def test_the_end_with_the_newer_list_hands_it_over(
+    processes: Processes, transport: Transport, identities: Identities, server: Application
+) -> None:
+    older = processes.directory / "copy.crl"
+    older.write_bytes(identities.revoked.read_bytes())
+    older.chmod(0o640)
+    identities("other")
+    forward = ("--forward", f"0={server.destination}")
+    tunnel = transport([server.destination], *forward, "--crl", older)
+    identities.revoke("other")
+    tunnel.client.wait_for("server has a newer revocation list: it is in .*/copy.crl now")
+    tunnel.client.wait_for("copy.crl: read again, 1 entry")
+    assert older.read_bytes() == identities.revoked.read_bytes()
+    assert older.stat().st_mode & 0o777 == 0o640
+    with connect(tunnel.client) as stays:
+        assert echoes(stays)

@@ -27,6 +27,10 @@ class FollowedList:
         self._numbers = ListNumbers(state_dir or os.path.dirname(os.path.abspath(identity_file)))
         self._told = ""
 
+    def is_older(self, revocations: Revocations) -> bool:
+        """Whether a newer one than this has been seen before (X30)."""
+        return self._numbers.older(revocations.crls, note=False) is not None
+
     def read(
         self, crl_file: str | None, credentials: Credentials, before: Revocations | None
     ) -> Revocations | None:

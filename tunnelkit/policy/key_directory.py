@@ -351,10 +351,10 @@ def write_new(path: Path, content: bytes) -> None:
             raise ConfigError(f"{printable(os.fspath(path))}: exists already") from None
 
 
-def write_over(path: Path, content: bytes) -> None:
-    """A file (0600) in place of one that may be there, whole or not at all; raises
-    `ConfigError`."""
+def write_over(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """A file in place of one that may be there, whole or not at all; raises `ConfigError`."""
     with _temporary(path, content) as temporary:
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
 
 

@@ -32,8 +32,10 @@ class ListNumbers:
         self.problem = ""
         """One line that says why nothing is kept over a restart; empty while it is."""
 
-    def older(self, crls: Iterable[x509.CertificateRevocationList]) -> tuple[int, int] | None:
-        """Take note of ``crls``, whose signatures are good.
+    def older(
+        self, crls: Iterable[x509.CertificateRevocationList], note: bool = True
+    ) -> tuple[int, int] | None:
+        """Take note of ``crls``, whose signatures are good; without ``note`` only look.
 
         The number of one that is older than one seen before, and that one's number; None: all are
         as new as known.
@@ -48,6 +50,8 @@ class ListNumbers:
             with self._locked():
                 self._merge(self._read())
                 older = self._compare(found)
+                if not note:
+                    return older
                 before = dict(self._newest)
                 self._merge(found)
                 if self._newest != before:
@@ -60,7 +64,8 @@ class ListNumbers:
                 "restart an older revocation list is believed; expected --state-dir DIR"
             )
         older = self._compare(found)
-        self._merge(found)
+        if note:
+            self._merge(found)
         return older
 
     def _compare(self, found: Mapping[str, int]) -> tuple[int, int] | None:

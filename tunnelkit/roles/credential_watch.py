@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -24,6 +26,8 @@ from tunnelkit.net.tls.context import (
 )
 from tunnelkit.policy.followed_list import FollowedList
 from tunnelkit.policy.identity import STRICT, Terms, renewal
+from tunnelkit.policy.key_directory import write_over
+from tunnelkit.policy.newer_list import as_pem, newer_list
 from tunnelkit.policy.passphrases import open_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, entries_in_force
@@ -35,6 +39,8 @@ _log = Logger()
 
 INTERVAL = 1.0
 """Seconds between two looks at the files."""
+LIST_MODE = 0o644
+"""Of a list that was not there: it is no secret."""
 
 
 class CredentialWatch:
@@ -103,6 +109,35 @@ class CredentialWatch:
     def is_revoked(self, chain: tuple[Listing, ...]) -> bool:
         """Whether one of these certificates is on the list, where it can be read."""
         return self._revocations is not None and self._revocations.names(chain)
+
+    @property
+    def list_to_give(self) -> bytes:
+        """The list in force, for other ends; empty where there is none, or nobody is on it."""
+        found = self._revocations
+        if found is None or found.problem or not any(map(len, found.crls)):
+            return b""
+        return as_pem(found)
+
+    def take_list(self, data: bytes, peer: str) -> None:
+        """``peer`` hands over a list: put it in the place of the one here if it is newer.
+
+        Raises `ConfigError` if it cannot be used, or not be written.
+        """
+        if self._pins or self._crl_file is None:
+            return
+        shown = f"the revocation list of {printable(peer)}"
+        found = newer_list(data, shown, self.identity.credentials, self._revocations)
+        if found is None or self._list.is_older(found):
+            return
+        path = Path(os.path.realpath(self._crl_file))
+        mode = path.stat().st_mode & 0o777 if path.exists() else LIST_MODE
+        write_over(path, as_pem(found), mode)
+        _log.info(
+            "{peer} has a newer revocation list: it is in {file} now",
+            peer=printable(peer),
+            file=printable(str(path)),
+        )
+        self.look()
 
     @property
     def list_words(self) -> str:

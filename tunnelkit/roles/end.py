@@ -20,6 +20,7 @@ from zope.interface import implementer
 from tunnelkit.core.dns_exchange import Server
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.dns import DnsEgress
+from tunnelkit.egress.list_exchange import ListExchange
 from tunnelkit.egress.listen import ListenEgress
 from tunnelkit.egress.names import use_system_resolver
 from tunnelkit.egress.udp import UdpEgress
@@ -197,6 +198,10 @@ class EndService(MultiService):
             config.state_dir,
         )
 
+        self._lists = ListExchange(
+            self._egress, self.tunnel, lambda: self._watch.list_to_give, self._watch.take_list
+        )
+
     def acceptor(self) -> Callable[[ChannelRequest], None]:
         """Who answers what the other end asks for."""
         return self._egress
@@ -264,6 +269,7 @@ class EndService(MultiService):
         """Accept at the ports, and begin to meet the other end."""
         MultiService.startService(self)
         self._watch.start()
+        self._lists.start()
         self.end.start()
 
     def stopService(self) -> Deferred[Any]:
@@ -386,6 +392,7 @@ class EndService(MultiService):
 
     def _credentials_changed(self) -> None:
         self.end.context = self._watch.context
+        self._lists.changed()
         self.identity_changed(self.identity)
 
     def identity_changed(self, identity: Identity) -> None:
