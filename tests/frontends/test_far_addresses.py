@@ -34,3 +34,24 @@ def test_only_so_many_are_remembered() -> None:
         known.connected("b", "x", "10.0.0.2")
     assert known.named("a", "x", "0.0.0.0") == "0.0.0.0"
     assert known.named("b", "x", "0.0.0.0") == "10.0.0.2"
+
+
+def test_letters_of_a_name_in_place_of_an_address_stand_for_the_name() -> None:
+    """As socksify sends them for a host that it has not resolved."""
+    known = FarAddresses()
+    letters = ".".join(str(byte) for byte in b"ftp.")
+    assert known.expected("client", letters) == letters
+    known.connected("client", "ftp.corp.example", "10.0.0.1")
+    assert known.expected("client", letters) == "ftp.corp.example"
+    assert known.expected("other", letters) == letters
+    assert known.expected("client", "192.0.2.1") == "192.0.2.1"
+    for host in ("0.0.0.0", "::1", "name"):
+        assert known.expected("client", host) == host
+
+
+def test_an_address_that_was_connected_to_stands_for_itself() -> None:
+    known = FarAddresses()
+    letters = ".".join(str(byte) for byte in b"ftp.")
+    known.connected("client", "ftp.corp.example", "10.0.0.1")
+    known.connected("client", letters, "10.0.0.1")
+    assert known.expected("client", letters) == letters

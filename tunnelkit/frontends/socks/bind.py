@@ -43,12 +43,16 @@ class Binding(Control):
         request: SocksRequest,
     ) -> None:
         super().__init__(port, sock, server, turn_away)
-        self._expected = request.host
+        try:
+            self._client = sock.getpeername()[0]
+        except OSError:
+            self._client = ""  # it is gone, as `grant` will find
+        self._expected = port.far_addresses.expected(self._client, request.host)
         self._early = server.leftover
         self._timer = Timer(port.reactor, self._too_slow)
         self._granted = False
         self._listener = FarListener(self._accepted, self._listener_over)
-        destination = str(Destination(LISTEN, address_for(request.host), 0))
+        destination = str(Destination(LISTEN, address_for(self._expected), 0))
         opening = port.tunnel.open(destination, self._listener)
         opening.addCallbacks(self._opened, self._refused)
 
@@ -65,11 +69,7 @@ class Binding(Control):
 
     def _opened(self, bound: str) -> None:
         host, number = address_of(bound)
-        try:
-            client = self.sock.getpeername()[0]
-        except OSError:
-            client = ""  # it is gone, as `grant` will find
-        host = self.port.far_addresses.named(client, self._expected, host)
+        host = self.port.far_addresses.named(self._client, self._expected, host)
         if not self.over and self.grant(host, number):
             self._granted = True
             self._timer.start(PATIENCE)

@@ -1,9 +1,9 @@
-"""Which address of the far side a BIND names: the one that its clients' CONNECTs came from."""
+"""Which address of the far side a BIND names, and whom it expects: by its clients' CONNECTs."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 REMEMBERED = 4096
 
@@ -39,3 +39,24 @@ class FarAddresses:
                 if own is not None and ip_address(own).version == listening.version:
                     return own
         return bound
+
+    def expected(self, client: str, host: str) -> str:
+        """Whom a BIND for ``host`` expects: ``host``, or the name that stands behind it.
+
+        socksify of dante 1.4 has no address for a host that the far side resolves. Where its
+        BIND should have one are the first four letters of the name.
+        """
+        if (client, host) in self._own or not _is_ipv4(host):
+            return host
+        letters = IPv4Address(host).packed
+        for who, name in reversed(self._own):
+            if who == client and name.encode()[:4] == letters and not _is_ipv4(name):
+                return name
+        return host
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        return ip_address(host).version == 4
+    except ValueError:
+        return False
