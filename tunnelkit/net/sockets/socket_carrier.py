@@ -37,7 +37,7 @@ from zope.interface import implementer
 from tunnelkit.errors import LocalProtocolError
 from tunnelkit.net.sockets.carrier import Carrier, CarrierSink, HalfCloseSink
 from tunnelkit.net.sockets.linger import close_in_order, reset
-from tunnelkit.net.sockets.poll import READ_BUFFER_SIZE, Poller
+from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import format_address, limit_unsent
 from tunnelkit.net.sockets.transport_carrier import TransportCarrier
 
@@ -50,7 +50,7 @@ __all__ = [
     "take_over",
 ]
 
-_SMALLEST_READ = 1 << 16
+_SMALLEST_READ, _LARGEST_READ = 1 << 16, 1 << 19
 
 
 def take_over(transport: Any) -> SocketCarrier | TransportCarrier:
@@ -213,7 +213,7 @@ class SocketCarrier:
             self._lost(error.strerror or str(error), False)
             return
         if count == size:
-            if size < READ_BUFFER_SIZE:
+            if size < _LARGEST_READ:
                 self._read_size = size << 1
         elif count < size >> 3 and size > _SMALLEST_READ:
             self._read_size = size >> 1

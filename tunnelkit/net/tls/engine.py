@@ -200,7 +200,8 @@ class TlsEngine:
     # -- ciphertext -------------------------------------------------------
 
     def feed(self, data: memoryview) -> None:
-        """Take ciphertext from the peer, any amount; it is copied."""
+        """Take ciphertext from the peer, any amount. It may be read where it is: ``data`` must not
+        change before `handshake` has wanted more, or `read_into` has not filled its buffer."""
         # A session that has failed or ended reads no more: nothing may pile up for it.
         if len(data) and self._failure is None and not self.closed_cleanly:
             self._calls.feed(data)
@@ -214,7 +215,7 @@ class TlsEngine:
         """Give back the memory that the largest batch so far has left behind.
 
         For the moment when a session falls idle: about 1.3 times the largest
-        `feed` and the largest undrained `write`. Does nothing while bytes wait.
+        undrained `write`. Does nothing while bytes wait.
         """
         self._calls.trim()
 

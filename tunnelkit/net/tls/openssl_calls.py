@@ -68,9 +68,13 @@ class PublicCalls:
 
 
 class DirectCalls:
-    """The same by direct calls into the library, without a buffer allocated or copied per call."""
+    """The same by direct calls into the library, without a buffer allocated or copied per call.
 
-    __slots__ = ("_incoming", "_inside", "_outgoing", "_ssl", "stopped")
+    What is fed stays where it is: the library reads it there. A memory BIO of its own would clear
+    as much memory as comes, and copy it there, before a byte is decrypted.
+    """
+
+    __slots__ = ("_fed", "_incoming", "_inside", "_outgoing", "_ssl", "stopped")
 
     def __init__(self, connection: SSL.Connection) -> None:
         inside: Any = connection
@@ -78,12 +82,29 @@ class DirectCalls:
         self._ssl = inside._ssl
         self._incoming = inside._into_ssl
         self._outgoing = inside._from_ssl
+        self._fed: Any = None
+        """Keeps alive what `_incoming` reads."""
         self.stopped: SSL.Error | None = None
 
     def feed(self, data: memoryview) -> None:
-        with _from_buffer(data) as start:
-            if _lib.BIO_write(self._incoming, start, len(data)) != len(data):
-                raise MemoryError("OpenSSL cannot hold more ciphertext")
+        if _lib.BIO_get_mem_data(self._incoming, _null) > 0:
+            data = memoryview(self._unread() + data)
+        start = _from_buffer(data)
+        incoming = _lib.BIO_new_mem_buf(start, len(data))
+        if incoming == _null:
+            raise MemoryError("OpenSSL cannot make a memory BIO")
+        # Its end is not that of the stream.
+        _lib.BIO_set_mem_eof_return(incoming, -1)
+        # The session owns it from here on, and frees the one before.
+        _lib.SSL_set_bio(self._ssl, incoming, self._outgoing)
+        self._incoming = self._inside._into_ssl = incoming
+        self._fed = start
+
+    def _unread(self) -> bytes:
+        """What has been fed and not been read."""
+        place = _ffi.new("char **")
+        size = _lib.BIO_get_mem_data(self._incoming, place)
+        return bytes(_ffi.buffer(place[0], size))
 
     def read_into(self, buffer: memoryview) -> int:
         filled, size = 0, len(buffer)
@@ -115,20 +136,20 @@ class DirectCalls:
         return count if count > 0 else 0
 
     def trim(self) -> None:
-        """Replace the two memory BIOs, which never shrink, unless there is something in them."""
-        if _lib.BIO_get_mem_data(self._incoming, _null) > 0 or self.has_output():
+        """Replace the memory BIO for output, which never shrinks, unless something is in it."""
+        if self.has_output():
             return
-        incoming, outgoing = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
-        if _null in (incoming, outgoing):
+        outgoing = _lib.BIO_new(_lib.BIO_s_mem())
+        if outgoing == _null:
             raise MemoryError("OpenSSL cannot make a memory BIO")
-        # The session owns both from here on, and frees the old ones.
-        _lib.SSL_set_bio(self._ssl, incoming, outgoing)
-        self._incoming = self._inside._into_ssl = incoming
+        # The session owns it from here on, and frees the old one.
+        _lib.SSL_set_bio(self._ssl, self._incoming, outgoing)
         self._outgoing = self._inside._from_ssl = outgoing
 
     def _stop(self, result: int) -> None:
         error = _lib.SSL_get_error(self._ssl, result)
         if error == _lib.SSL_ERROR_WANT_READ:
+            self._fed = None
             return
         if error == _lib.SSL_ERROR_ZERO_RETURN:
             self.stopped = SSL.ZeroReturnError()
@@ -146,9 +167,10 @@ def _text(pointer: Any) -> str:
 _PRIVATE_NAMES = (
     "BIO_get_mem_data",
     "BIO_new",
+    "BIO_new_mem_buf",
     "BIO_read",
     "BIO_s_mem",
-    "BIO_write",
+    "BIO_set_mem_eof_return",
     "ERR_clear_error",
     "ERR_get_error",
     "ERR_reason_error_string",
