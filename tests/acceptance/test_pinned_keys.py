@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -118,6 +120,36 @@ def test_a_key_that_is_not_pinned_is_told_in_one_line(ends: Ends, server: Applic
     assert "Traceback" not in far.process.log
     assert line
     assert not any("is up" in line for line in far.process.lines)
+
+
+def test_keys_are_pinned_and_withdrawn_while_an_end_runs(
+    ends: Ends, server: Application, tmp_path: Path
+) -> None:
+    laptop, office, phone = (ends.identity(name) for name in ("laptop", "office", "phone"))
+    config = tmp_path / "office.toml"
+
+    def trust(*pins: str) -> None:
+        config.write_text(f"peer-pin = {json.dumps(pins)}\n")
+
+    trust(f"laptop={laptop.pin}")
+    far = ends.far("--identity", office.file, "--config", config, "--allow", server.destination)
+    forward = ("--forward", f"0={server.destination}")
+    near = ends.near(*trusting(laptop, office.pin), *forward)
+    with socket.create_connection(("127.0.0.1", near.port("forward")), timeout=20) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+        trust(f"laptop={laptop.pin}", f"phone={phone.pin}")
+        far.wait_for("Reloaded: keys pinned now: 2")
+        sock.sendall(b"y")
+        assert sock.recv(1) == b"y"
+        trust(f"phone={phone.pin}")
+        far.wait_for("The key of laptop is not pinned any more: cut")
+        with contextlib.suppress(ConnectionError):
+            assert sock.recv(1) == b""
+    far.wait_for("the key of laptop is not one of the pinned keys")
+    near.process.stop()
+    ends.near(*trusting(phone, office.pin), *forward)
+    far.wait_for("with phone is up")
 
 
 def test_the_end_that_dials_refuses_another_key(ends: Ends, server: Application) -> None:

@@ -23,6 +23,7 @@ from tunnelkit.net.tls.context import (
     TlsContext,
     describe_certificate,
     listings,
+    spki_pin,
 )
 from tunnelkit.policy.followed_list import FollowedList
 from tunnelkit.policy.identity import STRICT, Terms, renewal
@@ -105,6 +106,28 @@ class CredentialWatch:
             self._seen = ()
             self.look()
         return changed
+
+    def check_pins(self, pins: Mapping[bytes, str]) -> None:
+        """Raises `ConfigError` if these cannot take the place of those before."""
+        if bool(pins) is not bool(self._pins):
+            raise ConfigError("--peer-pin: from a CA to pinned keys, or back, needs a restart")
+
+    def use_pins(self, pins: Mapping[bytes, str]) -> bool:
+        """Trust these keys from now on, and cut whose key is not among them; whether that is a
+        change. See `check_pins`."""
+        if pins == self._pins:
+            return False
+        self._pins = dict(pins)
+        self.context = self._read()
+        self.on_change()
+        for connection in self._tunnels():
+            shown = connection.stream.engine.peer_certificate
+            if shown is not None and spki_pin(shown) not in pins:
+                _log.warn(
+                    "The key of {peer} is not pinned any more: cut", peer=printable(connection.peer)
+                )
+                connection.end(Code.NOT_ALLOWED, "the key is not pinned any more")
+        return True
 
     def is_revoked(self, chain: tuple[Listing, ...]) -> bool:
         """Whether one of these certificates is on the list, where it can be read."""
@@ -210,13 +233,15 @@ class CredentialWatch:
             credentials = revocations.apply_to(credentials)
         return self._make_context(credentials)
 
+    def _tunnels(self) -> list[TunnelConnection]:
+        """All connections that are up; they may be ended meanwhile."""
+        return [one for one in self._shared.holders if isinstance(one, TunnelConnection)]
+
     def _cut_revoked(self) -> None:
         revocations = self._revocations
         if revocations is None or not revocations.crls:
             return
-        for connection in [
-            one for one in self._shared.holders if isinstance(one, TunnelConnection)
-        ]:
+        for connection in self._tunnels():
             if connection in self._cleared:
                 continue
             if revocations.names(listings(connection.stream.engine.peer_chain)):
@@ -227,9 +252,7 @@ class CredentialWatch:
 
     def _cut_expired(self, now: datetime) -> None:
         """A tunnel ends when a certificate of it does (X30); the peer looks at ours."""
-        for connection in list(self._shared.holders):
-            if not isinstance(connection, TunnelConnection):
-                continue
+        for connection in self._tunnels():
             end = self._ends.get(connection)
             if end is None:
                 engine = connection.stream.engine

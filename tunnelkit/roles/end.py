@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 from twisted.application.service import IService, MultiService
@@ -36,7 +36,6 @@ from tunnelkit.interfaces import (
     ISteered,
 )
 from tunnelkit.net.channels.end import ADVICE, TunnelEnd, context_for
-from tunnelkit.net.channels.progress import Progress
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.sockets.context import HALF_CLOSED_LIMIT, Shared
@@ -53,6 +52,7 @@ from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.live_ports import LivePorts
 from tunnelkit.roles.ports import FrontEnds, descriptions
 from tunnelkit.roles.ready import named, tell_ready
+from tunnelkit.roles.running_end import RunningEnd
 from tunnelkit.roles.thrown_out import tell_thrown_out
 
 _log = Logger()
@@ -103,37 +103,6 @@ class EndConfig:
     """Where those are kept; empty: nowhere."""
     system_resolver: bool = False
     """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
-
-
-class RunningEnd(Protocol):
-    """What `EndService` does with its end; `TunnelEnd` says more about each."""
-
-    context: TlsContext
-    manual: bool
-
-    @property
-    def wanted(self) -> bool:
-        """Whether it meets others, or is connected."""
-
-    @property
-    def progress(self) -> Progress:
-        """On the way to the next tunnel."""
-
-    @property
-    def draining(self) -> int:
-        """Channels that may finish."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def stop(self, grace: float) -> Deferred[Any]:
-        """Drain."""
-
-    def connect(self) -> None:
-        """Meet others now."""
-
-    def disconnect(self, grace: float) -> None:
-        """Meet nobody any more, and drain what is up."""
 
 
 @implementer(IEndService, ISteered, IOpensPorts)
@@ -289,8 +258,14 @@ class EndService(MultiService):
 
         Raises `ConfigError`, and nothing has changed then, if a new port is taken.
         """
+        self._watch.check_pins(config.pins)
         closed, opened = self.live_ports.configure(config.front_ends)
         changes = [f"closed {what}" for what in closed] + [f"opened {what}" for what in opened]
+        if self._watch.use_pins(config.pins):
+            names = {*config.peers, *config.pins.values()}
+            self.tunnel.totals.expect(names)
+            self.live_ports.peers = names
+            changes.append(f"keys pinned now: {len(config.pins)}")
         policy = self.policy.current
         if policy.rules != config.rules:
             changes.append(f"rules now in force: {len(config.rules)}")

@@ -54,7 +54,8 @@ class LivePorts:
         Raises `ConfigError` if the file says what cannot be.
         """
         self._front_ends = front_ends
-        self._peers = peers
+        self.peers = peers
+        """To whom ports may lead; may be replaced."""
         self._policy = Policy(allowed or map(parse_allowed, LOOPBACK_ONLY))
         self._file = file
         self._configured: tuple[Wanted, ...] = ()
@@ -104,7 +105,7 @@ class LivePorts:
             expected = ", ".join(KINDS)
             raise ConfigError(f"{where}: {printable(port.kind)}: expected one of {expected}")
         given = Given(port.value, where)
-        found = configured(Settings({port.kind: (given,)}), self._peers)
+        found = configured(Settings({port.kind: (given,)}), self.peers)
         listen = port.value.partition("=")[0] if port.kind == "forward" else port.value
         self._demand_allowed(given, listen.partition("@")[0])
         return found

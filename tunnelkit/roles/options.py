@@ -58,6 +58,7 @@ END = (
         "called in rules and logs",
         repeatable=True,
         commas=True,
+        live=True,
     ),
     CRL,
     NO_CRL,
