@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -12,12 +11,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from tunnelkit.cli.control_client import add_control_argument, ask
-from tunnelkit.errors import ConfigError, TunnelkitError
-from tunnelkit.net.sockets.tcp import remove_socket
+from tunnelkit.cli.control_client import add_control_argument, ask, running_roles
+from tunnelkit.errors import ConfigError
 from tunnelkit.policy.printable import printable
 from tunnelkit.services.colour import GREEN, RED, YELLOW, painted
-from tunnelkit.services.control_places import places
 
 
 def register(subparsers: Any) -> None:
@@ -65,16 +62,7 @@ def _is_down(status: Mapping[str, object]) -> bool:
 
 def _all(args: argparse.Namespace) -> int:
     """All roles that this user can ask: a few lines each."""
-    found = []
-    for place in places(os.environ):
-        with contextlib.suppress(TunnelkitError):
-            found.append((place, ask(place, "status")))
-            continue
-        # What a role left behind that was killed; a socket that is in use stays.
-        remove_socket(os.path.realpath(place))
-        if os.path.islink(place) and not os.path.exists(place):
-            with contextlib.suppress(OSError):
-                os.unlink(place)
+    found = list(running_roles())
     if args.json:
         print(json.dumps([{"control": place, **status} for place, status in found]))
     elif not found:

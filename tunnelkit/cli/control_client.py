@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import socket
+from collections.abc import Iterator
+from typing import Any
 
 from tunnelkit.errors import ConfigError, TunnelkitError
+from tunnelkit.net.sockets.tcp import remove_socket
 from tunnelkit.policy.printable import printable
+from tunnelkit.services.control_places import places
 
 _PATIENCE = 10.0
 """Seconds to wait for the answer."""
@@ -47,3 +53,16 @@ def ask(path: str, command: str) -> dict[str, object]:
         reason = parsed.get("error") if isinstance(parsed, dict) else "no object"
         raise TunnelkitError(f"the role at {printable(path)} says: {reason}")
     return parsed
+
+
+def running_roles() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Control sockets of all roles that this user can ask, and what each says of itself."""
+    for place in places(os.environ):
+        with contextlib.suppress(TunnelkitError):
+            yield place, ask(place, "status")
+            continue
+        # What a role left behind that was killed; a socket that is in use stays.
+        remove_socket(os.path.realpath(place))
+        if os.path.islink(place) and not os.path.exists(place):
+            with contextlib.suppress(OSError):
+                os.unlink(place)

@@ -5,6 +5,7 @@ resolve     names to addresses
 listen      ports opened here for the far side
 udp         datagrams for the far side; udp_map: their sockets
 dns, x11    the services ``@dns`` and ``@x11``
+bench       the service ``@bench``, by which a tunnel is measured
 publish     services that the far side may use for a while
 tls_relay   TLS passed on, unopened, to gates further inside
 """

@@ -18,6 +18,8 @@ DNS_SERVICE = "service:@dns"
 """The far side's resolver."""
 DEFAULT_DISPLAY = "service:@x11"
 """The display of the far side's user."""
+BENCH_SERVICE = "service:@bench"
+"""The far side's part of `tunnelkit bench`."""
 
 MAX_TEXT = 400
 """Characters of a whole destination; longer texts are not looked at."""

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from tunnelkit.core.dns_exchange import Server
+from tunnelkit.egress.bench import BenchEgress
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.dns import DnsEgress
 from tunnelkit.egress.list_exchange import ListExchange
@@ -147,6 +148,7 @@ class EndService(MultiService):
         self._egress.maps = Maps(config.maps)
         X11Connect(self._egress, os.environ)
         DnsEgress(self._egress, config.dns_servers)
+        BenchEgress(self._egress)
         for part in (UdpEgress(self._egress), ListenEgress(self._egress)):
             IService(part).setServiceParent(self)
         self.tunnel = Tunnel(self.shared, tunnel_name, self.acceptor(), AccessLog.of(reactor))

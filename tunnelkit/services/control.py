@@ -3,6 +3,9 @@
 A unix socket that only its owner can enter. One request a connection, one
 line each way: the request is a command's name, the answer a JSON object, with
 ``error`` in it if there is no such command. Every role also answers ``resources``.
+
+An end also answers ``bench PEER``: if there is no ``error`` in the answer, the connection is a
+channel to the service ``@bench`` of that peer from then on. PEER may be left out.
 """
 
 from __future__ import annotations
@@ -16,31 +19,60 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from tunnelkit.errors import ChannelClosed, ChannelRefused, Code
+from tunnelkit.interfaces import ITunnel
+from tunnelkit.local.stream import SocketStream
+from tunnelkit.net.channels.contracts import LocalSide
+from tunnelkit.net.channels.socket_side import SocketSide
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_unix, remove_socket
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.acl import Policy
+from tunnelkit.policy.destination import BENCH_SERVICE
 
 Commands = Mapping[str, Callable[[], Mapping[str, object]]]
 """What a role can be told, by name; each returns what is answered."""
+OpenBench = Callable[[str, LocalSide], Deferred[str]]
+"""Opens a channel to `BENCH_SERVICE` of a peer (empty: whoever is there) for a side; fails with
+`ChannelClosed`."""
 
+BENCH = "bench"
 _REQUEST_LIMIT = 5.0
 """Seconds to ask."""
-_LONGEST_REQUEST = 256
+_LONGEST_REQUEST = 512
+
+
+def bench_through(tunnel: Any) -> OpenBench:
+    """Through an `ITunnel`, if it is up: a measurement does not wait for it."""
+
+    def open_bench(peer: str, side: LocalSide) -> Deferred[str]:
+        whole: ITunnel = tunnel
+        leads = whole.to(peer) if peer else whole
+        if not leads.connections:
+            why = f": {leads.last_error}" if leads.last_error else ""
+            raise ChannelRefused(Code.UNREACHABLE, f"the tunnel is down{why}")
+        return leads.open(BENCH_SERVICE, side)
+
+    return open_bench
 
 
 class ControlService(Service):
-    """Listens at ``path``; the socket is bound when it is made (`ConfigError` if it cannot be)."""
+    """Listens at ``path``; the socket is bound when it is made (`ConfigError` if it cannot be).
 
-    def __init__(self, reactor: Any, path: str, commands: Commands) -> None:
-        self._reactor = reactor
+    ``open_bench`` is for roles that are ends.
+    """
+
+    def __init__(
+        self, reactor: Any, path: str, commands: Commands, open_bench: OpenBench | None = None
+    ) -> None:
+        self.poller = Poller.of(reactor)
         self._path = path
         self._socket = bind_unix(Policy().own(path, 0, "unix"))
-        known: Commands = {**commands, "resources": partial(resources, reactor)}
-        self._factory = _ControlFactory(reactor, known)
+        self.commands: Commands = {**commands, "resources": partial(resources, reactor)}
+        self.open_bench = open_bench
         self._listener: Listener | None = None
         self.link: str | None = None
         """A link to the socket, which goes when it does."""
@@ -49,7 +81,7 @@ class ControlService(Service):
         """Answer."""
         Service.startService(self)
         # Twisted's own unix port would let everybody in.
-        self._listener = Listener(Poller.of(self._reactor), self._socket, self._accept)
+        self._listener = Listener(self.poller, self._socket, self._accept)
 
     def stopService(self) -> None:
         """Answer no more, and remove the socket."""
@@ -62,9 +94,7 @@ class ControlService(Service):
                 os.unlink(self.link)
 
     def _accept(self, sock: socket.socket, address: object) -> None:
-        # The reactor works on a duplicate of the descriptor.
-        self._reactor.adoptStreamConnection(sock.fileno(), socket.AF_UNIX, self._factory)
-        sock.close()
+        _Asking(self, sock)
 
 
 def resources(reactor: Any) -> dict[str, object]:
@@ -86,52 +116,79 @@ def resources(reactor: Any) -> dict[str, object]:
     }
 
 
-class _ControlFactory(Factory):
-    noisy = False
+class _Asking:
+    """One request and its answer (a `StreamOwner`)."""
 
-    def __init__(self, reactor: Any, commands: Commands) -> None:
-        self._reactor = reactor
-        self._commands = commands
-
-    def buildProtocol(self, addr: object) -> _Control:
-        return _Control(self._reactor, self._commands)
-
-
-class _Control(Protocol):
-    """One request and its answer."""
-
-    def __init__(self, reactor: Any, commands: Commands) -> None:
-        self._commands = commands
+    def __init__(self, control: ControlService, sock: socket.socket) -> None:
+        self._control = control
         self._request = b""
-        self._limit = Timer(reactor, self._leave)
-
-    def connectionMade(self) -> None:
-        """The request has to come soon."""
+        self._limit = Timer(control.poller.reactor, self._too_late)
+        self._stream = SocketStream(control.poller, sock, self)
         self._limit.start(_REQUEST_LIMIT)
 
-    def dataReceived(self, data: bytes) -> None:
+    # -- StreamOwner ------------------------------------------------------
+
+    def stream_received(self, data: bytes) -> None:
         """Part of the request."""
         self._request += data
-        line, newline, _ = self._request.partition(b"\n")
+        line, newline, rest = self._request.partition(b"\n")
         if newline:
-            assert self.transport is not None
-            self.transport.write(json.dumps(self._answer(line)).encode("ascii") + b"\n")
-            self._leave()
+            self._limit.stop()
+            self._answer(line.decode("utf-8", "replace"), rest)
         elif len(self._request) > _LONGEST_REQUEST:
-            self._leave()
+            self._too_late()
 
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        """It is over."""
+    def stream_ended(self) -> None:
+        """Nothing was asked for."""
+        self._too_late()
+
+    def stream_lost(self) -> None:
+        """The same."""
         self._limit.stop()
 
-    def _answer(self, line: bytes) -> Mapping[str, object]:
-        name = line.decode("ascii", "replace")
-        command = self._commands.get(name)
-        if command is None:
-            known = ", ".join(sorted(self._commands))
-            return {"error": f"this role has no command {name!a}: expected {known}"}
-        return command()
+    def stream_drained(self) -> None:
+        """The answer is gone."""
 
-    def _leave(self) -> None:
-        assert self.transport is not None
-        self.transport.loseConnection()
+    # -- answers ----------------------------------------------------------
+
+    def _answer(self, asked: str, rest: bytes) -> None:
+        name, _, whom = asked.partition(" ")
+        command = self._control.commands.get(asked)
+        if command is not None:
+            self._say(command())
+        elif name == BENCH and self._control.open_bench is not None:
+            self._open(self._control.open_bench, whom, rest)
+        else:
+            known = ", ".join(sorted(self._control.commands))
+            self._say({"error": f"this role has no command {asked!a}: expected {known}"})
+
+    def _open(self, open_bench: OpenBench, peer: str, rest: bytes) -> None:
+        sock = self._stream.detach()
+        side = SocketSide(self._control.poller, sock, leftover=rest, hold=True)
+        try:
+            opening = open_bench(peer, side)
+        except ChannelRefused as error:
+            self._refused(Failure(error), side)
+            return
+        opening.addCallbacks(_opened, self._refused, callbackArgs=(sock, side), errbackArgs=(side,))
+
+    def _refused(self, failure: Failure, side: SocketSide) -> None:
+        failure.trap(ChannelClosed)
+        error = failure.value
+        assert isinstance(error, ChannelClosed)
+        self._stream = SocketStream(self._control.poller, side.detach(), self)
+        self._say({"error": error.reason or str(error.code), "code": str(error.code)})
+
+    def _say(self, answer: Mapping[str, object]) -> None:
+        self._stream.write(json.dumps(answer).encode("ascii") + b"\n")
+        self._stream.finish()
+
+    def _too_late(self) -> None:
+        self._limit.stop()
+        self._stream.close()
+
+
+def _opened(bound: str, sock: socket.socket, side: SocketSide) -> None:
+    with contextlib.suppress(OSError):  # the channel finds out as soon as it uses the socket
+        sock.send(b"{}\n")  # a few bytes into an empty buffer: it takes all
+    side.release()

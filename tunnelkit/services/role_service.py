@@ -21,7 +21,7 @@ from tunnelkit.net.sockets.loop_poller import take_over
 from tunnelkit.net.sockets.timer import use_monotonic_clock
 from tunnelkit.services.audit import Audit, AuditFile, CheckpointFile
 from tunnelkit.services.collector import keep_all_that_is_there
-from tunnelkit.services.control import Commands, ControlService
+from tunnelkit.services.control import Commands, ControlService, OpenBench, bench_through
 from tunnelkit.services.control_places import link_to, new_place, own_directory
 from tunnelkit.services.last_problem import LastProblem
 from tunnelkit.services.logs import LineObserver, Writer, observer_for
@@ -68,7 +68,8 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
         pages = status_service(reactor, options, service, reloader)
         problem = LastProblem()
         known = {**role_commands(service, problem), "page": pages.page if pages else _no_page}
-        control = control_service(reactor, options, known)
+        bench = bench_through(service.tunnel) if IEndService.providedBy(service) else None
+        control = control_service(reactor, options, known, bench)
         audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
@@ -82,20 +83,21 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
 
 
 def control_service(
-    reactor: Any, options: RoleOptions, commands: Commands
+    reactor: Any, options: RoleOptions, commands: Commands, open_bench: OpenBench | None
 ) -> ControlService | None:
     """Where ``--control`` says and where `tunnelkit status` looks by itself; None: there is
     neither. Raises `ConfigError`."""
     directory = own_directory(os.environ)
     if options.control_path:
-        control = ControlService(reactor, options.control_path, commands)
+        control = ControlService(reactor, options.control_path, commands, open_bench)
         if directory is not None:
             control.link = link_to(options.control_path, options.tapname, directory)
         return control
     if directory is None:
         return None
     try:
-        return ControlService(reactor, new_place(options.tapname, directory), commands)
+        place = new_place(options.tapname, directory)
+        return ControlService(reactor, place, commands, open_bench)
     except ConfigError:
         # Nobody has asked for it: a path that is too long, a disk that is full.
         return None
