@@ -6,9 +6,11 @@ import json
 import os
 import socket
 import stat
+import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from tests.acceptance.applications import Application, wait_until
 from tests.acceptance.processes import (
     START_LIMIT,
     Identities,
@@ -18,7 +20,12 @@ from tests.acceptance.processes import (
     free_port,
     tunnelkit,
 )
-from tests.acceptance.tunnels import Transport, start_client_end, start_server_end
+from tests.acceptance.tunnels import (
+    Transport,
+    start_client_end,
+    start_server_end,
+    start_tunnel,
+)
 from tunnelkit.cli.control_client import ask
 
 
@@ -135,3 +142,37 @@ def tunnelkit_error(*words: object) -> str:
     except AssertionError as error:
         return next(line for line in str(error).splitlines() if line.startswith("tunnelkit:"))
     raise AssertionError("it did not fail")
+
+
+def test_the_serving_end_counts_what_comes_with_the_requests(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    """Finding U-17: five times as much as goes with a request, and nothing behind it."""
+    control = tmp_path / "control"
+    sink = Sink()
+    with Application(sink) as server:
+        to = server.destination
+        far = ("--control", control)
+        tunnel = start_tunnel(processes, identities, [to], "--forward", f"0={to}", server=far)
+        place = tunnel.client.address("forward")
+        for _ in range(5):
+            subprocess.run(
+                ["socat", "-u", "STDIN", f"TCP:{place}"],
+                input=bytes(10_000),
+                timeout=60,
+                check=True,
+            )
+        assert wait_until(lambda: sink.received == 50_000)
+        assert wait_until(lambda: ask(str(control), "status")["bytes_received"] == 50_000)
+        assert ask(str(control), "status")["bytes_sent"] == 0
+
+
+class Sink:
+    """Takes what comes, and says nothing."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def __call__(self, sock: socket.socket) -> None:
+        while data := sock.recv(65_536):
+            self.received += len(data)
