@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import Identities, Processes
+from tests.acceptance.processes import START_LIMIT, Identities, Processes, free_port
+from tests.acceptance.test_pairing import inside
 from tests.foreign.places import Place, start_places
 from tests.peers.corporate import CLIENT, Certified, certify, credentials
 from tunnelkit.policy.identity import Identity, identity_pem
 from tunnelkit.policy.key_directory import KeyDirectory
 
 ALPN = "usher/1.1"
+PAIRING = "tunnelkit-pair/1"
 RESUMPTIONS = 5
 
 
@@ -172,3 +175,19 @@ def test_gnutls_gets_in_with_tls_1_3_and_an_identity_only(
     assert "Handshake was completed" not in old
     again = gnutls(places[name], *words, "--resume")
     assert "This is a resumed session" not in again
+
+
+def test_a_pairing_speaks_tls_1_3_and_its_own_protocol_only(processes: Processes) -> None:
+    """A scanner would end it: no more than three others may come."""
+    place = Place("pairing", f"127.0.0.1:{free_port()}")
+    inside(processes, "--listen", place.address, "--allow", "tcp:127.0.0.1:1", "--once")
+    for options, expected in (
+        (("-tls1_2",), "Cipher is (NONE)"),
+        (("-alpn", ALPN), "no application protocol"),
+        (("-alpn", PAIRING), f"ALPN protocol: {PAIRING}"),
+    ):
+        deadline = time.monotonic() + START_LIMIT
+        # The code may be shown before the port is open.
+        while "Connection refused" in (said := openssl(place, *options)):
+            assert time.monotonic() < deadline
+        assert expected in said
