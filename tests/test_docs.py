@@ -37,6 +37,20 @@ def test_tests_that_are_named_are_in_the_file_that_is_linked(page: Path) -> None
         assert f"def {name}(" in file.read_text(), name
 
 
+@pytest.mark.parametrize(
+    ("page", "rows"),
+    [
+        ("rules.md", [f"X{number}" for number in range(23, 35)]),
+        ("found.md", [f"U-{number}" for number in range(1, 25)]),
+    ],
+)
+def test_every_rule_and_every_finding_has_a_test(page: str, rows: list[str]) -> None:
+    text = (ROOT / "docs/threat" / page).read_text()
+    for row in rows:
+        (line,) = re.findall(rf"^\| {row} \| .*$", text, re.MULTILINE)
+        assert "[`test_" in line, row
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_the_reference_has_every_option(role: str) -> None:
     text = (ROOT / "docs/reference/command-line.md").read_text()
