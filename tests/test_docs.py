@@ -12,9 +12,13 @@ import pytest
 
 from tests.acceptance.processes import free_port
 from tests.services.roles import ROLES, options_class
+from tunnelkit.cli.cmd_completion import known_words
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(
+    r"(?:\$ )?(?:[A-Z]+=\S* )*(?:python\S* )?(?:\S*/)?tunnelkit(?:\.pyz)? ([a-z].*)"
+)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -56,6 +60,31 @@ def test_the_reference_has_every_option(role: str) -> None:
     text = (ROOT / "docs/reference/command-line.md").read_text()
     for name in options_class(role).known() | {"config"}:
         assert f"`--{name}`" in text
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """The command lines of the program in the blocks of a page."""
+    found = []
+    for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = COMMAND.match(line)
+            if command:
+                found.append(command[1].split("#")[0].split())
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_pages_and_their_options_are_there(page: Path) -> None:
+    known = known_words()
+    for words in commands_in(page):
+        name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        assert name in known, words
+        if words[0] in ("check", "doctor") and len(words) > 1 and words[1] in known:
+            name = words[1]
+        for word in words:
+            if word.startswith("--"):
+                option = word.rstrip("]").partition("=")[0]
+                assert option in known[name], f"{option} of tunnelkit {name}"
 
 
 @pytest.mark.timeout(60)

@@ -125,6 +125,14 @@ def test_the_list_has_a_line_for_each_certificate(capsys: Capture) -> None:
     ]
 
 
+def test_where_no_keys_are_the_list_says_how_to_make_them(capsys: Capture, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    for _ in range(2):
+        said = mistake(capsys, "keys", "list", "--dir", str(empty))
+        assert f"'tunnelkit keys init --dir {empty}' makes" in said
+        empty.mkdir(mode=0o700, exist_ok=True)
+
+
 def test_one_new_secret_for_all_that_are_renewed_together(capsys: Capture) -> None:
     ok(capsys, "keys", "issue", "office", "laptop")
     before = load_identity("keys/office.pem").rendezvous_secret

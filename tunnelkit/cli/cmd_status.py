@@ -83,6 +83,7 @@ def _overview(place: str, status: Mapping[str, Any]) -> Iterator[str]:
     shown = {
         "tunnel": status.get("tunnel"),
         "where": status.get("where"),
+        "listening on": status.get("listening"),
         "connected to": status.get("peers"),
         "open here": status.get("ports"),
         "allows": None if rules is None else rules or "nothing",

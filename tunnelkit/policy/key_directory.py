@@ -114,9 +114,7 @@ class KeyDirectory:
         self._check_directory()
         path = self.path / AUTHORITY_FILE
         if not path.exists():
-            raise ConfigError(
-                f"keys {self._shown}: there is no CA: 'tunnelkit keys init --dir {self._shown}'"
-            )
+            raise self._no_authority()
         where = f"CA {printable(os.fspath(path))}"
         content = read_private_file(path, where)
         if has_encrypted_key(content) and self._passphrase is None:
@@ -125,6 +123,10 @@ class KeyDirectory:
         if not isinstance(private_key, ec.EllipticCurvePrivateKey):
             raise ConfigError(f"{where}: expected an ECDSA key, as 'tunnelkit keys init' makes it")
         return Authority(private_key, certificate, secret)
+
+    def _no_authority(self) -> ConfigError:
+        remedy = f"'tunnelkit keys init --dir {self._shown}' makes one"
+        return ConfigError(f"keys {self._shown}: there is no CA: {remedy}")
 
     def _unlock(self, content: bytes, where: str, passphrase: bytes) -> None:
         parse_authority(content, where, passphrase)
@@ -265,6 +267,9 @@ class KeyDirectory:
     def issued(self) -> list[Issued]:
         """Every certificate that was ever issued, oldest first."""
         path = self.path / RECORD_FILE
+        if not path.exists():
+            self._check_directory()
+            raise self._no_authority()
         where = f"record {printable(os.fspath(path))}"
         try:
             document = json.loads(read_private_file(path, where, largest=67_108_864))
