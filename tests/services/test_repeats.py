@@ -87,12 +87,18 @@ def test_what_is_no_warning_is_never_held_back(log: Log) -> None:
     assert not log.clock.getDelayedCalls()
 
 
-def test_what_has_not_been_told_is_told_at_the_end(log: Log) -> None:
+def test_what_answers_a_change_by_hand_is_told_each_time(log: Log) -> None:
     for _ in range(3):
+        log.logger.error("Not reloaded", log_always=True)
+    assert log.lines == ["Not reloaded"] * 3
+
+
+def test_what_has_not_been_told_is_told_at_the_end(log: Log) -> None:
+    for _ in range(2):
         log.logger.warn("Refused")
     log.clock.advance(5)
     log.repeats.close()
-    assert log.lines == ["Refused", "Refused (2 times more in the last 5 s)"]
+    assert log.lines == ["Refused", "Refused (once more in the last 5 s)"]
     assert not log.clock.getDelayedCalls()
 
 

@@ -186,7 +186,11 @@ class CredentialWatch:
             try:
                 self.context = self._read()
             except ConfigError as error:
-                _log.error("The keys have changed and cannot be used: {why}", why=str(error))
+                _log.error(
+                    "The keys have changed and cannot be used: {why}",
+                    why=str(error),
+                    log_always=True,
+                )
             else:
                 self.on_change()
         self._cut_revoked()
@@ -198,7 +202,7 @@ class CredentialWatch:
         try:
             found = self._load()
         except ConfigError as error:
-            _log.error("{why}; going on with the keys from before", why=str(error))
+            _log.error("{why}; going on with the keys from before", why=str(error), log_always=True)
             return
         old = self.identity
         if old.name != found.name:
@@ -206,6 +210,7 @@ class CredentialWatch:
                 "The identity is now that of {name}, which needs a restart; going on as {old}",
                 name=found.name,
                 old=old.name,
+                log_always=True,
             )
             return
         self.identity = found
@@ -220,7 +225,7 @@ class CredentialWatch:
         revocations = self._list.read(self._crl_file, credentials, self._revocations)
         if revocations is not None:
             if revocations.problem:
-                _log.error("{why}: nobody gets in", why=revocations.problem)
+                _log.error("{why}: nobody gets in", why=revocations.problem, log_always=True)
             elif self._started:
                 # A list that is there only now is told as well.
                 _log.info(

@@ -245,7 +245,9 @@ class SecureProxyServerService(Service):
                 if self._use_policy(load_policy(self._config.policy_file)):
                     _log.info("Another policy is in force")
             except ConfigError as error:
-                _log.error("{why}; going on with the policy from before", why=str(error))
+                _log.error(
+                    "{why}; going on with the policy from before", why=str(error), log_always=True
+                )
         self.cut(datetime.now(timezone.utc))
 
     def cut(self, now: datetime) -> None:

@@ -57,7 +57,7 @@ class Reloader(Service):
             settings = self._options.read_settings()
             changes = self._role.reload(self._options.make_config(settings))
         except ConfigError as error:
-            _log.error("Not reloaded, all is as before: {why}", why=str(error))
+            _log.error("Not reloaded, all is as before: {why}", why=str(error), log_always=True)
             return {"reloaded": False, "what": str(error)}
         self._tell_what_needs_a_restart(settings)
         what = "; ".join(changes) or "nothing new"
@@ -69,7 +69,9 @@ class Reloader(Service):
             if name not in self._options.live:
                 given = settings.one(name)
                 place = given.where if given is not None else f"--{name}"
-                _log.warn("{place}: has changed, which needs a restart", place=place)
+                _log.warn(
+                    "{place}: has changed, which needs a restart", place=place, log_always=True
+                )
 
     def _look(self) -> None:
         if self._stamp() != self._seen:

@@ -6,6 +6,7 @@ and one more says how many others there were. What is not a warning goes through
 
 from __future__ import annotations
 
+from time import time
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel
@@ -24,6 +25,9 @@ MOST_KINDS = 200
 
 _COUNTED = (LogLevel.warn, LogLevel.error, LogLevel.critical)
 _OTHERS = ("", "", "")
+ALWAYS = "log_always"
+"""A field of events that answer something done by hand here, such as another settings file: whoever
+did it looks for the line, also if it says the same as before."""
 
 
 @implementer(ILogObserver)
@@ -42,7 +46,7 @@ class Repeats:
 
     def __call__(self, event: LogEvent) -> None:
         """Take one event."""
-        if event.get("log_level") not in _COUNTED:
+        if event.get("log_level") not in _COUNTED or event.get(ALWAYS):
             self._observer(event)
             return
         key = (
@@ -84,9 +88,11 @@ class Repeats:
         for key, kind in kinds.items():
             for known in kind.texts.values():
                 if known.count:
-                    self._tell(known.event, known.count, f"times more in the last {within}")
+                    times = "once" if known.count == 1 else f"{known.count} times"
+                    self._tell(known.event, known.count, f"{times} more in the last {within}")
             if kind.last is not None:
-                self._tell(kind.last, kind.others, f"more like this in the last {within}")
+                words = f"{kind.others} more like this in the last {within}"
+                self._tell(kind.last, kind.others, words)
             following = kind.following()
             if following is not None:
                 self._kinds[key] = following
@@ -96,7 +102,8 @@ class Repeats:
 
     def _tell(self, event: LogEvent, count: int, words: str) -> None:
         summed = {name: value for name, value in event.items() if name != "log_failure"}
-        summed["log_text"] = f"{message_of(event)} ({count} {words})"
+        summed["log_text"] = f"{message_of(event)} ({words})"
+        summed["log_time"] = time()
         summed["count"] = count
         self._observer(summed)
 

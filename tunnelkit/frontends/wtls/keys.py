@@ -76,7 +76,7 @@ class ProxyKeys:
         try:
             self.context = self._read()
         except ConfigError as error:
-            _log.error("{why}; going on with the keys from before", why=str(error))
+            _log.error("{why}; going on with the keys from before", why=str(error), log_always=True)
             return
         _log.info("{file}: read again", file=self._identity_file)
         self._server.context = self.context
@@ -89,7 +89,11 @@ class ProxyKeys:
         revocations = self._list.read(self._crl_file, credentials, self._revocations)
         if revocations is not None:
             if revocations.problem:
-                _log.error("{why}: nobody with a certificate gets in", why=revocations.problem)
+                _log.error(
+                    "{why}: nobody with a certificate gets in",
+                    why=revocations.problem,
+                    log_always=True,
+                )
             self._revocations = revocations
             credentials = revocations.apply_to(credentials)
         return DtlsContext(credentials)
