@@ -171,13 +171,17 @@ def serve_ours(entry: int, target: int) -> None:
 
     from tunnelkit.core.decision import Decision
     from tunnelkit.net.sockets.connect import connect_stream
+    from tunnelkit.net.sockets.loop_poller import take_over
     from tunnelkit.net.sockets.poll import Poller
     from tunnelkit.net.sockets.relay import Relay
     from tunnelkit.net.sockets.tcp import Listener, bind_tcp
+    from tunnelkit.net.sockets.timer import use_monotonic_clock
 
     def decision(action: str, port: int) -> Decision:
         return Decision("", action, "tcp", "127.0.0.1", port, "bench")
 
+    use_monotonic_clock(reactor)  # as every role does
+    take_over(reactor)
     poller = Poller.of(reactor)
     onwards = decision("connect", target)
 

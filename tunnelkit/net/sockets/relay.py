@@ -82,6 +82,7 @@ class _Side:
         "fd",
         "held",
         "in_pipe",
+        "limited",
         "other",
         "pipe",
         "relay",
@@ -105,6 +106,7 @@ class _Side:
         self.in_pipe = 0
         self.big = False  # splice instead of copying
         self.small = 0  # small splices in a row
+        self.limited = False  # the other socket's unsent bytes are, see `tcp.limit_unsent`
         self.ended = False  # end of stream, passed on
 
     # -- Handler --
@@ -148,6 +150,8 @@ class _Side:
         if not count:
             return self._end()
         self.count += count
+        if self.count >= _COPY_SIZE and not self.limited:
+            self._limit()
         view = buffer[:count]
         try:
             sent = self.other.sock.send(view)
@@ -162,6 +166,11 @@ class _Side:
             return False
         self.held = bytes(view[sent:])
         return True
+
+    def _limit(self) -> None:
+        """Only once it has carried something: of less, no more can be unsent."""
+        self.limited = True
+        limit_unsent(self.other.sock)
 
     def _pump_pipe(self) -> bool:
         pipes = self.relay.shared.pipes
@@ -297,7 +306,7 @@ class Relay:
         self._b.held = to_a or None
         self._a.held = to_b or None
         for side in (self._a, self._b):
-            _prepare(side.sock)
+            _end_silence(side.sock)
 
     @property
     def bytes_ab(self) -> int:
@@ -378,13 +387,10 @@ class Relay:
         self._on_end(self, self._a.count, self._b.count, outcome)
 
 
-def _prepare(sock: socket.socket) -> None:
-    """Set what a relayed socket needs: no delay, a short unsent backlog, an end to silence."""
-    if sock.family != socket.AF_UNIX:
+def _end_silence(sock: socket.socket) -> None:
+    """Let the kernel give up a connection that acknowledges nothing for `UNANSWERED` seconds."""
+    if _USER_TIMEOUT is not None:
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if _USER_TIMEOUT is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, UNANSWERED * 1000)
+            sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, UNANSWERED * 1000)
         except OSError:
-            pass  # lost already
-    limit_unsent(sock)
+            pass  # lost already, or a unix socket, which the kernel knows to be gone
