@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from bench.interactive import SCENES, Scene, network
 from bench.link import congestion_controls, permitted
@@ -39,7 +40,9 @@ TESTS = {
     "pointer": "QueryPointer",
     "prop": "GetProperty",
 }
-"""Tests of x11perf; the last three wait for an answer each time."""
+"""Tests of x11perf."""
+WAITING = frozenset({"getimage100", "pointer", "prop"})
+"""Those that wait for an answer each time. Their CPU says more on a machine with other work."""
 DEFAULT_SCENES = ("loopback", "before")
 LIMIT = 20.0
 """Seconds until a way has to work."""
@@ -48,8 +51,19 @@ _RESULT = re.compile(r"(\d+) reps @ .*\(\s*([\d.]+)/sec\)")
 _displays = itertools.count(1000 + os.getpid() % 1000)
 
 Environment = dict[str, str]
-Rates = dict[str, list[float]]
-"""By test: operations per second, one figure per run."""
+
+
+class Rate(NamedTuple):
+    """How fast one test was."""
+
+    operations: float
+    """Per second."""
+    cpu: float
+    """Seconds of the way's own processes per operation."""
+
+
+Rates = dict[str, list[Rate]]
+"""By test, one figure per run."""
 
 
 def free_display() -> int:
@@ -276,9 +290,10 @@ class Programs:
                 raise PartyFailed(f"no X server answers: {tried.stderr.strip()}")
             time.sleep(0.1)
 
-    def rate(self, test: str, seconds: float) -> float:
-        """Operations per second over about that time. Raises PartyFailed."""
+    def rate(self, test: str, seconds: float) -> Rate:
+        """Run it for about that time. Raises PartyFailed."""
         while True:
+            before = self.parties.cpu_seconds()
             repetitions = self._repetitions.setdefault(test, 2)
             done = self.run("x11perf", "-repeat", "1", "-reps", str(repetitions), f"-{test}")
             result = _RESULT.search(done.stdout)
@@ -289,7 +304,7 @@ class Programs:
             taken = max(1e-6, int(result[1]) / rate)
             self._repetitions[test] = 1 + int(repetitions * min(20.0, seconds / taken))
             if taken > seconds / 2:
-                return rate
+                return Rate(rate, (self.parties.cpu_seconds() - before) / int(result[1]))
 
 
 def measure(
@@ -328,7 +343,9 @@ def show(scene: Scene, results: Mapping[str, Rates], tests: Sequence[str]) -> No
     head = [f"{scene.title}: operations/s", *results, *(f"{o} / {p}" for o, p in pairs), ""]
     rows = []
     for test in tests:
-        rates = {name: median(result[test]) for name, result in results.items()}
+        rates = {
+            name: median([r.operations for r in result[test]]) for name, result in results.items()
+        }
         ratios = [rates[ours] / rates[peer] for ours, peer in pairs]
         rows.append(
             [
@@ -339,6 +356,17 @@ def show(scene: Scene, results: Mapping[str, Rates], tests: Sequence[str]) -> No
             ]
         )
     print(f"{table(head, rows)}\n(aim: not slower)\n")
+    head = [f"{scene.title}: CPU us per operation", *results]
+    rows = [
+        [
+            test,
+            *(number(median([r.cpu for r in result[test]]) * 1e6) for result in results.values()),
+        ]
+        for test in tests
+        if test in WAITING
+    ]
+    if rows:
+        print(f"{table(head, rows)}\n")
 
 
 def chosen(text: str, known: Mapping[str, object], what: str) -> list[str]:
