@@ -50,6 +50,8 @@ class Peer:
         self.ended: str | None = None
         self.done: Deferred[None] = Deferred()
         self.out = b""
+        self.said = False
+        """It has nothing more to say, and has said so."""
         poller.add(sock.fileno(), self, True, True)
 
     def readable(self) -> None:
@@ -65,12 +67,13 @@ class Peer:
             if data:
                 return
             self.ended = "end"
-        self.poller.change(self.sock.fileno(), False, self.left > 0 or bool(self.out))
+        self.poller.change(self.sock.fileno(), False, not self.said)
         self.done.callback(None)
 
     def writable(self) -> None:
         if not self.out:
             if not self.left:
+                self.said = True
                 self.sock.shutdown(socket.SHUT_WR)
                 self.poller.change(self.sock.fileno(), self.ended is None, False)
                 return
@@ -83,7 +86,7 @@ class Peer:
         except BlockingIOError:
             return
         except OSError:
-            self.left, self.out = 0, b""
+            self.left, self.out, self.said = 0, b"", True
             self.poller.change(self.sock.fileno(), self.ended is None, False)
 
     def close(self) -> None:
