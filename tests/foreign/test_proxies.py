@@ -172,6 +172,21 @@ FETCHES: dict[str, tuple[str, ...]] = {
     "curl path as it is": (*CURL, "-x", "http://{http}", "--path-as-is", URL + "/../page"),
     "curl connect-to": (*CURL, "-x", "http://{http}", "--connect-to", "a.example:80:127.0.0.1:"
                         "{port}", "http://a.example/page"),
+    "curl http2 if it can be": (*CURL, "-x", "http://{http}", "--http2", URL),
+    "curl http2 through a tunnel": (*CURL, "-p", "-x", "http://{http}", "--http2", URL),
+    "curl compressed": (*CURL, "-x", "http://{http}", "--compressed", "--tr-encoding", URL),
+    "curl tcp fastopen": (*CURL, "-x", "http://{http}", "--tcp-fastopen", URL),
+    "curl socks5h in a url": (*CURL, "-x", "socks5h://{socks}", URL),
+    "curl socks4a in a url": (*CURL, "-x", "socks4a://{socks}", URL),
+    "curl another host": (*CURL, "-x", "http://{http}", "-H", "Host: a.example", URL),
+    "curl trailers": (*CURL, "-x", "http://{http}", "-H", "TE: trailers", "-H", "Trailer: X", URL),
+    "curl upgrade": (*CURL, "-x", "http://{http}", "-H", "Connection: Upgrade, X-Mine", "-H",
+                     "Upgrade: foo/2", "-H", "X-Mine: 1", URL),
+    "curl fragment": (*CURL, "-x", "http://{http}", URL + "#part"),
+    "curl resolve": (*CURL, "--socks5", "{socks}", "--resolve", "a.example:{port}:127.0.0.1",
+                     "http://a.example:{port}/page"),
+    "curl from a port": (*CURL, "--socks5", "{socks}", "--interface", "127.0.0.1", URL),
+    "curl long login": (*CURL, "-x", "http://{http}", "--oauth2-bearer", "t" * 10_000, URL),
 }  # fmt: skip
 
 
