@@ -35,9 +35,9 @@ def test_a_lost_question_is_asked_again_for_dnsmasq(
     upstream = tunnel.client.address("dns").replace(":", "#")
     port = free_port()
     processes.start(
-        "dnsmasq", "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null",
-        "--no-resolv", "--no-hosts", "--pid-file=", "--user=root", "--bind-interfaces",
-        "--listen-address=127.0.0.1", f"--port={port}", f"--server={upstream}",
+        "dnsmasq", "/usr/sbin/dnsmasq", "--keep-in-foreground", "--log-facility=-",
+        "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file=", "--user=root",
+        "--bind-interfaces", "--listen-address=127.0.0.1", f"--port={port}", f"--server={upstream}",
         ready="started",
     )  # fmt: skip
     # Both at once; dig does not ask again.

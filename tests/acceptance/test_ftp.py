@@ -51,7 +51,7 @@ def start_ftp_server(processes: Processes, content: bytes) -> int:
     port = free_port()
     settings = processes.directory / "vsftpd.conf"
     settings.write_text(SERVER.format(port=port, root=root))
-    processes.start("vsftpd", "vsftpd", settings)
+    processes.start("vsftpd", "/usr/sbin/vsftpd", settings)
     return port
 
 
