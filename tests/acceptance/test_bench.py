@@ -45,7 +45,9 @@ def test_it_measures_both_directions_round_trips_and_connections(
     )
     tunnel.client.process.wait_for(CHANNEL.format("out", "server", "done"))
     for end in (tunnel.server, tunnel.client):
-        assert not [line for line in end.process.lines if "outcome=reset" in line]
+        assert not [
+            line for line in end.process.lines if "@bench" in line and "outcome=ended" in line
+        ]
 
 
 def test_at_a_terminal_it_shows_how_far_it_is_and_then_one_line_a_result(

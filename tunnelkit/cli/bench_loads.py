@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 import attrs
 
 from tunnelkit.errors import ChannelRefused, Code, RemoteProtocolError, TunnelkitError
-from tunnelkit.wire.measurement import DOWN, ECHO, LONGEST_LINE, UP, Asked, Report, last_report
+from tunnelkit.wire.measurement import DOWN, ECHO, LONGEST_LINE, UP, Asked, last_report
 
 PATIENCE = 20.0
 """Seconds without a byte after which it is given up."""
@@ -94,12 +94,13 @@ class Load:
 class Download(Load):
     """What the far side sends."""
 
-    first = last = 0.0
-    """When the first and the last piece came."""
+    began = last = 0.0
+    """When it was asked for, and when the last piece came."""
 
     def begin(self) -> None:
         """See `Load`."""
         self._channel = self.open(DOWN)
+        self.began = time.monotonic()
 
     def work(self) -> None:
         """See `Load`."""
@@ -108,7 +109,6 @@ class Download(Load):
         end = b""
         while size := receive(buffer):
             self.last = clock()
-            self.first = self.first or self.last
             self.count += size
             end = (end + bytes(buffer[max(0, size - LONGEST_LINE) : size]))[-LONGEST_LINE:]
         report, length = last_report(end)
@@ -119,7 +119,8 @@ class Download(Load):
 class Upload(Load):
     """What the far side takes."""
 
-    report = Report(0, 0)
+    took = 0.0
+    """Seconds, from the first to the last piece there; of a single one, till it was reported."""
 
     def begin(self) -> None:
         """See `Load`."""
@@ -129,16 +130,17 @@ class Upload(Load):
         """See `Load`."""
         piece = memoryview(os.urandom(_PIECE))
         send, clock = self._channel.send, time.monotonic
-        until = clock() + self.seconds
-        while clock() < until:
+        began = clock()
+        while clock() < began + self.seconds:
             sent = send(piece[self.count % _PIECE :])
             self.count += sent
         self._channel.shutdown(socket.SHUT_WR)
         end = b""
         while said := self._channel.recv(_PIECE):
             end = (end + said)[-LONGEST_LINE:]
-        self.report, _ = last_report(end)
-        _agree(self.report.count, self.count)
+        report, _ = last_report(end)
+        self.took = report.microseconds / 1e6 or clock() - began
+        _agree(report.count, self.count)
 
 
 class Pings(Load):

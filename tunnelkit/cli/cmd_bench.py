@@ -207,14 +207,14 @@ class _Measuring:
         """Bulk from the far side, and a message now and then beside it."""
         loads = [Download(self._place, self._seconds) for _ in range(self._streams)]
         beside = self._beside(loads, label)
-        seconds = max(load.last for load in loads) - min(load.first for load in loads)
+        seconds = max(load.last for load in loads) - min(load.began for load in loads)
         return _throughput(sum(load.count for load in loads), seconds, beside)
 
     def up(self, label: str) -> dict[str, object]:
         """Bulk to the far side, as it has arrived there, and the same beside it."""
         loads = [Upload(self._place, self._seconds) for _ in range(self._streams)]
         beside = self._beside(loads, label)
-        seconds = max(load.report.microseconds for load in loads) / 1e6
+        seconds = max(load.took for load in loads)
         return _throughput(sum(load.count for load in loads), seconds, beside)
 
     def connections(self, label: str) -> dict[str, object]:
@@ -245,7 +245,7 @@ class _Measuring:
 
 def _throughput(count: int, seconds: float, beside: Pings) -> dict[str, object]:
     return {
-        "bytes_per_second": count / seconds if seconds else 0.0,
+        "bytes_per_second": count / seconds,
         "bytes": count,
         "seconds": seconds,
         "round_trip": _distribution(beside.round_trips),
