@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from functools import lru_cache
 from time import time
 from typing import Any
 
@@ -29,6 +30,8 @@ AT_ONCE = 9
 """Refusals of one peer within `WINDOW` that get a line each; one more line sums up the others."""
 WINDOW = 1.0
 """Seconds."""
+REMEMBERED = 256
+"""Texts that need not be looked at again: the same names and rules are in line after line."""
 MOST_PEERS = 1000
 """Peers whose refusals are told apart at a time."""
 
@@ -132,15 +135,15 @@ def outcome_of(record: ChannelRecord) -> str:
 
 
 def _log_opening(opening: ChannelOpening) -> None:
-    peer = printable(opening.peer)
-    destination = printable(opening.destination)
-    origin = printable(opening.origin)
+    peer, said_peer = _shown(opening.peer)
+    destination, said_destination = _shown(opening.destination)
+    origin, said_origin = _shown(opening.origin)
     direction = "in" if opening.inbound else "out"
     number = f"{_RUN}.{opening.serial}"
     text = (
-        f"opened {direction} peer={_quoted(peer)} destination={_quoted(destination)} id={number}"
+        f"opened {direction} peer={said_peer} destination={said_destination} id={number}"
         + (f" rule={_quoted(opening.rule)}" if opening.rule else "")
-        + (f" origin={_quoted(origin)}" if origin else "")
+        + (f" origin={said_origin}" if origin else "")
     )
     _emit(
         text,
@@ -157,21 +160,21 @@ def _log_opening(opening: ChannelOpening) -> None:
 
 
 def _log_record(record: ChannelRecord) -> None:
-    peer = printable(record.peer)
-    destination = printable(record.destination)
-    reason = printable(record.reason)
-    origin = printable(record.origin)
+    peer, said_peer = _shown(record.peer)
+    destination, said_destination = _shown(record.destination)
+    reason, said_reason = _shown(record.reason)
+    origin, said_origin = _shown(record.origin)
     direction = "in" if record.inbound else "out"
     number = f"{_RUN}.{record.serial}"
     seconds = round(record.seconds, 3)
     outcome = outcome_of(record)
     text = (
-        f"channel {direction} peer={_quoted(peer)} destination={_quoted(destination)}"
+        f"channel {direction} peer={said_peer} destination={said_destination}"
         f" sent={record.bytes_sent} received={record.bytes_received} seconds={seconds}"
         f" outcome={outcome} id={number}"
         + (f" rule={_quoted(record.rule)}" if record.rule else "")
-        + (f" origin={_quoted(origin)}" if origin else "")
-        + (f" reason={_quoted(reason)}" if reason else "")
+        + (f" origin={said_origin}" if origin else "")
+        + (f" reason={said_reason}" if reason else "")
     )
     _emit(
         text,
@@ -193,13 +196,13 @@ def _log_record(record: ChannelRecord) -> None:
 
 
 def _log_flood(peer: str, last: ChannelRecord, count: int, seconds: float) -> None:
-    peer = printable(peer)
-    destination = printable(last.destination)
+    peer, said_peer = _shown(peer)
+    destination, said_destination = _shown(last.destination)
     direction = "in" if last.inbound else "out"
     outcome = outcome_of(last)
     text = (
-        f"refused {direction} peer={_quoted(peer)} count={count} seconds={seconds:.3f}"
-        f" destination={_quoted(destination)} outcome={outcome}"
+        f"refused {direction} peer={said_peer} count={count} seconds={seconds:.3f}"
+        f" destination={said_destination} outcome={outcome}"
     )
     _emit(
         text,
@@ -283,6 +286,14 @@ def _emit(text: str, fields: dict[str, object]) -> None:
     _log.observer(fields)
 
 
+@lru_cache(maxsize=REMEMBERED)
+def _shown(text: str) -> tuple[str, str]:
+    """What of a text that the far side chose may be shown, and the same as one word."""
+    safe = printable(text)
+    return safe, _quoted(safe)
+
+
+@lru_cache(maxsize=REMEMBERED)
 def _quoted(text: str) -> str:
     """``text`` as one word: as it is, or in quotes if it could be taken for several fields."""
     if text and not (" " in text or '"' in text or "=" in text):

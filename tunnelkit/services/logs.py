@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, MutableMapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, TextIO
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent, textFileLogObserver
@@ -36,12 +37,13 @@ class Writer:
         """In front of messages."""
 
 
-Format = Callable[[LogEvent, Writer], str]
+Format = Callable[[LogEvent, str, str, str, Writer], str]
+"""Makes a line of an event, of when it was, its level and its text."""
 
 
-def format_text(event: LogEvent, writer: Writer) -> str:
+def format_text(event: LogEvent, when: str, level: str, text: str, writer: Writer) -> str:
     """``TIME LEVEL [ROLE TUNNEL] message``; a traceback follows, indented, where there is one."""
-    line = f"{_time(event)} {_level(event):<5} {writer.text}{message_of(event)}"
+    line = f"{when} {level:<5} {writer.text}{text}"
     failure = event.get("log_failure")
     if failure is not None:
         trace = failure.getTraceback().rstrip("\n").split("\n")
@@ -49,22 +51,21 @@ def format_text(event: LogEvent, writer: Writer) -> str:
     return line
 
 
-def format_coloured(event: LogEvent, writer: Writer) -> str:
+def format_coloured(event: LogEvent, when: str, level: str, text: str, writer: Writer) -> str:
     """The same for a terminal: what needs a look stands out, and that a role is ready."""
-    line = format_text(event, writer)
-    level = _level(event)
-    colour = _COLOURS.get(level) or (GREEN if message_of(event).startswith("READY ") else "")
+    line = format_text(event, when, level, text, writer)
+    colour = _COLOURS.get(level) or (GREEN if text.startswith("READY ") else "")
     return coloured(line, colour) if colour else line
 
 
-def format_json(event: LogEvent, writer: Writer) -> str:
+def format_json(event: LogEvent, when: str, level: str, text: str, writer: Writer) -> str:
     """One JSON object: time, level, role, tunnel, module, text, and the event's own fields."""
     entry: dict[str, object] = {
-        "time": _time(event),
-        "level": _level(event),
+        "time": when,
+        "level": level,
         **writer.fields,
         "module": str(event.get("log_namespace", "")),
-        "message": message_of(event),
+        "message": text,
     }
     for name, value in event.items():
         if not name.startswith(_HIDDEN) and name not in entry:
@@ -90,10 +91,18 @@ class LineObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write one event; the log must never be what brings a tunnel down."""
         level = event.get("log_level")
-        if level is not None and level.name == "debug":
+        name = "info" if level is None else str(level.name)
+        if name == "debug":
             return
         try:
-            line = self._as_line(event, self.writer)
+            moment: float = event.get("log_time", 0.0)
+            second = int(moment)
+            when = f"{_second(second)}.{int((moment - second) * 1000):03}Z"
+            # The access log, two events for every channel, has been formatted already.
+            text = event.get("log_text")
+            if text is None or not text.isprintable() or len(text) > MAX_MESSAGE:
+                text = message_of(event)
+            line = self._as_line(event, when, name, text, self.writer)
         except Exception as error:
             line = f"an event could not be formatted: {type(error).__name__}"
         try:
@@ -152,19 +161,13 @@ def _file(name: str, option: str) -> LogFile:
         ) from None
 
 
-def _time(event: LogEvent) -> str:
-    moment = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _level(event: LogEvent) -> str:
-    level = event.get("log_level")
-    return "info" if level is None else str(level.name)
+@lru_cache(maxsize=8)
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def message_of(event: LogEvent) -> str:
     """The text of an event, in one line that is not too long."""
-    # The access log, an event for every channel, has been formatted already.
     text = event.get("log_text") or formatEvent(event)
     failure = event.get("log_failure")
     if not text and failure is not None:
