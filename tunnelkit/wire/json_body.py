@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from tunnelkit.errors import RemoteProtocolError
@@ -56,18 +56,28 @@ def _constant(name: str) -> NoReturn:
     raise _Refused(f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(
+_raw_decode = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant
-).decode
+).raw_decode
+_BLANKS = " \t\n\r"
 
 dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 """The shortest JSON text of an object, without escapes for what UTF-8 can say."""
+quoted: Callable[[str], str] = json.encoder.encode_basestring
+"""What `dump` makes of one text."""
+
+
+def _decode(text: str) -> object:
+    """What ``text`` says, with blanks around it or none; raises ValueError."""
+    text = text.strip(_BLANKS)
+    value, end = _raw_decode(text)
+    if end != len(text):
+        raise ValueError
+    return value
 
 
 def _too_deep(body: bytes) -> bool:
     """Whether brackets outside of strings are nested deeper than `MAX_DEPTH`; linear time."""
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return False
     depth = 0
     for token in _BRACKETS.findall(body):
         depth += _STEPS.get(token, 0)
@@ -83,7 +93,7 @@ def load(body: bytes, what: str) -> Fields:
     """
     if not body:
         return Fields({}, what)
-    if _too_deep(body):
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _too_deep(body):
         raise RemoteProtocolError(f"{what}: nested deeper than {MAX_DEPTH} levels")
     try:
         value = _decode(body.decode("utf-8"))
@@ -113,6 +123,10 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
+    def those_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Which of ``names`` are there."""
+        return tuple(filter(self._values.__contains__, names))
+
     def wrong(self, name: str, expected: str) -> RemoteProtocolError:
         """The error for a field that is not what it must be."""
         kind = _KINDS[type(self._values[name])] if name in self._values else "absent"
@@ -125,7 +139,11 @@ class Fields:
     def text(self, name: str, most: int, least: int = 0) -> str:
         """Text of ``least`` to ``most`` characters."""
         value = self._values.get(name)
-        if type(value) is not str or not least <= len(value) <= most or not _encodable(value):
+        if (
+            type(value) is not str
+            or not least <= len(value) <= most
+            or not (value.isascii() or _encodable(value))
+        ):
             raise self.wrong(name, f"text of {least} to {most} characters")
         return value
 
@@ -236,8 +254,6 @@ class Fields:
 
 def _encodable(text: str) -> bool:
     """Whether UTF-8 can say it: JSON escapes can name half of a surrogate pair."""
-    if text.isascii():
-        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

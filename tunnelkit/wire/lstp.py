@@ -133,6 +133,18 @@ _READERS: dict[int, Callable[[bytes], Message]] = {
     )
 }
 
+_WITHOUT_BODY: dict[int, Message] = {
+    int(message.type): message
+    for message in (
+        ConnectionAck(),
+        ServiceBeginRequest(),
+        ServiceDataPause(),
+        ServiceFreeRequest(),
+        ServiceFreeAck(),
+    )
+}
+"""What messages mean that have nothing but a header."""
+
 
 def check_header(length: int, kind: int) -> None:
     """Refuse a message by its header, before any of its body is kept (rule X7).
@@ -153,6 +165,8 @@ def decode(kind: int, flags: int, body: bytes) -> Message:
 
     Raises `RemoteProtocolError` naming the message, the field and what is expected.
     """
+    if not body and (message := _WITHOUT_BODY.get(kind)) is not None:
+        return message
     reader = _READERS.get(kind)
     if reader is not None:
         return reader(body)
@@ -164,9 +178,12 @@ def decode(kind: int, flags: int, body: bytes) -> Message:
 def encode(message: Message, channel: int = 0) -> bytes:
     """Header and body. Raises `LocalProtocolError` if the body is over its limit."""
     flags = 0
-    if isinstance(message, ServiceData):
+    if type(message) is ServiceData:
         flags = FLAG_COMPRESSED * message.compressed | FLAG_LAST * message.last
-    return encode_body(message.type, message.body(), channel, flags)
+    kind, body = message.type, message.body()
+    if len(body) > MAX_BODY:  # most messages are far from it
+        return encode_body(kind, body, channel, flags)
+    return HEADER.pack(len(body), kind, flags, 0, channel) + body
 
 
 def encode_body(kind: int, body: bytes, channel: int = 0, flags: int = 0) -> bytes:

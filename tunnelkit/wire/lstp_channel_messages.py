@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 import attrs
 
 from tunnelkit.errors import Code, RemoteProtocolError
-from tunnelkit.wire.json_body import load
+from tunnelkit.wire.json_body import load, quoted
 from tunnelkit.wire.lstp_messages import (
     COMMON_PATTERN,
     COMMON_WORDS,
@@ -101,22 +101,26 @@ class ConnectionRequest:
     @classmethod
     def read(cls, body: bytes) -> ConnectionRequest:
         fields = load(body, "CONNECTION_REQUEST")
-        if "resource" in fields:
+        named = fields.those_of(_WHAT_IS_ASKED_FOR)
+        if "resource" in named:
             resource = fields.one_of("resource", ("channel", "connection"))
             if resource == "connection":
                 return cls(resource, join=fields.matching("join", COMMON_PATTERN, COMMON_WORDS))
-        named = ("destination" in fields) + ("service" in fields) + ("listener" in fields)
-        if named != 1:
+            named = named[1:]
+        if len(named) != 1:
             raise RemoteProtocolError(
                 "CONNECTION_REQUEST: exactly one of the fields destination, service and listener"
-                f" must be there; there are {named}"
+                f" must be there; there are {len(named)}"
             )
-        return cls(
-            destination=fields.get_text("destination", MAX_TEXT, 1),
-            service=fields.name("service") if "service" in fields else None,
-            listener=fields.get_integer("listener", 1, MAX_CHANNEL),
-            origin=fields.get_text("from", MAX_TEXT),
-        )
+        origin = fields.get_text("from", MAX_TEXT)
+        if named == ("destination",):
+            return cls(destination=fields.text("destination", MAX_TEXT, 1), origin=origin)
+        if named == ("service",):
+            return cls(service=fields.name("service"), origin=origin)
+        return cls(listener=fields.integer("listener", 1, MAX_CHANNEL), origin=origin)
+
+
+_WHAT_IS_ASKED_FOR = ("resource", "destination", "service", "listener")
 
 
 @attrs.frozen
@@ -150,7 +154,7 @@ class ServiceBeginAck:
     """The far socket's own address as ``tcp:HOST:PORT``."""
 
     def body(self) -> bytes:
-        return body_of({"bound": self.bound})
+        return b'{"bound":%b}' % quoted(self.bound).encode("utf-8")
 
     @classmethod
     def read(cls, body: bytes) -> ServiceBeginAck:

@@ -51,7 +51,7 @@ class FurtherConnections:
 
     def accept(self, number: int) -> None:
         """Answer `ConnectionRequested`: this end dials too."""
-        self._outbox.put(lstp.ConnectionAck(), number)
+        self._outbox.say(lstp.MessageType.CONNECTION_ACK, number)
 
     def refuse(self, number: int, code: Code, reason: str) -> None:
         """Answer `ConnectionRequested`: it does not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tunnelkit.core.lstp.channel import RECEIVING, LstpChannel
 from tunnelkit.core.lstp.life import Life
 from tunnelkit.wire import lstp
+from tunnelkit.wire.lstp import HEADER, MessageType
 
 MAX_FRAMES = 65_536
 """Messages waiting to be sent that end the tunnel: the peer asks and asks, and does not read."""
@@ -25,6 +26,10 @@ class Outbox:
     def put(self, message: lstp.Message, channel: int = 0) -> None:
         """Say ``message``."""
         self.frames.append(lstp.encode(message, channel))
+
+    def say(self, kind: MessageType, channel: int, flags: int = 0) -> None:
+        """Say a message that is nothing but a header."""
+        self.frames.append(HEADER.pack(0, kind, flags, 0, channel))
 
     def grant(self, channel: LstpChannel) -> None:
         """Tell the sender, behind what waits here, what was taken and how far it may go."""
