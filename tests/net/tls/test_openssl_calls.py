@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
+import subprocess
 import sys
 import weakref
 from pathlib import Path
@@ -70,6 +71,29 @@ def test_a_session_that_failed_is_gone_when_nobody_holds_it() -> None:
         assert connection() is None
     finally:
         gc.enable()
+
+
+GARBAGE = """
+import gc
+from tunnelkit.net.tls.engine import TlsContext, TlsEngine
+from tunnelkit.policy.keys import Authority
+
+context = TlsContext(Authority.create().issue("far").credentials, (b"lstp/1",))
+for _ in range(20):
+    view = memoryview(bytearray(b"\\x16\\x03\\x01 and so on"))[:9]
+    server = TlsEngine(context, False)
+    server.feed(view)
+    cycle = [server]
+    cycle.append(cycle)
+del view, server, cycle
+gc.collect()
+"""
+
+
+def test_a_session_that_has_been_fed_may_be_garbage() -> None:
+    """In a process of its own: what went wrong took the process along."""
+    done = subprocess.run([sys.executable, "-c", GARBAGE], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def resident() -> int:

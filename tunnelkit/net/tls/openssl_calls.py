@@ -83,14 +83,15 @@ class DirectCalls:
         self._incoming = inside._into_ssl
         self._outgoing = inside._from_ssl
         self._fed: Any = None
-        """Keeps alive what `_incoming` reads."""
+        """A view that keeps alive what `_incoming` reads. What cffi makes of one brings the process
+        down when the garbage collector takes both in one go."""
         self.stopped: SSL.Error | None = None
 
     def feed(self, data: memoryview) -> None:
         if _lib.BIO_get_mem_data(self._incoming, _null) > 0:
             data = memoryview(self._unread() + data)
-        start = _from_buffer(data)
-        incoming = _lib.BIO_new_mem_buf(start, len(data))
+        with _from_buffer(data) as start:
+            incoming = _lib.BIO_new_mem_buf(start, len(data))
         if incoming == _null:
             raise MemoryError("OpenSSL cannot make a memory BIO")
         # Its end is not that of the stream.
@@ -98,7 +99,7 @@ class DirectCalls:
         # The session owns it from here on, and frees the one before.
         _lib.SSL_set_bio(self._ssl, incoming, self._outgoing)
         self._incoming = self._inside._into_ssl = incoming
-        self._fed = start
+        self._fed = data[:]
 
     def _unread(self) -> bytes:
         """What has been fed and not been read."""
