@@ -297,5 +297,7 @@ class LstpChannel(ChannelFlowControl):
 
     def leads_to(self, destination: str) -> None:
         """What it was opened for: a stream, datagrams, or a listener."""
-        self.datagrams = DatagramBody.of(destination)
-        self.listens = destination.startswith("listen:")
+        if destination.startswith("udp:"):
+            self.datagrams = DatagramBody.of(destination)
+        else:
+            self.listens = destination.startswith("listen:")

@@ -35,8 +35,12 @@ class HalfClosedChannels:
         """One direction of ``channel`` is over."""
         if channel.connection is None:
             return
-        self._seen[channel] = _moved(channel), self._clock.seconds()
-        if not self._timer.running:
+        seen = self._seen
+        # While there are such channels it runs.
+        idle = not seen and not self._timer.running
+        moved = channel.bytes_sent, channel.bytes_received, channel.queued
+        seen[channel] = moved, self._clock.seconds()
+        if idle:
             self._timer.start(self._limit / _LOOKS)
 
     def remove(self, channel: Channel) -> None:
