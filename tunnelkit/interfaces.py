@@ -160,6 +160,15 @@ class IExplains(Interface):
         `ConfigError` if there can be no such wish."""
 
 
+class IUnlocks(Interface):
+    """A role's service that can wait for the passphrase of its identity (row K6)."""
+
+    locked: str = Attribute("What waits for its passphrase; empty: nothing.")
+
+    def unlock(passphrase: bytes) -> Mapping[str, object]:
+        """Use it, and forget it; what came of it. Raises `ConfigError` if it is wrong."""
+
+
 class IKeepsFiles(Interface):
     """A role's service that writes files of its own, beside its log."""
 

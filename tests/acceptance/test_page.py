@@ -13,6 +13,7 @@ from tests.acceptance.browser import Browser, Page
 from tests.acceptance.communication import start_server
 from tests.acceptance.processes import (
     START_LIMIT,
+    TUNNELKIT,
     Identities,
     Processes,
     Role,
@@ -28,6 +29,7 @@ from tests.acceptance.tunnels import (
     start_server_end,
 )
 from tests.acceptance.wtls import start_domain, start_operator
+from tunnelkit.policy.identity import identity_pem, load_identity
 
 FIRST = "document.body && document.body.dataset.first"
 
@@ -319,3 +321,36 @@ def test_the_far_side_cannot_reach_the_page(
     refused = curl("--socks5", client.address("socks"), f"http://{found[1]}/healthz")
     assert refused.status == 97
     server.wait_for("a listener of this process")
+
+
+def test_a_passphrase_is_brought_on_the_page_by_keyboard_alone(
+    browser: Browser, processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.pem"
+    identity = load_identity(identities("client"))
+    own.touch(mode=0o600)
+    own.write_bytes(identity_pem(identity, b"open sesame"))
+    gate = start_gate(processes, identities, ["tcp:127.0.0.1:9"])
+    watched = Watched(tmp_path, "portal")
+    # In a session of its own there is no terminal that could be asked on.
+    portal = processes.start(
+        "portal", "setsid", "--wait", *TUNNELKIT, "portal", "--gate",
+        gate.address("listening on"), "--identity", own, "--peer", "server", "--socks", "0",
+        *watched.options, ready="LOCKED",
+    )  # fmt: skip
+    page = shown(browser, watched.url())
+    page.wait_for_text("Locked")
+    page.tab_to("Unlock")
+    page.press("Enter")
+    page.wait_for("document.getElementById('unlock').open")
+    page.type("open barley")
+    page.press("Enter")
+    page.wait_for("document.getElementById('unlock-wrong').innerText.includes('is wrong')")
+    page.picture(tmp_path / "unlock.png")
+    page.type("open sesame")
+    page.press("Enter")
+    page.wait_for("!document.getElementById('unlock').open")
+    page.wait_for_text("Connected to server")
+    assert "sesame" not in page.run("document.documentElement.outerHTML")
+    assert all("400" in one for one in page.complaints())
+    assert "sesame" not in "\n".join(portal.lines)

@@ -13,8 +13,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.acceptance.processes import TUNNELKIT, Identities, Processes, WebServer, curl
+from tests.acceptance.processes import (
+    TUNNELKIT,
+    Identities,
+    Processes,
+    WebServer,
+    curl,
+    tunnelkit,
+)
 from tests.acceptance.tunnels import start_gate
+from tunnelkit.cli.control_client import ask
 
 LIMIT = 20.0
 
@@ -99,7 +107,7 @@ def test_a_portal_asks_for_its_passphrase_once_and_reads_its_settings_again_with
         timeout=LIMIT,
     )
     assert alone.returncode == 2
-    assert "encrypted with a passphrase, which can only be asked for on a terminal" in alone.stderr
+    assert "encrypted with a passphrase, which nobody could bring" in alone.stderr
     assert alone.stderr.count("\n") == 1
 
     ask = f"Passphrase of identity {own}: "
@@ -120,6 +128,36 @@ def test_a_portal_asks_for_its_passphrase_once_and_reads_its_settings_again_with
         running.process.terminate()
         assert running.end() == 0
     assert curl(f"http://127.0.0.1:{web.port}/file").sha256 == digest
+
+
+def test_an_end_without_a_terminal_waits_for_who_brings_its_passphrase(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    own, control = tmp_path / "own.pem", tmp_path / "control"
+    secret = "canary-9c1d"
+    new = [("New passphrase for sealed: ", secret), ("The same again: ", secret)]
+    issue = ["keys", "issue", "sealed", "--dir", identities.directory, "--out", own, "--passphrase"]
+    assert typed(issue, *new, then="issued sealed") == 0
+    gate = start_gate(processes, identities, ["tcp:127.0.0.1:9"], peers=("sealed",))
+    # In a session of its own there is no terminal.
+    portal = processes.start(
+        "portal", "setsid", "--wait", *TUNNELKIT, "portal", "--gate",
+        gate.address("listening on"), "--identity", own, "--peer", "server", "--socks", "0",
+        "--control", control,
+    )  # fmt: skip
+    portal.wait_for(f"LOCKED usher-portal: .*own.pem waits for its passphrase.*{control}")
+    assert ask(str(control), "status")["state"] == "locked"
+    prompt, connect = f"Passphrase of identity {own}: ", ["connect", "--control", control]
+    assert typed(connect, (prompt, "wrong"), then="the passphrase is wrong") == 2
+    assert typed(connect, (prompt, secret), then="d") == 0
+    portal.wait_for("Tunnel usher with server is up")
+    tunnelkit("disconnect", "--control", control)
+    portal.wait_for("Locked: the key of identity")
+    assert ask(str(control), "status")["locked"] == f"identity {own}"
+    since = len(portal.lines)
+    assert typed(connect, (prompt, secret), then="d") == 0
+    portal.wait_for("Tunnel usher with server is up", since=since)
+    assert secret not in "".join([*portal.lines, str(ask(str(control), "status"))])
 
 
 def test_a_ca_with_a_passphrase_asks_for_it_whenever_it_signs(tmp_path: Path) -> None:

@@ -116,5 +116,9 @@ def _ask_running(control: str) -> bool:
         return False
     why = status.get("last_error")
     state = status.get("state", "it answers")
+    if locked := status.get("locked"):
+        print(f"{'warning':<8} {'running role':<16} {state}: {locked} waits for its passphrase")
+        print(f"{'':<8} {'do':>16}: tunnelkit connect --control {control}")
+        return True
     print(f"{'ok':<8} {'running role':<16} {state}{f': {why}' if why else ''}")
     return True

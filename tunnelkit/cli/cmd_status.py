@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _is_down(status: Mapping[str, object]) -> bool:
-    return status.get("state") in ("disconnected", "dialling", "down", "draining")
+    return status.get("state") in ("disconnected", "dialling", "down", "draining", "locked")
 
 
 def _all(args: argparse.Namespace) -> int:
@@ -82,6 +82,7 @@ def _overview(place: str, status: Mapping[str, Any]) -> Iterator[str]:
     rules = status.get("rules")
     shown = {
         "tunnel": status.get("tunnel"),
+        "waits for": _waits_for(status, place),
         "where": status.get("where"),
         "listening on": status.get("listening"),
         "connected to": status.get("peers"),
@@ -98,6 +99,11 @@ def _overview(place: str, status: Mapping[str, Any]) -> Iterator[str]:
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
         if text:
             yield f"  {label:<13} {printable(text)}"
+
+
+def _waits_for(status: Mapping[str, Any], place: str) -> str:
+    locked = status.get("locked")
+    return f"passphrase of {locked}: tunnelkit connect --control {place}" if locked else ""
 
 
 def _until(status: Mapping[str, Any]) -> str:

@@ -65,6 +65,10 @@ _KEY_LABELS = frozenset(
 )
 
 
+class WrongPassphrase(ConfigError):
+    """A private key could not be decrypted with what was given."""
+
+
 @attrs.frozen(eq=False)
 class Identity:
     """Who this end is; nothing secret shows in its repr (X13)."""
@@ -79,6 +83,15 @@ class Identity:
     def fingerprint(self) -> str:
         """``sha256:`` and 64 hex digits of the certificate's SubjectPublicKeyInfo (K3)."""
         return fingerprint(self.credentials.certificate)
+
+    @property
+    def locked(self) -> bool:
+        """Its key waits for its passphrase (K6): all the rest is there."""
+        return self.credentials.locked
+
+    def without_key(self) -> Identity:
+        """The same, locked."""
+        return attrs.evolve(self, credentials=attrs.evolve(self.credentials, private_key=None))
 
 
 class Block(NamedTuple):
@@ -158,19 +171,24 @@ def _is_encrypted(block: Block) -> bool:
     return block.label == "ENCRYPTED PRIVATE KEY" or b"ENCRYPTED" in block.body
 
 
-def parse_identity(text: bytes, where: str, passphrase: bytes | None = None) -> Identity:
-    """The identity in ``text``, of which every part fits the others; dates are not looked at."""
+def parse_identity(
+    text: bytes, where: str, passphrase: bytes | None = None, *, locked: bool = False
+) -> Identity:
+    """The identity in ``text``, of which every part fits the others; dates are not looked at.
+
+    ``locked``: without its key, which is encrypted.
+    """
     blocks = pem_blocks(text)
     if not blocks:
         raise ConfigError(f"{where}: not a PEM file, expected '-----BEGIN PRIVATE KEY-----'")
-    private_key = _private_key(blocks, where, passphrase)
+    private_key = None if locked else _private_key(blocks, where, passphrase)
     certificates = _certificates(blocks, where)
     if not certificates:
         raise ConfigError(f"{where}: no CERTIFICATE block")
     certificate = certificates[0]
     authorities = tuple(one for one in certificates[1:] if _issued(one, one))
     chain, root = _chain(certificate, certificates[1:])
-    if not _same_key(private_key, certificate):
+    if private_key is not None and not _same_key(private_key, certificate):
         raise ConfigError(f"{where}: the private key does not belong to the first certificate")
     if len(certificates) == 1 and not _issued(certificate, certificate):
         raise ConfigError(
@@ -309,8 +327,10 @@ def _private_key(blocks: list[Block], where: str, passphrase: bytes | None) -> P
     try:
         key = load_pem_private_key(keys[0].text, passphrase if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        wrong = "the passphrase is wrong or the " if encrypted else "the "
-        raise ConfigError(f"{where}: {wrong}private key cannot be read") from None
+        if encrypted:
+            reason = f"{where}: the passphrase is wrong or the private key cannot be read"
+            raise WrongPassphrase(reason) from None
+        raise ConfigError(f"{where}: the private key cannot be read") from None
     kinds = (
         ec.EllipticCurvePrivateKey,
         ed25519.Ed25519PrivateKey,

@@ -24,7 +24,7 @@ from tunnelkit.policy.files import demand_private, is_credential, read_private_f
 from tunnelkit.policy.identity import PIN_PREFIX, Identity, Terms, parse_pin
 from tunnelkit.policy.list_numbers import ListNumbers
 from tunnelkit.policy.mapping import parse_map
-from tunnelkit.policy.passphrases import open_identity
+from tunnelkit.policy.passphrases import is_unlocked, open_identity
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import known_authorities, list_beside, load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
@@ -46,7 +46,13 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
     if not (by_name or settings.all("peer-pin")):
         settings.required("peer", "NAME that the other end's certificate has (or --peer-pin)")
     terms = identity_terms(settings)
-    identity = identity_file.parsed(partial(open_identity, terms=terms))
+    identity = identity_file.parsed(partial(open_identity, terms=terms, may_wait=True))
+    unlocking = _unlocking(settings)
+    if identity.locked and not unlocking:
+        identity_file.wrong(
+            "its key is encrypted with a passphrase, which nobody could bring",
+            "a terminal to ask on, or --control PATH or --status too",
+        )
     for given in settings.all("peer"):
         if given.text == identity.name:
             given.wrong("that is this end's own name", "the other end's")
@@ -62,7 +68,9 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
     peers = frozenset(given.parsed(to_name) for given in settings.all("peer"))
     kept = settings.one("forwards-file")
     return {
-        "identity": identity,
+        # A decrypted key has one place, from which it can be taken away again (row K6).
+        "identity": identity.without_key() if is_unlocked(identity_file.text) else identity,
+        "unlocking": unlocking,
         "terms": terms,
         "state_dir": state_dir(settings),
         "manual": settings.flag("manual"),
@@ -88,6 +96,18 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
         ),
         "ports_file": os.path.abspath(kept.text) if kept is not None else "",
     }
+
+
+def _unlocking(settings: Settings) -> str:
+    """What brings the passphrase of an identity to an end that runs; empty: nothing does."""
+    control, status = settings.one("control"), settings.one("status")
+    ways = []
+    if control is not None:
+        path = printable(os.path.abspath(control.text))
+        ways.append(f"`tunnelkit connect --control {path}`")
+    if status is not None:
+        ways.append("its page")
+    return " or ".join(ways)
 
 
 def identity_terms(settings: Settings) -> Terms:

@@ -29,7 +29,12 @@ from tunnelkit.policy.followed_list import FollowedList
 from tunnelkit.policy.identity import STRICT, Terms, renewal
 from tunnelkit.policy.key_directory import write_over
 from tunnelkit.policy.newer_list import as_pem, newer_list
-from tunnelkit.policy.passphrases import open_identity
+from tunnelkit.policy.passphrases import (
+    lock_identity,
+    open_identity,
+    unlock_identity,
+    where_of,
+)
 from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import Revocations, entries_in_force
 from tunnelkit.policy.stamp import stamp
@@ -61,13 +66,17 @@ class CredentialWatch:
         pins: Mapping[bytes, str] | None = None,
         terms: Terms = STRICT,
         state_dir: str | None = None,
+        *,
+        may_wait: bool = False,
     ) -> None:
         """With ``pins`` only these keys are trusted, and no CA (K3). ``state_dir``: where the
-        numbers of lists are remembered, by default beside the identity."""
+        numbers of lists are remembered, by default beside the identity. ``may_wait``: the identity
+        may be locked until `unlock` (K6)."""
         self._list = FollowedList(identity_file, state_dir)
         self._warnings = ExpiryWarnings()
         self._ends: WeakKeyDictionary[TunnelConnection, datetime] = WeakKeyDictionary()
-        self._load = partial(open_identity, identity_file, terms=terms)
+        self._load = partial(open_identity, identity_file, terms=terms, may_wait=may_wait)
+        self._terms = terms
         self._shared = shared
         self._make_context = make_context
         self._identity_file = identity_file
@@ -75,6 +84,8 @@ class CredentialWatch:
         self._crl_file = crl_file
         self._seen = self._stamps()
         self.identity = self._load()
+        self.locked = where_of(identity_file) if self.identity.locked else ""
+        """What waits for its passphrase; empty: nothing. An older key may still be in force."""
         self._revocations: Revocations | None = None
         self._started = False
         self._cleared: WeakSet[TunnelConnection] = WeakSet()
@@ -127,6 +138,26 @@ class CredentialWatch:
                     "The key of {peer} is not pinned any more: cut", peer=printable(connection.peer)
                 )
                 connection.end(Code.NOT_ALLOWED, "the key is not pinned any more")
+        return True
+
+    def unlock(self, passphrase: bytes) -> None:
+        """Put the identity in force as it is now; raises `WrongPassphrase` or `ConfigError`."""
+        unlock_identity(self._identity_file, passphrase, terms=self._terms)
+        if (found := self._load()).name != self.identity.name:
+            raise ConfigError(
+                f"{where_of(self._identity_file)}: it is {found.name}'s now, and this end is "
+                f"{self.identity.name}: expected a restart"
+            )
+        self._seen = ()
+        self.look()
+
+    def lock(self) -> bool:
+        """Forget the key, if a passphrase protects it; whether it does."""
+        if not lock_identity(self._identity_file):
+            return False
+        self._seen = ()
+        self.identity = self.identity.without_key()
+        self.look()
         return True
 
     def is_revoked(self, chain: tuple[Listing, ...]) -> bool:
@@ -205,6 +236,14 @@ class CredentialWatch:
             _log.error("{why}; going on with the keys from before", why=str(error), log_always=True)
             return
         old = self.identity
+        self.locked = where_of(self._identity_file) if found.locked else ""
+        if found.locked and not old.locked:
+            _log.error(
+                "{where}: it has changed, and its key waits for its passphrase; going on with the "
+                "keys from before",
+                where=self.locked,
+            )
+            return
         if old.name != found.name:
             _log.error(
                 "The identity is now that of {name}, which needs a restart; going on as {old}",

@@ -35,6 +35,7 @@ from tunnelkit.interfaces import (
     IProtocolMaker,
     IRendezvous,
     ISteered,
+    IUnlocks,
 )
 from tunnelkit.net.channels.end import ADVICE, TunnelEnd, context_for
 from tunnelkit.net.channels.request import ChannelRequest
@@ -50,9 +51,10 @@ from tunnelkit.policy.rules import Rule
 from tunnelkit.policy.special import Network
 from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end_status import EndStatus
+from tunnelkit.roles.keyhole import Keyhole
 from tunnelkit.roles.live_ports import LivePorts
 from tunnelkit.roles.ports import FrontEnds, descriptions
-from tunnelkit.roles.ready import named, tell_ready
+from tunnelkit.roles.ready import named, tell_locked, tell_ready
 from tunnelkit.roles.running_end import RunningEnd
 from tunnelkit.roles.thrown_out import tell_thrown_out
 
@@ -69,6 +71,8 @@ class EndConfig:
     identity: Identity
     identity_file: str
     """Where ``identity`` was read from, to read it again when it changes."""
+    unlocking: str = ""
+    """What brings its passphrase, if its key is encrypted, to an end that runs, in words (K6)."""
     terms: Terms = STRICT
     """What is let pass with it."""
     state_dir: str | None = None
@@ -106,7 +110,7 @@ class EndConfig:
     """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
 
 
-@implementer(IEndService, ISteered, IOpensPorts)
+@implementer(IEndService, ISteered, IOpensPorts, IUnlocks)
 class EndService(MultiService):
     """One running end; its ports are bound when it is made (`ConfigError` if one is taken).
 
@@ -167,7 +171,10 @@ class EndService(MultiService):
             config.pins,
             config.terms,
             config.state_dir,
+            may_wait=True,
         )
+        self._keyhole = Keyhole(reactor, self._watch)
+        self._begun = False
 
         self._lists = ListExchange(
             self._egress, self.tunnel, lambda: self._watch.list_to_give, self._watch.take_list
@@ -241,6 +248,17 @@ class EndService(MultiService):
         MultiService.startService(self)
         self._watch.start()
         self._lists.start()
+        if self._watch.identity.locked:
+            tell_locked(self._role, self._watch.locked, self._config.unlocking)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._begun = True
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to meet others; as soon as there is a key to prove who this is."""
         self.end.start()
 
     def stopService(self) -> Deferred[Any]:
@@ -346,11 +364,14 @@ class EndService(MultiService):
             draining=self.end.draining,
             denied=dict(self._egress.denials.counts),
             certificate_until=certificate.not_valid_after_utc.isoformat(),
+            locked=self.locked,
         )
 
     def _state(self) -> str:
         if self.tunnel.connections:
             return "connected"
+        if self._watch.identity.locked and not self.end.draining:
+            return "locked"
         if self.dials and not self.end.wanted:
             return "draining" if self.end.draining else "disconnected"
         return self.end.progress.stage.value
@@ -360,11 +381,26 @@ class EndService(MultiService):
         return self.end.progress.seconds if since is None else self._reactor.seconds() - since
 
     def _connect(self) -> dict[str, object]:
-        self.end.connect()
+        if not self._watch.identity.locked:
+            self.end.connect()
         return {"state": self._state()}
+
+    @property
+    def locked(self) -> str:
+        """See `IUnlocks`."""
+        return self._watch.locked
+
+    def unlock(self, passphrase: bytes) -> dict[str, object]:
+        """See `IUnlocks`."""
+        self._keyhole.turn(passphrase)
+        if not self._begun:
+            self._begin()
+        return self._connect() if self.dials else {"state": self._state()}
 
     def _disconnect(self, grace: float) -> dict[str, object]:
         self.end.disconnect(grace)
+        if not self.end.wanted and self._watch.lock():
+            _log.info("Locked: the key of {where} is forgotten", where=self.locked)
         return {"state": self._state(), "draining": self.end.draining, "grace": grace}
 
     def _credentials_changed(self) -> None:

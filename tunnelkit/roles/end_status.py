@@ -61,6 +61,8 @@ class EndStatus(KeyStatus, RoleStatus):
     """Why it is not connected; empty while it is."""
     certificate_until: str
     """When its certificate ends, ISO 8601."""
+    locked: str
+    """What waits for its passphrase; empty: nothing."""
 
     @classmethod
     def of(cls, tunnel: TunnelStatus, keys: KeyStatus, **more: Any) -> EndStatus:

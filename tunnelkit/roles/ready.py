@@ -1,4 +1,4 @@
-"""The one line by which a role says that it can be used (row Q5)."""
+"""The one line by which a role says that it can be used, or what it waits for (rows Q5, K6)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ def named(texts: Sequence[str], nothing: str = "anybody") -> str:
     """Them in a line, the first few."""
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return ", ".join(map(printable, texts[:SHOWN])) + more if texts else nothing
+
+
+def tell_locked(role: str, where: str, unlocking: str) -> None:
+    """``LOCKED ROLE: ...``: it cannot be used until somebody brings a passphrase (row K6)."""
+    _log.warn(
+        "LOCKED {role}: {where} waits for its passphrase, for which {unlocking} asks",
+        role=role,
+        where=where,
+        unlocking=unlocking,
+    )
 
 
 def tell_ready(role: str, *parts: str) -> None:

@@ -146,9 +146,9 @@ class UsherGateService(EndService):
             hops=(*status.hops, *(attrs.evolve(hop, tunnel=before + 1) for hop in onward)),
         )
 
-    def startService(self) -> None:
+    def begin(self) -> None:
         """See `EndService`; the next gate is dialled, too."""
-        super().startService()
+        super().begin()
         if self._onward is not None:
             self._onward.start(self.context)
 

@@ -6,10 +6,13 @@ line each way: the request is a command's name, the answer a JSON object, with
 
 An end also answers ``bench PEER``: if there is no ``error`` in the answer, the connection is a
 channel to the service ``@bench`` of that peer from then on. PEER may be left out.
+``unlock BASE64`` brings the passphrase of an identity to an end that waits for it (K6).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import json
 import os
@@ -22,8 +25,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from tunnelkit.errors import ChannelClosed, ChannelRefused, Code
-from tunnelkit.interfaces import ITunnel
+from tunnelkit.errors import ChannelClosed, ChannelRefused, Code, ConfigError
+from tunnelkit.interfaces import ITunnel, IUnlocks
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.net.channels.socket_side import SocketSide
@@ -42,7 +45,9 @@ OpenBench = Callable[[str, LocalSide], Deferred[str]]
 BENCH = "bench"
 _REQUEST_LIMIT = 5.0
 """Seconds to ask."""
-_LONGEST_REQUEST = 512
+_LONGEST_REQUEST = 2048
+UNLOCK = "unlock"
+"""A passphrase in base64 is behind it."""
 
 
 def bench_through(tunnel: Any) -> OpenBench:
@@ -62,17 +67,23 @@ def bench_through(tunnel: Any) -> OpenBench:
 class ControlService(Service):
     """Listens at ``path``; the socket is bound when it is made (`ConfigError` if it cannot be).
 
-    ``open_bench`` is for roles that are ends.
+    ``open_bench`` and ``unlocks`` are for roles that are ends.
     """
 
     def __init__(
-        self, reactor: Any, path: str, commands: Commands, open_bench: OpenBench | None = None
+        self,
+        reactor: Any,
+        path: str,
+        commands: Commands,
+        open_bench: OpenBench | None = None,
+        unlocks: IUnlocks | None = None,
     ) -> None:
         self.poller = Poller.of(reactor)
         self._path = path
         self._socket = bind_unix(Policy().own(path, 0, "unix"))
         self.commands: Commands = {**commands, "resources": partial(resources, reactor)}
         self.open_bench = open_bench
+        self.unlocks = unlocks
         self._listener: Listener | None = None
         self.link: str | None = None
         """A link to the socket, which goes when it does."""
@@ -134,6 +145,7 @@ class _Asking:
         line, newline, rest = self._request.partition(b"\n")
         if newline:
             self._limit.stop()
+            self._request = b""
             self._answer(line.decode("utf-8", "replace"), rest)
         elif len(self._request) > _LONGEST_REQUEST:
             self._too_late()
@@ -153,9 +165,12 @@ class _Asking:
 
     def _answer(self, asked: str, rest: bytes) -> None:
         name, _, whom = asked.partition(" ")
+        unlocks = self._control.unlocks
         command = self._control.commands.get(asked)
         if command is not None:
             self._say(command())
+        elif name == UNLOCK and unlocks is not None:
+            self._say(_unlocked(unlocks, whom))
         elif name == BENCH and self._control.open_bench is not None:
             self._open(self._control.open_bench, whom, rest)
         else:
@@ -186,6 +201,16 @@ class _Asking:
     def _too_late(self) -> None:
         self._limit.stop()
         self._stream.close()
+
+
+def _unlocked(unlocks: IUnlocks, passphrase: str) -> Mapping[str, object]:
+    try:
+        answer: Mapping[str, object] = unlocks.unlock(base64.b64decode(passphrase, validate=True))
+    except binascii.Error:
+        return {"error": "the passphrase is not in base64"}
+    except ConfigError as error:
+        return {"error": str(error)}
+    return answer
 
 
 def _opened(bound: str, sock: socket.socket, side: SocketSide) -> None:

@@ -15,7 +15,7 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IEndService, IKeepsFiles, IServesPages
+from tunnelkit.interfaces import IEndService, IKeepsFiles, IServesPages, IUnlocks
 from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.loop_poller import take_over
 from tunnelkit.net.sockets.timer import use_monotonic_clock
@@ -69,7 +69,7 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
         problem = LastProblem()
         known = {**role_commands(service, problem), "page": pages.page if pages else _no_page}
         bench = bench_through(service.tunnel) if IEndService.providedBy(service) else None
-        control = control_service(reactor, options, known, bench)
+        control = control_service(reactor, options, known, bench, IUnlocks(service, None))
         audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
@@ -83,13 +83,17 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
 
 
 def control_service(
-    reactor: Any, options: RoleOptions, commands: Commands, open_bench: OpenBench | None
+    reactor: Any,
+    options: RoleOptions,
+    commands: Commands,
+    open_bench: OpenBench | None,
+    unlocks: IUnlocks | None = None,
 ) -> ControlService | None:
     """Where ``--control`` says and where `tunnelkit status` looks by itself; None: there is
     neither. Raises `ConfigError`."""
     directory = own_directory(os.environ)
     if options.control_path:
-        control = ControlService(reactor, options.control_path, commands, open_bench)
+        control = ControlService(reactor, options.control_path, commands, open_bench, unlocks)
         if directory is not None:
             control.link = link_to(options.control_path, options.tapname, directory)
         return control
@@ -97,7 +101,7 @@ def control_service(
         return None
     try:
         place = new_place(options.tapname, directory)
-        return ControlService(reactor, place, commands, open_bench)
+        return ControlService(reactor, place, commands, open_bench, unlocks)
     except ConfigError:
         # Nobody has asked for it: a path that is too long, a disk that is full.
         return None

@@ -103,6 +103,10 @@ class StatusPages(resource.Resource):
             answer = self._steering.act(action, _wish(content.read()))
         except ConfigError as error:
             return _plain(request, 400, str(error))
+        finally:
+            # There may have been a passphrase in it.
+            content.seek(0)
+            content.truncate()
         self._live.news()
         return _sent(request, _JSON, json.dumps(answer).encode("ascii"))
 
@@ -146,7 +150,13 @@ class StatusPages(resource.Resource):
 
     def _health(self, request: server.Request) -> bytes:
         healthy = self._healthy()
-        return _plain(request, 200 if healthy else 503, "ok" if healthy else "stopping")
+        if not healthy:
+            return _plain(request, 503, "stopping")
+        # It lives, and no restart would bring the passphrase.
+        locked = self._steering.locked
+        return _plain(
+            request, 200, f"locked: {locked} waits for its passphrase" if locked else "ok"
+        )
 
 
 def _query(request: server.Request) -> dict[str, str]:

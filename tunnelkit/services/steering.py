@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IExplains, IOpensPorts, ISteered
+from tunnelkit.interfaces import IExplains, IOpensPorts, ISteered, IUnlocks
 from tunnelkit.policy.acl import PolicyHolder
 from tunnelkit.policy.explain import explain
 from tunnelkit.policy.printable import printable
@@ -47,6 +47,9 @@ class Steering:
             if name in self._commands:
                 self._actions[name] = self._plain(name)
         self._ports: LivePorts | None = None
+        self._unlocks = IUnlocks(role, None)
+        if self._unlocks is not None:
+            self._actions["unlock"] = self._unlock
         if IOpensPorts.providedBy(role):
             self._ports = role.live_ports
             self._actions["forwards"] = self._forwards
@@ -125,6 +128,18 @@ class Steering:
         if add:
             return {"opened": self._ports.open(LivePort(add, value))}
         return {"closed": self._ports.close(LivePort(remove, value))}
+
+    def _unlock(self, wish: Wish) -> Mapping[str, object]:
+        """``passphrase``: that of the identity."""
+        only(wish, "passphrase")
+        assert self._unlocks is not None
+        answer: Mapping[str, object] = self._unlocks.unlock(text_of(wish, "passphrase").encode())
+        return answer
+
+    @property
+    def locked(self) -> str:
+        """What waits for its passphrase; empty: nothing."""
+        return str(self._unlocks.locked) if self._unlocks is not None else ""
 
     def _drain(self, wish: Wish) -> Mapping[str, object]:
         only(wish)

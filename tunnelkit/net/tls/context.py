@@ -80,7 +80,7 @@ class Credentials:
     refuses everybody (X17): it is how a list that cannot be read is expressed.
     """
 
-    private_key: PrivateKey = attrs.field(repr=False)
+    _private_key: PrivateKey | None = attrs.field(repr=False)
     certificate: x509.Certificate
     authorities: tuple[x509.Certificate, ...] = ()
     """The CA certificates, one of which is at the end of the peer's chain."""
@@ -93,6 +93,18 @@ class Credentials:
     crls: tuple[x509.CertificateRevocationList, ...] = ()
     """One of every CA in a peer's chain."""
     use: KeyUse = KeyUse.BOTH
+
+    @property
+    def locked(self) -> bool:
+        """The private key is not there: it waits for its passphrase (K6). Nothing can be proved."""
+        return self._private_key is None
+
+    @property
+    def private_key(self) -> PrivateKey:
+        """The key of ``certificate``; raises `ConfigError` while it is locked."""
+        if self._private_key is None:
+            raise ConfigError("the private key is locked: expected its passphrase first")
+        return self._private_key
 
 
 def spki_pin(certificate: x509.Certificate) -> bytes:
@@ -227,8 +239,9 @@ class TlsContext:
         widened.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
         if not self._anonymous:
             widened.use_certificate(credentials.certificate)
-            widened.use_privatekey(credentials.private_key)
-            context.check_privatekey()
+            if not credentials.locked:
+                widened.use_privatekey(credentials.private_key)
+                context.check_privatekey()
             for between in credentials.chain:
                 widened.add_extra_chain_cert(between)
         self._trust(context, self._verify)

@@ -13,6 +13,7 @@ from cryptography.hazmat.backends.openssl.backend import backend
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.net.tls.context import certificate_name, moment
+from tunnelkit.policy.passphrases import is_unlocked
 from tunnelkit.policy.revocation import list_in_force, load_revocations
 from tunnelkit.roles.end import EndConfig
 from tunnelkit.services.doctor.finding import Finding, State, wrong
@@ -49,6 +50,8 @@ def look_here(
     identity = getattr(config, "identity", None)
     if identity is not None:
         yield validity("identity", identity.credentials.certificate, moment_now)
+    if isinstance(config, EndConfig) and config.identity.locked:
+        yield _passphrase(config)
     crl = getattr(config, "crl_file", None)
     if crl is not None and list_in_force(crl, config.identity_file, None):
         yield _revocations(crl, identity, moment_now)
@@ -103,6 +106,18 @@ def validity(step: str, certificate: x509.Certificate, now: datetime) -> Finding
             step, State.WARNING, found, means="it is soon at its end", do="tunnelkit keys renew"
         )
     return Finding(step, State.OK, found)
+
+
+def _passphrase(config: EndConfig) -> Finding:
+    if is_unlocked(config.identity_file):
+        return Finding("passphrase", State.OK, "it is right; the role asks for it too")
+    return Finding(
+        "passphrase",
+        State.WARNING,
+        "the private key is encrypted, and there is no terminal to ask for it here",
+        means="without a terminal the role starts locked, and its handshake cannot be tried now",
+        do=f"{config.unlocking} asks for it, once the role runs",
+    )
 
 
 def _revocations(path: str, identity: Any, now: datetime) -> Finding:

@@ -96,6 +96,8 @@ async def look_there(
         yield wrong("ports", error)
         return
     try:
+        if isinstance(service, EndService) and service.locked:
+            return
         if isinstance(service, EndService) and isinstance(service.end, TunnelEnd):
             async for finding in _meet(reactor, service, service.end, config, patience):
                 yield finding

@@ -40,7 +40,7 @@ function showState({ status, can, draining }) {
   setHidden("why", !why);
   setHidden("todo", !(why || todo));
   place("now").dataset.tone = tone;
-  offer(place("state-buttons"), draining ? [] : stateButtons(can, status.state));
+  offer(place("state-buttons"), draining ? [] : stateButtons(can, status.state, status.locked));
 }
 
 function names(list) {
@@ -53,6 +53,7 @@ function wrong({ status }) {
   const left = status.certificate_seconds;
   if (left !== undefined && left <= 0) found.push(["bad", "The certificate has expired.", "Nobody accepts it any more: issue a new one with 'tunnelkit keys issue'."]);
   else if (left !== undefined && left < 30 * 86400) found.push(["", `The certificate expires in ${words.duration(left)}.`, "Issue a new one with 'tunnelkit keys issue'; it is taken over without a restart."]);
+  if (status.locked && status.state !== "locked") found.push(["", "The identity has changed, and its new key waits for its passphrase.", "Press Unlock; the key from before is used until then."]);
   if (status.list_usable === false) found.push(["bad", "The revocation list cannot be used: nobody gets in.", "Bring a new one with 'tunnelkit keys revoke' or copy it again; the log says what is wrong with it."]);
   const denied = Object.entries(status.denied ?? {}).reduce((sum, [, number]) => sum + number, 0);
   if (denied) found.push(["", `The rules here have refused something ${denied === 1 ? "once" : `${words.count(denied)} times`}.`, "See 'Refused since the start' below."]);

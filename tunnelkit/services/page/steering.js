@@ -129,9 +129,34 @@ async function disconnectNow() {
   perform("disconnect-now", {}, "Disconnected.");
 }
 
+/** Asks for the passphrase of the identity, until it is right or somebody has had enough. */
+function unlock() {
+  place("unlock-text").value = "";
+  place("unlock-wrong").textContent = "";
+  place("unlock").showModal();
+}
+
+place("unlock-cancel").addEventListener("click", () => place("unlock").close());
+place("unlock").addEventListener("close", () => { place("unlock-text").value = ""; });
+place("unlock-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const passphrase = place("unlock-text").value;
+  place("unlock-text").value = "";
+  try {
+    await act("unlock", { passphrase });
+    place("unlock").close();
+    say("Unlocked.");
+  } catch (error) {
+    place("unlock-wrong").textContent = error.message;
+    place("unlock-text").focus();
+  }
+});
+
 /** What can be done about the state. */
-export function stateButtons(can, state) {
+export function stateButtons(can, state, locked) {
   const off = state === "disconnected", buttons = [];
+  if (locked) buttons.push({ label: "Unlock", kind: "strong", act: unlock });
+  if (state === "locked") return buttons;
   if (can.includes("connect") && (off || state === "draining" || state === "down")) {
     const label = state === "down" ? "Try now" : "Connect";
     buttons.push({ label, kind: "strong", act: () => perform("connect", {}, "Connecting.") });

@@ -15,6 +15,7 @@ export const STATES = {
   dialling: ["busy", "Connecting", ""],
   securing: ["busy", "Somebody is there and has to prove who he is", ""],
   down: ["bad", "Not connected", "It tries again by itself."],
+  locked: ["busy", "Locked", "Its key is encrypted: press Unlock and type the passphrase."],
   disconnected: ["quiet", "Disconnected by hand", "It stays so until somebody presses Connect."],
   draining: ["busy", "Disconnecting: what is open may finish", ""],
 };
