@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import os
 import pty
@@ -13,6 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.processes import (
     TUNNELKIT,
     Identities,
@@ -23,6 +26,8 @@ from tests.acceptance.processes import (
 )
 from tests.acceptance.tunnels import start_gate
 from tunnelkit.cli.control_client import ask
+from tunnelkit.errors import TunnelkitError
+from tunnelkit.policy.identity import identity_pem, load_identity
 
 LIMIT = 20.0
 
@@ -158,6 +163,33 @@ def test_an_end_without_a_terminal_waits_for_who_brings_its_passphrase(
     assert typed(connect, (prompt, secret), then="d") == 0
     portal.wait_for("Tunnel usher with server is up", since=since)
     assert secret not in "".join([*portal.lines, str(ask(str(control), "status"))])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("gate", "--listen", "127.0.0.1:0"),
+        ("secure-proxy-client", "--server", "127.0.0.1:9"),
+    ],
+    ids=lambda options: options[0],
+)
+def test_guesses_at_the_passphrase_of_any_end_are_few(
+    options: tuple[str, ...], processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    own, control = tmp_path / "own.pem", tmp_path / "control"
+    own.touch(mode=0o600)
+    own.write_bytes(identity_pem(load_identity(identities("server")), b"open sesame"))
+    role = processes.start(
+        "role", "setsid", "--wait", *TUNNELKIT, *options, "--identity", own, "--peer", "client",
+        "--allow", "tcp:127.0.0.1:9", "--control", control, ready="LOCKED",
+    )  # fmt: skip
+    for _ in range(3):
+        with pytest.raises(TunnelkitError, match="passphrase is wrong"):
+            ask(str(control), f"unlock {base64.b64encode(b'guess').decode()}")
+    with pytest.raises(TunnelkitError, match="too many wrong passphrases"):
+        ask(str(control), f"unlock {base64.b64encode(b'open sesame').decode()}")
+    assert ask(str(control), "status")["state"] == "locked"
+    assert role.stop() == 0
 
 
 def test_a_ca_with_a_passphrase_asks_for_it_whenever_it_signs(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tunnelkit.egress.resolve import SystemResolver
 from tunnelkit.egress.site import SiteDialler
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.forward.udp import UdpForward
-from tunnelkit.interfaces import IEndService, ISteered
+from tunnelkit.interfaces import IEndService, ISteered, IUnlocks
 from tunnelkit.net.channels.end import TunnelEnd
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.lstp.protocol import LstpProtocol
@@ -89,7 +89,7 @@ class SecureProxyClientConfig(EndConfig):
     """Begin what browsers send to web servers inside with a PROXY header."""
 
 
-@implementer_only(IEndService, ISteered)
+@implementer_only(IEndService, ISteered, IUnlocks)
 class SecureProxyClientService(EndService):
     """One running client."""
 
