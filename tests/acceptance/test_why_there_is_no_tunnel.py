@@ -117,7 +117,7 @@ def test_ready_and_status_say_what_an_end_waits_for(
         "--identity", identities("server"), "--peer", "client", "--allow", NOWHERE,
         "--control", control,
     )  # fmt: skip
-    assert end.ready.endswith(f"; waits for client; allows {NOWHERE}")
+    assert f"; waits for client; allows {NOWHERE}; revocation list: " in end.ready
     end.wait_for("Waiting at the middle for tunnel test: client may come")
     found = status(control)
     assert (found["state"], found["next_try_seconds"]) == ("waiting", None)
