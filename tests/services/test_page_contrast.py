@@ -54,3 +54,9 @@ def test_the_measure_is_that_of_the_standard() -> None:
 def test_text_stands_out_from_what_is_behind_it(text: str, back: str) -> None:
     for palette in palettes():
         assert contrast(palette[text], palette[back]) >= LEAST
+
+
+def test_what_fields_say_while_they_are_empty_has_a_colour_of_the_page() -> None:
+    # A browser's own gray has 3.6:1 in the dark.
+    css = assets()[b"/page.css"].body.decode()
+    assert "::placeholder { color: var(--soft); opacity: 1; }" in css
