@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import react
 
 from tunnelkit.errors import TunnelkitError
-from tunnelkit.net.dial.dialers import make_dialer
+from tunnelkit.net.dial.choice import make_dialer
 from tunnelkit.net.dial.via import read_password_file
 
 

@@ -90,7 +90,7 @@ def test_everything_an_end_can_be_told(needed: list[str], keys: Path, tmp_path: 
     )
     assert config.role == "both"
     assert config.peers == {"b", "c"}
-    assert config.via is not None
+    assert isinstance(config.via, tuple)
     assert [str(hop) for hop in config.via] == ["socks5://one:1", "http://two:2"]
     assert config.via[0].password == "hush"
     assert config.admission_token == "in"
@@ -282,7 +282,7 @@ def test_a_file_with_a_password_in_it_must_be_private(
     assert "chmod 600" in said
     file.chmod(0o600)
     config = parsed(options_class("lstp-client-end")(), [*needed, *PORT, "--config", str(file)])
-    assert config.via is not None
+    assert isinstance(config.via, tuple)
     assert config.via[0].password == "hush"
 
 

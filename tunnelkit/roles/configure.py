@@ -16,7 +16,8 @@ from typing import Any
 from tunnelkit.egress.resolver_files import parse_server
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends import registry
-from tunnelkit.net.dial.via import Hop, parse_hop, parse_via, read_password_file
+from tunnelkit.net.dial.choice import parse_alone, stands_alone
+from tunnelkit.net.dial.via import Via, parse_hop, parse_via, read_password_file
 from tunnelkit.net.sockets.context import HALF_CLOSED_LIMIT
 from tunnelkit.net.tls.context import KeyUse, judge_use, spki_pin
 from tunnelkit.policy.destination import to_host
@@ -279,13 +280,13 @@ def state_dir(settings: Settings) -> str | None:
     return os.path.abspath(given.text)
 
 
-def proxies(settings: Settings) -> tuple[Hop, ...] | None:
-    """The way out that ``--via`` describes; None: as this machine is set up (row N1)."""
+def proxies(settings: Settings) -> Via:
+    """The way out that ``--via`` describes (row N1)."""
     given = settings.all("via")
     file = settings.one("via-password-file")
-    words = [value for value in given if value.text in ("none", "auto")]
+    alone = [value for value in given if stands_alone(value.text)]
     for value in given:
-        if value in words:
+        if value in alone:
             if len(given) > 1:
                 value.wrong("it stands beside others", f"{value.text} alone, or a chain of URLs")
             continue
@@ -298,10 +299,11 @@ def proxies(settings: Settings) -> tuple[Hop, ...] | None:
                     show=False,
                 )
             _demand_private(value)
-    if file is not None and (words or not given):
+    if file is not None and (alone or not given):
         file.wrong("there is no proxy that it could be for", "--via with a user name")
-    if words:
-        return None if words[0].text == "auto" else ()
+    if alone:
+        beside = os.path.dirname(alone[0].from_file) if alone[0].from_file else ""
+        return parse_alone(alone[0].text, alone[0].where, beside)
     password = file.parsed(_password) if file is not None else None
     return parse_via([value.text for value in given], password, given[-1].where) if given else ()
 

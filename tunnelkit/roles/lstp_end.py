@@ -18,7 +18,7 @@ from tunnelkit.egress.publish import (
 )
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.published_ports import PublishedPorts
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.lstp.meeting import (
     InHouseRendezvous,
     LstpParty,
@@ -61,7 +61,7 @@ class LstpEndConfig(EndConfig):
     """Host and port at which the ends meet, or a middle in this process (row L9)."""
     tunnel: str
     """The tunnel's name; with the identity's secret it makes the rendezvous id."""
-    via: tuple[Hop, ...] | None = ()
+    via: Via = ()
     """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
     admission_token: str | None = attrs.field(default=None, repr=False)
     """What the middle asks for."""

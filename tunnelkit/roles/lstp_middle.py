@@ -15,7 +15,7 @@ from zope.interface import implementer
 from tunnelkit.core.lstp.middle import Lobby
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IRoleService, ISteered
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.lstp.middle import LstpMiddleFactory, MiddleStatus
 from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.descriptors import for_strangers
@@ -50,7 +50,7 @@ class LstpMiddleConfig:
     """What an end has to show; None: nothing."""
     next_middle: tuple[str, int] | None = None
     """Host and port of the next middle of a cascade."""
-    via: tuple[Hop, ...] | None = ()
+    via: Via = ()
     """Proxies on the way to it, the first to dial in front; None: as this machine is set up."""
     max_waiting: int = 10_000
     """Ends that wait at once."""

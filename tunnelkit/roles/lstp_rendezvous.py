@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from tunnelkit.interfaces import IUsesIdentity
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.lstp.meeting import LstpParty, LstpRendezvous, MiddleRendezvous
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.policy.destination import parse_host_port
@@ -29,7 +29,7 @@ class Config:
 
     middle: tuple[str, int]
     tunnel: str
-    via: tuple[Hop, ...] | None
+    via: Via
     role: str
     """``client-end`` or ``server-end``."""
     admission_token: str | None = attrs.field(default=None, repr=False)

@@ -138,7 +138,8 @@ WAY_OUT = (
         "via",
         "URL",
         "of a proxy on the way out, socks4://, socks4a://, socks5://, http:// or https://, several "
-        "for a chain; or `none`, or `auto` for what the environment says (default: none)",
+        "for a chain; or `pac:FILE` or `pac:URL` for what a PAC file says; or `none`, or `auto` "
+        "for what the environment says (default: none)",
         repeatable=True,
     ),
     _VIA_PASSWORD_FILE,

@@ -11,7 +11,7 @@ import attrs
 from cryptography import x509
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.secureproxy.link import ServerLink
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import Credentials, KeyUse, TlsContext
@@ -45,7 +45,7 @@ class LinkConfig:
     authorities: tuple[x509.Certificate, ...] = ()
     """The CAs that may have issued it; empty: the identity's."""
     login: Login | None = None
-    via: tuple[Hop, ...] | None = ()
+    via: Via = ()
     """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
     binding_required: bool = True
     """Other clients must say which TLS they are in, as this one does."""

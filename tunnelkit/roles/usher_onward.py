@@ -15,7 +15,7 @@ from tunnelkit.interfaces import IChannelProtocol
 from tunnelkit.net.channels.end import TunnelEnd
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.usher.meeting import UsherRendezvous
@@ -41,7 +41,7 @@ class OnwardConfig:
     """The name that its certificate, or its pin, has."""
     rules: tuple[Rule, ...]
     """What goes there."""
-    via: tuple[Hop, ...] | None = ()
+    via: Via = ()
     """Proxies on the way to it, the first to dial in front; None: as this machine is set up."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from tunnelkit.core.usher.receiver import UsherConfig
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.usher.meeting import UsherRendezvous
 from tunnelkit.net.usher.protocol import UsherProtocol
@@ -37,7 +37,7 @@ class UsherPortalConfig(EndConfig):
     """Host and port of the gate, or of a bastion that relays to it."""
     server_name: str = ""
     """The name under which a bastion relays to the gate; empty: none is said."""
-    via: tuple[Hop, ...] | None = ()
+    via: Via = ()
     """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
     max_sessions: int = 10_000
     """Sessions that the gate's side may have open at once."""

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from tunnelkit.interfaces import IHasPorts, IRendezvous
 from tunnelkit.local.listening import ListeningService
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.usher.meeting import GateRendezvous, UsherMeeting, UsherRendezvous
@@ -28,7 +28,7 @@ class Config:
 
     address: tuple[str, int]
     gate: bool
-    via: tuple[Hop, ...] | None = ()
+    via: Via = ()
 
 
 def configure(settings: Settings) -> Config:

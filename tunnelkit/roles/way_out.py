@@ -10,8 +10,8 @@ from zope.interface import implementer
 
 from tunnelkit.errors import ConfigError, DialError
 from tunnelkit.interfaces import IDialer
-from tunnelkit.net.dial.dialers import ProxyDialer, make_dialer
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.choice import dialer_for
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.sockets.tcp import format_address
 
 
@@ -19,17 +19,11 @@ from tunnelkit.net.sockets.tcp import format_address
 class WayOut:
     """The way to ``what`` at ``address``, chosen anew for each connection; says so when it fails.
 
-    ``via``: proxies, the first to dial in front; None: as this machine is set up.
+    Raises `ConfigError` for a mistake in how this machine is set up.
     """
 
-    def __init__(
-        self, reactor: Any, via: tuple[Hop, ...] | None, what: str, address: tuple[str, int]
-    ) -> None:
-        self._dialer: IDialer = (
-            ProxyDialer(reactor, via)
-            if via
-            else make_dialer(reactor, () if via is not None else ("auto",))
-        )
+    def __init__(self, reactor: Any, via: Via, what: str, address: tuple[str, int]) -> None:
+        self._dialer: IDialer = dialer_for(reactor, via)
         self._what = what
         self._address = address
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from tunnelkit.net.dial.choice import stands_alone
 from tunnelkit.net.dial.via import parse_hop
 from tunnelkit.policy.destination import parse_forward, parse_host_port, parse_listen
 from tunnelkit.policy.rules import parse_rule
@@ -44,7 +45,8 @@ class EndPlan:
             for text in texts:
                 Given(text, f"--{name}").parsed(parse)
         for text in self.via:
-            if text not in ("none", "auto"):
+            # A PAC file is one of the machine that dials.
+            if not stands_alone(text):
                 parse_hop(text, "--via")
 
     @property

@@ -11,7 +11,7 @@ import attrs
 from tunnelkit.core.pairing.code import rendezvous_id
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IRendezvous
-from tunnelkit.net.dial.via import Hop
+from tunnelkit.net.dial.via import Via
 from tunnelkit.net.lstp.meeting import LstpParty, LstpRendezvous
 from tunnelkit.net.secureproxy.once import OnceRendezvous
 from tunnelkit.net.secureproxy.rendezvous import InitiatorRendezvous
@@ -53,7 +53,7 @@ class LstpPairing:
     """Meeting at an LSTP middle, through proxies if need be."""
 
     middle: tuple[str, int]
-    via: tuple[Hop, ...] | None = ()
+    via: Via = ()
 
     def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
         """See `PairingWay`."""
@@ -82,7 +82,7 @@ class GatePairing:
 
     address: tuple[str, int]
     listens: bool = False
-    via: tuple[Hop, ...] | None = ()
+    via: Via = ()
 
     def rendezvous(self, reactor: Any, nameplate: int, inside: bool) -> IRendezvous:
         """See `PairingWay`."""

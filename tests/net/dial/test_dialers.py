@@ -29,7 +29,8 @@ from tests.net.dial.test_happy_eyeballs import Resolver
 from tunnelkit.errors import Code, ConfigError, DialError, DialTimeout
 from tunnelkit.interfaces import IDialer
 from tunnelkit.net.dial.autodetect import EnvironmentProxy
-from tunnelkit.net.dial.dialers import dial, make_dialer
+from tunnelkit.net.dial.choice import make_dialer
+from tunnelkit.net.dial.dialers import dial
 from tunnelkit.net.dial.via import Hop, ascii_host, parse_hop, parse_via, read_password_file
 from tunnelkit.net.sockets.socket_carrier import take_over
 

@@ -13,14 +13,15 @@ from twisted.logger import Logger
 from tunnelkit.core.wtls.coap_blocks import Response
 from tunnelkit.core.wtls.coap_server import Request
 from tunnelkit.core.wtls.http_mapping import CannotBeServed, HttpRequest, error_response
-from tunnelkit.egress.web_client import WebError, fetch
 from tunnelkit.errors import Code as Reason
 from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.web_client import WebError, fetch
 from tunnelkit.net.wtls.coap_association import ANONYMOUS, CoapAssociation
 from tunnelkit.policy.access_log import AccessLog
+from tunnelkit.policy.destination import TCP, destination_to
 from tunnelkit.wire.coap import Code, dotted
 
 _log = Logger()
@@ -91,7 +92,7 @@ class WebAnswers:
         try:
             answer = await fetch(
                 self._reactor,
-                lambda destination: self._stream_to(destination, association.name),
+                lambda *place: self._stream_to(str(destination_to(TCP, *place)), association.name),
                 wanted.method,
                 str(wanted.url),
                 wanted.headers,

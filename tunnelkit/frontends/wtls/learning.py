@@ -8,10 +8,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from tunnelkit.core.wtls.mirror import FORBIDDEN, HEADER, Learned, Target, suffix_of
-from tunnelkit.egress.web_client import WebError, fetch
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.wtls.answers import StreamTo
-from tunnelkit.policy.destination import parse_host_port
+from tunnelkit.net.web_client import WebError, fetch
+from tunnelkit.policy.destination import TCP, destination_to, parse_host_port
 from tunnelkit.policy.printable import printable
 
 _log = Logger()
@@ -59,7 +59,7 @@ class Mirrors:
         try:
             answer = await fetch(
                 self._reactor,
-                lambda destination: self._stream_to(destination, peer),
+                lambda *place: self._stream_to(str(destination_to(TCP, *place)), peer),
                 "GET",
                 f"http://{host}/",
                 limit=LIMIT,

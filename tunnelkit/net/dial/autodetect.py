@@ -1,8 +1,9 @@
 """``--via auto``: which proxy this machine is set up to use (N1).
 
-The environment's variables, in the order of how well they fit a tunnel: ``all_proxy``
-(any protocol), ``https_proxy`` (a proxy that does CONNECT), ``http_proxy``; lower case
-goes before upper case. ``no_proxy`` lists what is reached directly.
+The environment's variables, in the order of how well they fit a tunnel: ``auto_proxy`` (a PAC
+file, which knows more than the others can say), ``all_proxy`` (any protocol), ``https_proxy`` (a
+proxy that does CONNECT), ``http_proxy``; lower case goes before upper case. ``no_proxy`` lists
+what is reached directly.
 """
 
 from __future__ import annotations
@@ -14,18 +15,15 @@ from typing import Protocol
 
 import attrs
 
-_VARIABLES = ("all_proxy", "https_proxy", "http_proxy")
+_VARIABLES = ("auto_proxy", "all_proxy", "https_proxy", "http_proxy")
 _WITH_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")
 
 
 class ProxySource(Protocol):
-    """Something that knows which proxy leads to a destination.
-
-    A further one, such as a proxy auto-configuration script, implements this.
-    """
+    """Something that knows at once which proxy leads to a destination."""
 
     def proxy_for(self, host: str, port: int) -> str | None:
-        """The proxy's URL, as for ``--via``; None: connect directly."""
+        """The proxy's URL, as for ``--via``, or ``pac:``; None: connect directly."""
 
     def describe(self) -> str:
         """Where it knows it from, in words."""
@@ -91,6 +89,9 @@ class EnvironmentProxy:
                     continue  # in CGI programs that is the client's header "Proxy:"
                 if value and not self.url:
                     self.variable = spelling
+                    if name == "auto_proxy":
+                        self.url = f"pac:{value.removeprefix('pac:')}"
+                        continue
                     # As curl does: a proxy without scheme is an HTTP proxy.
                     self.url = value if "://" in value else f"http://{value}"
         exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""

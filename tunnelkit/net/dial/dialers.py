@@ -6,8 +6,7 @@ asks for is dialled with a `Decision` by `tunnelkit.net.sockets.tcp`, never thro
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -26,9 +25,8 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from tunnelkit.core.proxies.proxy_client import HANDSHAKE_LIMIT
-from tunnelkit.errors import Code, ConfigError, DialError
+from tunnelkit.errors import Code, DialError
 from tunnelkit.interfaces import IDialer
-from tunnelkit.net.dial.autodetect import EnvironmentProxy, ProxySource
 from tunnelkit.net.dial.happy_eyeballs import CONNECT_LIMIT, HappyEyeballsEndpoint, resolve
 from tunnelkit.net.dial.proxy_endpoints import (
     HTTPConnectEndpoint,
@@ -36,7 +34,7 @@ from tunnelkit.net.dial.proxy_endpoints import (
     SOCKS4ClientEndpoint,
     SOCKS5ClientEndpoint,
 )
-from tunnelkit.net.dial.via import Hop, ascii_host, parse_via
+from tunnelkit.net.dial.via import Hop, ascii_host
 from tunnelkit.net.sockets.tcp import format_address
 from tunnelkit.net.tls.server_trust import ServerTrust
 
@@ -51,11 +49,14 @@ class Limits:
     """For each proxy to log us in and to connect onwards."""
 
 
+USUAL = Limits()
+
+
 @implementer(IDialer)
 class DirectDialer:
     """Connects without a proxy."""
 
-    def __init__(self, reactor: Any, limits: Limits = Limits()) -> None:
+    def __init__(self, reactor: Any, limits: Limits = USUAL) -> None:
         self._reactor = reactor
         self._limits = limits
 
@@ -80,7 +81,7 @@ class ProxyDialer:
         self,
         reactor: Any,
         hops: Sequence[Hop],
-        limits: Limits = Limits(),
+        limits: Limits = USUAL,
     ) -> None:
         self._reactor = reactor
         self._hops = tuple(hops)
@@ -180,65 +181,6 @@ class _Socks4WithNames:
             clock=self._reactor,
         )
         return await endpoint.connect(factory)
-
-
-@implementer(IDialer)
-class AutomaticDialer:
-    """Connects the way that this machine is set up for (``--via auto``)."""
-
-    def __init__(
-        self,
-        reactor: Any,
-        source: ProxySource,
-        limits: Limits = Limits(),
-    ) -> None:
-        self._reactor = reactor
-        self._source = source
-        self._limits = limits
-
-    def endpoint_for(self, host: str, port: int) -> IStreamClientEndpoint:
-        """An endpoint that connects to ``host:port``; raises `ConfigError` for a bad host."""
-        return self._dialer_for(host, port).endpoint_for(host, port)
-
-    def describe(self) -> str:
-        """Where the proxy is taken from."""
-        return f"as set up on this machine ({self._source.describe()})"
-
-    def _dialer_for(self, host: str, port: int) -> DirectDialer | ProxyDialer:
-        url = self._source.proxy_for(ascii_host(host), port)
-        if url is None:
-            return DirectDialer(self._reactor, self._limits)
-        hops = parse_via([url], option=self._source.describe())
-        return ProxyDialer(self._reactor, hops, self._limits)
-
-
-def make_dialer(
-    reactor: Any,
-    via: Sequence[str] = (),
-    *,
-    password: str | None = None,
-    environ: Mapping[str, str] | None = None,
-    connect_limit: float = CONNECT_LIMIT,
-    handshake_limit: float = HANDSHAKE_LIMIT,
-) -> IDialer:
-    """The dialer for a list of ``--via`` values; none at all means direct.
-
-    ``password``: see `via.parse_via` and `via.read_password_file`. ``environ`` is for
-    ``auto`` (default: this process's). Raises `ConfigError`.
-    """
-    limits = Limits(connect_limit, handshake_limit)
-    words = [url for url in via if url in ("none", "auto")]
-    if words and len(via) > 1:
-        raise ConfigError(f"--via {words[0]} stands alone: it cannot be part of a chain")
-    if password is not None and (words or not via):
-        raise ConfigError("--via-password-file: there is no proxy that the password could be for")
-    if words == ["auto"]:
-        source = EnvironmentProxy(os.environ if environ is None else environ)
-        if source.url:
-            parse_via([source.url], option=source.describe())  # a mistake in it is told now
-        return AutomaticDialer(reactor, source, limits)
-    hops = () if words else parse_via(via, password)
-    return ProxyDialer(reactor, hops, limits) if hops else DirectDialer(reactor, limits)
 
 
 # -- dialling for a carrier -----------------------------------------------

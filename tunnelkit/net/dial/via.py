@@ -34,7 +34,7 @@ _SCHEMES = {
 }
 _EXPECTED = (
     "expected socks4://, socks4a://, socks5://, http:// or https://[USER:PASSWORD@]HOST[:PORT], "
-    "none or auto"
+    "pac:FILE, pac:URL, none or auto"
 )
 _MAX_PASSWORD = 1024
 
@@ -52,6 +52,28 @@ class Hop:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{format_address((self.host, self.port))}"
+
+
+@attrs.frozen
+class Pac:
+    """A proxy auto-configuration script, which says which proxy leads where."""
+
+    place: str
+    """The absolute path of a file, or an ``http`` or ``https`` URL."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is on this machine."""
+        return "://" not in self.place
+
+    def __str__(self) -> str:
+        """For messages: without the query of a URL, which may be anything."""
+        return f"the PAC file {self.place.partition('?')[0]}"
+
+
+Via = tuple[Hop, ...] | Pac | None
+"""A way out: through these proxies, the one to dial first in front (none: directly); as a script
+says; None: as this machine is set up."""
 
 
 def ascii_host(host: str) -> str:

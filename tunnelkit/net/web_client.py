@@ -1,4 +1,4 @@
-"""Fetching from web servers for somebody else: limits, errors with a code, TLS that is checked."""
+"""Fetching from web servers: limits, errors with a code, TLS that is checked."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from tunnelkit.errors import ChannelClosed, Code, DialError, TunnelkitError
-from tunnelkit.net.tls.server_trust import ServerTrust
-from tunnelkit.policy.destination import TCP, destination_to
+from tunnelkit.net.tls.server_trust import ServerTrust, explain_loss
 
 _log = Logger()
 
@@ -28,8 +27,9 @@ LIMIT = 30.0
 """Seconds from the request to the last byte of the answer."""
 MAX_BODY = 1 << 20
 
-EndpointFor = Callable[[str], IStreamClientEndpoint]
-"""The way to ``tcp:HOST:PORT``; its connects fail with `ChannelClosed` or `DialError`."""
+EndpointFor = Callable[[str, int], IStreamClientEndpoint]
+"""The way to a host (an address without brackets) and port; its connects fail with
+`ChannelClosed` or `DialError`."""
 
 
 class WebError(TunnelkitError):
@@ -88,7 +88,10 @@ async def fetch(
     except (ChannelClosed, DialError) as error:
         raise WebError(error.code, str(error)) from None
     except Exception as error:
-        why = _innermost(error)
+        inner = _innermost(error)
+        if isinstance(inner, CancelledError):
+            raise WebError(Code.TIMED_OUT, "no answer in time") from None
+        why = explain_loss(inner) or str(inner) or type(inner).__name__
         _log.debug("Fetching {url} failed: {why!r}", url=url, why=why)
         raise WebError(Code.UNREACHABLE, f"the server cannot be used: {why}") from None
     known = {
@@ -105,7 +108,7 @@ class _Endpoints:
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode("ascii").removeprefix("[").removesuffix("]")
-        endpoint = self._endpoint_for(str(destination_to(TCP, host, uri.port)))
+        endpoint = self._endpoint_for(host, uri.port)
         if uri.scheme != b"https":
             return endpoint
         wrapped: IStreamClientEndpoint = wrapClientTLS(ServerTrust(host), endpoint)
@@ -161,9 +164,7 @@ class _Collector(Protocol):
             transport.abortConnection()
 
 
-def _innermost(error: Exception) -> object:
+def _innermost(error: BaseException) -> BaseException:
     """What lies behind Twisted's lists of reasons."""
     reasons = getattr(error, "reasons", None)
-    if reasons:
-        return _innermost(reasons[0].value)
-    return str(error) or type(error).__name__
+    return _innermost(reasons[0].value) if reasons else error
