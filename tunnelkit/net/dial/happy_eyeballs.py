@@ -81,7 +81,7 @@ def resolve(reactor: Any, host: str, port: int) -> defer.Deferred[list[_Address]
     return receiver.done
 
 
-def _reason(problem: error.ConnectError) -> tuple[str, Code]:
+def reason_of(problem: error.ConnectError) -> tuple[str, Code]:
     """A failed attempt in words, and as the `Code` nearest to it."""
     if isinstance(problem, error.TimeoutError):
         return "no answer", Code.TIMED_OUT
@@ -177,7 +177,7 @@ class _Race:
             # Not the network's doing: the factory refused, or a bug. Other addresses cannot help.
             self._give_up(reason)
             return
-        self._failed[address] = _reason(reason.value)
+        self._failed[address] = reason_of(reason.value)
         if self._waiting:
             self._try_next()
         elif not self._running:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -19,6 +19,7 @@ from tunnelkit.core.prologue import Export, Refused
 from tunnelkit.errors import DialError, RemoteProtocolError
 from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.channels.contracts import PathHop
+from tunnelkit.net.dial.any_endpoint import connect_by
 from tunnelkit.net.lstp.middle import LstpMiddleFactory
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_over
@@ -159,7 +160,7 @@ class LstpRendezvous(MiddleRendezvous):
 
     async def _dial(self) -> LstpEndProtocol:
         factory = LstpEndFactory(self._shared, self._party)
-        protocol: Any = await maybeDeferred(self._endpoint.connect, factory)
+        protocol: Any = await connect_by(self._endpoint, factory)
         assert isinstance(protocol, LstpEndProtocol)
         return protocol
 

@@ -6,11 +6,11 @@ import secrets
 from typing import Any
 
 from cryptography import x509
-from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tunnelkit.errors import PeerNotTrusted
+from tunnelkit.net.dial.any_endpoint import connect_by
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, take_over
 from tunnelkit.net.tls.context import NAME_SCHEME, TlsContext
@@ -56,7 +56,7 @@ class ServerLink:
     async def connect(self, sink: TlsSink) -> TlsStream:
         """A stream whose handshake has begun; raises `DialError`. `require_server` belongs into
         the sink's ``tls_ready``."""
-        protocol: Any = await maybeDeferred(self._endpoint.connect, _DialledFactory())
+        protocol: Any = await connect_by(self._endpoint, _DialledFactory())
         dialled: _Dialled = protocol
         engine = TlsEngine(self.context, True)
         return TlsStream(self.shared, dialled.carrier, engine, sink, removable=True)

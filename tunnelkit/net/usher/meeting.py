@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -19,6 +19,7 @@ from zope.interface import implementer
 from tunnelkit.core.prologue import Export
 from tunnelkit.interfaces import IMeeting, IRendezvous
 from tunnelkit.net.channels.contracts import PathHop
+from tunnelkit.net.dial.any_endpoint import connect_by
 from tunnelkit.net.sockets.arrival import Arrival
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.sockets.socket_carrier import Carrier, SocketCarrier, take_over
@@ -76,7 +77,7 @@ class UsherRendezvous:
 
     async def meet(self, on_waiting: Callable[[str], object] | None = None) -> UsherMeeting:
         """A connection to the gate; raises `DialError`."""
-        protocol: Any = await maybeDeferred(self._endpoint.connect, _DialledFactory())
+        protocol: Any = await connect_by(self._endpoint, _DialledFactory())
         meeting: UsherMeeting = protocol.meeting
         return meeting
 
