@@ -19,7 +19,7 @@ DNS_SERVICE = "service:@dns"
 DEFAULT_DISPLAY = "service:@x11"
 """The display of the far side's user."""
 BENCH_SERVICE = "service:@bench"
-"""The far side's part of `tunnelkit bench`."""
+"""The far side's part of ``tunnelkit bench``."""
 
 MAX_TEXT = 400
 """Characters of a whole destination; longer texts are not looked at."""
