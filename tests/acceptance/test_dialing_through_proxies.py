@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import START_LIMIT, Identities, Processes, free_port
+from tests.acceptance.processes import START_LIMIT, Identities, Processes, Role, free_port
 from tests.acceptance.tunnels import start_gate, start_portal
 
 SECRET = "correct horse"
@@ -431,12 +431,22 @@ def test_a_keepalive_gets_past_a_proxy_that_cuts_what_is_idle(
     processes: Processes, proxies: Proxies, identities: Identities
 ) -> None:
     via = ("--via", f"http://127.0.0.1:{proxies.tinyproxy(timeout=3)}")
-    ends = []
-    for more in (("--keepalive", "1"), ()):
+
+    def with_a_gate(*more: str) -> Role:
+        """A portal; what its gate learns is of no use to the others."""
         gate = start_gate(processes, identities, ["tcp:127.0.0.1:9"])
         place = gate.address("listening on")
-        ends.append(start_portal(processes, identities, place, "--socks", "0", *via, *more))
-    lively, silent = ends
+        return start_portal(processes, identities, place, "--socks", "0", *via, *more)
+
+    lively, silent = with_a_gate("--keepalive", "1"), with_a_gate()
     # When this one has been cut, the other one, which began before, would have been too.
     silent.wait_for("Tunnel usher with server has ended")
     assert "has ended" not in lively.process.log
+    # Cut again, it has learned; and is up still when one that begins now has been cut.
+    learned = silent.wait_for(r"cut after 3 s .*: something is sent every 1\.[45] s from now on")
+    since = silent.process.lines.index(learned.string)
+    silent.wait_for("Tunnel usher with server is up", since=since)
+    began = len(silent.process.lines)
+    another = with_a_gate()
+    another.wait_for("Tunnel usher with server has ended")
+    assert "has ended" not in "\n".join(silent.process.lines[began:])

@@ -100,7 +100,8 @@ END = (
     Option(
         "keepalive",
         "SECONDS",
-        "after which this end says something through a tunnel that is silent (default: 10)",
+        "after which this end says something through a tunnel that is silent (default: 10, and "
+        "less by itself where the way cuts what is idle)",
     ),
     Option(
         "half-closed-limit",

@@ -41,6 +41,7 @@ from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
 from tunnelkit.core.mux.datagram_body import ANYWHERE
 from tunnelkit.core.mux.flow_control import FlowControl
+from tunnelkit.core.mux.keepalive import Keepalive
 from tunnelkit.core.mux.path import Path
 from tunnelkit.core.socket_table import SocketTable
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
@@ -72,8 +73,10 @@ class LstpMux:
         budget: Budget | None = None,
         parent: LstpMux | None = None,
         published: SocketTable | None = None,
+        keepalive: Keepalive | None = None,
     ) -> None:
         self.config = config
+        self.keepalive = Keepalive(config.keepalive) if keepalive is None else keepalive
         self.life = Life(now)
         self.outbox = Outbox(self.life)
         self.flow = FlowControl(budget if budget is not None else Budget())
@@ -242,6 +245,10 @@ class LstpMux:
         if life.over:
             return t.NO_EVENTS
         # A tunnel whose last channel has ended is over already, so this is no clean end for anyone.
+        if clean:
+            self.keepalive.ended()
+        else:
+            self.keepalive.lost(now - max(life.said, life.heard))
         if clean and life.drained_by is not None:
             return self.live.all_over(Code.SHUTDOWN, "the far side has shut down")
         return self.live.all_over(Code.RESET, "the tunnel connection was lost")
@@ -303,7 +310,7 @@ class LstpMux:
         life = self.life
         if life.over:
             return None
-        due = life.said + self.config.keepalive
+        due = life.said + self.keepalive.seconds
         dead = life.heard + 3 * self.properties.peer.keepalive
         if dead < due:
             due = dead
@@ -332,7 +339,7 @@ class LstpMux:
         for channel in self.flow.due_reports(now):
             assert isinstance(channel, LstpChannel)
             self.outbox.grant(channel)
-        if now >= life.said + self.config.keepalive:
+        if now >= life.said + self.keepalive.seconds:
             # One is enough while the connection takes nothing.
             life.said = now
             if not self.outbox.frames:

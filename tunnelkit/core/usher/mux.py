@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from tunnelkit.core.mux import contract as t
 from tunnelkit.core.mux.credit import Budget
+from tunnelkit.core.mux.keepalive import Keepalive
 from tunnelkit.core.mux.path import Path
 from tunnelkit.core.usher.receiver import UsherConfig, UsherReceiver
 from tunnelkit.core.usher.session import (
@@ -58,8 +59,15 @@ class UsherMux(UsherReceiver):
     addressed_datagrams = True
 
     def __init__(
-        self, version: Version, config: UsherConfig, now: float, *, budget: Budget | None = None
+        self,
+        version: Version,
+        config: UsherConfig,
+        now: float,
+        *,
+        budget: Budget | None = None,
+        keepalive: Keepalive | None = None,
     ) -> None:
+        self.keepalive = Keepalive(config.keepalive) if keepalive is None else keepalive
         super().__init__(version, config, budget if budget is not None else Budget(), now)
         self.path: Path = self.flow.path
         self._said = now
@@ -278,6 +286,10 @@ class UsherMux(UsherReceiver):
         self._now = now
         if self._over:
             return t.NO_EVENTS
+        if clean:
+            self.keepalive.ended()
+        else:
+            self.keepalive.lost(now - max(self._said, self._heard))
         if clean and self._draining and not self._in_use:
             return self._all_over(None, "")
         return self._all_over(Code.RESET, "the tunnel connection was lost")
@@ -308,7 +320,7 @@ class UsherMux(UsherReceiver):
             return None
         dues = [self._drained_by, self.flow.next_deadline(self._now)]
         if not self._plain:
-            dues.append(self._said + self.config.keepalive)
+            dues.append(self._said + self.keepalive.seconds)
             dues.append(self._heard + 3 * self._peer.keepalive)
         elif not self._up_told:
             # Nothing has to come first under usher/1, but events are only returned.
@@ -330,7 +342,7 @@ class UsherMux(UsherReceiver):
         for channel in self.flow.due_reports(now):
             assert isinstance(channel, Session)
             self._report(channel)
-        if not self._plain and now >= self._said + self.config.keepalive:
+        if not self._plain and now >= self._said + self.keepalive.seconds:
             self._ping(now)
         self.flow.deadline_passed(self._sessions.values(), now)
         return self._say_up()

@@ -22,6 +22,7 @@ from tunnelkit.core.socket_table import SocketTable, TrustedSocket, is_trusted_s
 from tunnelkit.errors import ChannelRefused, Code, RemoteProtocolError, TunnelkitError
 from tunnelkit.interfaces import IChannelProtocol, IEnd, IMeeting, IRendezvous
 from tunnelkit.net.channels.contracts import Connection, ExtendedConnection
+from tunnelkit.net.channels.keepalive import learning_keepalive
 from tunnelkit.wire.lstp import ALPN
 
 _log = Logger()
@@ -66,11 +67,19 @@ class LstpProtocol:
         """Told of what the far side of a connection publishes, whenever that changes; nothing any
         more when the connection has ended (rows T1, T3)."""
         self._budget = Budget() if budget is None else budget
+        self._keepalive = learning_keepalive(self.config.keepalive)
         self._tunnels: set[_Extension] = set()
 
     def make_mux(self, master: bool, alpn: bytes, now: float) -> LstpMux:
         """A mux for the first connection of a tunnel."""
-        return LstpMux(master, self.config, now, budget=self._budget, published=self.published)
+        return LstpMux(
+            master,
+            self.config,
+            now,
+            budget=self._budget,
+            published=self.published,
+            keepalive=self._keepalive,
+        )
 
     def extend(self, connection: ExtendedConnection, end: IEnd) -> Callable[[], object]:
         """See `IChannelProtocol`."""
@@ -270,7 +279,14 @@ class _Extension:
         if alpn != ALPN:
             raise RemoteProtocolError("a further connection speaks another protocol")
         first = self._mux
-        return LstpMux(master, self._protocol.config, now, budget=first.budget, parent=first)
+        return LstpMux(
+            master,
+            self._protocol.config,
+            now,
+            budget=first.budget,
+            parent=first,
+            keepalive=first.keepalive,
+        )
 
 
 def _nothing() -> None:

@@ -11,6 +11,7 @@ from tunnelkit.core.usher.mux import UsherMux
 from tunnelkit.core.usher.receiver import UsherConfig
 from tunnelkit.interfaces import IChannelProtocol, IEnd
 from tunnelkit.net.channels.contracts import ExtendedConnection
+from tunnelkit.net.channels.keepalive import learning_keepalive
 from tunnelkit.wire.usher import Version
 
 
@@ -29,10 +30,13 @@ class UsherProtocol:
         # A peer from before ALPN speaks usher/1.
         self.alpn = (*names, b"") if Version.V1.value in names else names
         self._budget = Budget() if budget is None else budget
+        self._keepalive = learning_keepalive(self.config.keepalive)
 
     def make_mux(self, master: bool, alpn: bytes, now: float) -> UsherMux:
         """A mux for one new tunnel. Both ends are alike, so ``master`` does not matter."""
-        return UsherMux(Version.of(alpn), self.config, now, budget=self._budget)
+        return UsherMux(
+            Version.of(alpn), self.config, now, budget=self._budget, keepalive=self._keepalive
+        )
 
     def extend(self, connection: ExtendedConnection, end: IEnd) -> None:
         """See `IChannelProtocol`: there is nothing beside the channels."""
