@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 import subprocess
@@ -11,11 +12,23 @@ import pytest
 
 from tests.acceptance.applications import Application
 from tests.acceptance.communication import start_server
-from tests.acceptance.processes import Identities, Processes, Role, curl, tunnelkit
+from tests.acceptance.processes import (
+    TUNNELKIT,
+    Identities,
+    Processes,
+    Role,
+    curl,
+    tunnelkit,
+)
 from tests.acceptance.test_dialing_through_proxies import Proxies
+from tests.acceptance.wtls import MAP_KEY, private_file, start_domain
+from tunnelkit.cli.control_client import ask
+from tunnelkit.errors import TunnelkitError
+from tunnelkit.policy.identity import identity_pem, load_identity
 
 CANARY = "canary-5e1f"
 """In every secret that somebody chooses."""
+ORIGIN = "bank.example=https://127.0.0.1:9"
 BLOCK = re.compile(r"-----BEGIN (PRIVATE KEY|TUNNELKIT RENDEZVOUS SECRET)-----\n(.*?)-----", re.S)
 
 
@@ -141,6 +154,58 @@ def test_no_login_is_to_be_seen_at_a_communication_server(
     everything = shown_by(server.role, control, status)
     everything += "\n".join([*good.process.lines, *wrong.process.lines])
     assert [secret for secret in secrets.all if secret in everything] == []
+
+
+def test_neither_passphrase_nor_token_is_to_be_seen_where_somebody_brings_them(
+    processes: Processes, identities: Identities, tmp_path: Path
+) -> None:
+    """Right ones, and wrong ones."""
+    own, token, control, audit = (tmp_path / name for name in ("own", "token", "control", "audit"))
+    passphrase = f"{CANARY}-passphrase"
+    own.touch(mode=0o600)
+    own.write_bytes(identity_pem(load_identity(identities("server")), passphrase.encode()))
+    # A session of its own has no terminal on which it could ask.
+    gate = processes.start(
+        "gate", "setsid", "--wait", *TUNNELKIT, "gate", "--listen", "127.0.0.1:0",
+        "--identity", own, "--peer", "client", "--allow", "tcp:127.0.0.1:9",
+        "--control", control, "--audit", audit,
+        "--status", "127.0.0.1:0", "--status-token-file", token, ready="LOCKED",
+    )  # fmt: skip
+    place = gate.wait_for(r"Status at http://(\S+)/")[1]
+    told = []
+    for word in ("guess", "passphrase"):
+        said = base64.b64encode(f"{CANARY}-{word}".encode()).decode()
+        try:
+            told.append(str(ask(str(control), f"unlock {said}")))
+        except TunnelkitError as error:
+            told.append(str(error))
+    gate.wait_for("READY")
+    for word in (f"{CANARY}-token", token.read_text().strip()):
+        for path in ("status.json", "metrics", "channels", f"channels?filter={word}", word):
+            command = ["curl", "--silent", "-H", f"Authorization: Bearer {word}"]
+            asked = [*command, f"http://{place}/{path}"]
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=20)
+            assert done.stdout, path
+            if "filter" not in path:
+                told.append(done.stdout)
+    told += [tunnelkit("status", "--control", control), audit.read_text(), *gate.lines]
+    secrets = (CANARY, token.read_text().strip(), said)
+    assert [secret for secret in secrets if secret in "\n".join(told)] == []
+    assert gate.stop() == 0
+
+
+def test_no_key_of_mappings_is_to_be_seen(processes: Processes, tmp_path: Path) -> None:
+    control, status = tmp_path / "control", tmp_path / "status"
+    options = ("--control", control, "--status", f"unix:{status}")
+    domain = start_domain(processes, ORIGIN, options=options)
+    assert MAP_KEY not in shown_by(domain.proxy, control, status).lower()
+    wrong = private_file(tmp_path, "wrong.key", MAP_KEY[:-3] + "xyz")
+    words = ("--listen", "127.0.0.1:0", "--origin", ORIGIN, "--map-key-file", wrong)
+    identity = ("--identity", tmp_path / "domain" / "door.pem")
+    role = processes.role("wtls-domain-proxy", *words, *identity, wait=False)
+    assert role.process.wait(20) == 2
+    role.wait_for("wrong.key")
+    assert MAP_KEY[:16] not in "\n".join(role.process.lines)
 
 
 @pytest.mark.parametrize(
