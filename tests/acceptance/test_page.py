@@ -24,6 +24,7 @@ from tests.acceptance.processes import (
 )
 from tests.acceptance.tunnels import (
     Transport,
+    meeting,
     start_client_end,
     start_gate,
     start_server_end,
@@ -104,15 +105,31 @@ def test_a_client_end_is_watched_live(
     assert page.complaints() == []
 
 
+ANY_END = ("tunnel-end", "--rendezvous", "lstp", "--protocol", "lstp")
+
+
+@pytest.mark.parametrize(
+    ("role", "title"),
+    [(("lstp-client-end",), "client · LSTP client end"), (ANY_END, "client · Tunnel end")],
+    ids=["lstp-client-end", "tunnel-end"],
+)
 def test_an_end_is_connected_and_disconnected_by_keyboard_alone(
-    browser: Browser, processes: Processes, identities: Identities, middle: Role, tmp_path: Path
+    browser: Browser,
+    processes: Processes,
+    identities: Identities,
+    middle: Role,
+    tmp_path: Path,
+    role: tuple[str, ...],
+    title: str,
 ) -> None:
     watched = Watched(tmp_path, "client")
     start_server_end(processes, identities, middle, ["tcp:127.0.0.1:9"])
-    client = start_client_end(
-        processes, identities, middle, "--socks", "0", "--manual", *watched.options
-    )
+    client = processes.role(
+        *role, *meeting(middle), "--identity", identities("client"), "--peer", "server",
+        "--socks", "0", "--manual", *watched.options,
+    )  # fmt: skip
     page = shown(browser, watched.url())
+    page.wait_for_text(title)
     page.wait_for_text("Disconnected by hand")
     page.tab_to("Connect")
     page.press("Enter")
