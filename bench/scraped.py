@@ -1,9 +1,9 @@
 """How long scrapes hold an end up: turns of its reactor with many channels open (row O7).
 
 Idle channels are opened through an LSTP tunnel, and a few that are in use. For a while nobody asks
-the ends anything, then their metrics and state are fetched several times a second, in turn. A turn
-is measured by the CPU time of the reactor's thread, so that other programs of the machine do not
-count; the garbage collector's share is told apart.
+the ends anything, then their metrics, state and channels are fetched several times a second, in
+turn. A turn is measured by the CPU time of the reactor's thread, so that other programs of the
+machine do not count; the garbage collector's share is told apart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bench.rig import Rig, describe, rigs
 AIM = 20.0
 """Milliseconds of CPU time that a turn may take while scraped."""
 ENDS = ("lstp-server-end", "lstp-client-end")
-PATHS = ("/metrics", "/status.json")
+PATHS = ("/metrics", "/status.json", "/channels", "/channels?filter=tcp")
 IN_USE = 20
 """Channels that exchange messages meanwhile."""
 EVERY = 0.2
