@@ -81,3 +81,11 @@ def test_it_learns_further_but_never_speaks_more_often_than_once_a_second() -> N
     for _ in range(4):
         lives(lstp, keepalive, 2)
     assert keepalive.seconds == 1
+
+
+def test_where_nothing_is_said_to_keep_a_tunnel_nothing_is_learned() -> None:
+    keepalive = Keepalive(10)
+    for _ in range(3):
+        mux = UsherMux(Version.V1, UsherConfig(), 0.0, keepalive=keepalive)
+        mux.connection_lost(False, 8.0)
+    assert keepalive.seconds == 10

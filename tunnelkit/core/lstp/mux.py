@@ -244,11 +244,8 @@ class LstpMux:
         life.now = now
         if life.over:
             return t.NO_EVENTS
+        self.keepalive.connection_lost(clean, now - max(life.said, life.heard))
         # A tunnel whose last channel has ended is over already, so this is no clean end for anyone.
-        if clean:
-            self.keepalive.ended()
-        else:
-            self.keepalive.lost(now - max(life.said, life.heard))
         if clean and life.drained_by is not None:
             return self.live.all_over(Code.SHUTDOWN, "the far side has shut down")
         return self.live.all_over(Code.RESET, "the tunnel connection was lost")

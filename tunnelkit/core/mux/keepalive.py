@@ -28,10 +28,11 @@ class Keepalive:
         """Told of the idle time, and of the new ``seconds``."""
         self._last_idle: float | None = None
 
-    def lost(self, idle: float) -> None:
-        """A connection was lost without a word, ``idle`` seconds after the last byte passed."""
-        last, self._last_idle = self._last_idle, idle
-        if last is None or abs(idle - last) > ALIKE:
+    def connection_lost(self, clean: bool, idle: float) -> None:
+        """A connection is gone, ``idle`` seconds after the last byte passed; ``clean``: it was
+        ended, not cut, so what was lost before it was no row."""
+        last, self._last_idle = self._last_idle, None if clean else idle
+        if clean or last is None or abs(idle - last) > ALIKE:
             return
         learned = max(SHORTEST, min(idle, last) / 2)
         # What is cut sooner than that is not cut for being idle, or cannot be helped.
@@ -39,10 +40,6 @@ class Keepalive:
             self.seconds = learned
             self._last_idle = None
             self.on_learned(idle, learned)
-
-    def ended(self) -> None:
-        """A connection ended in another way: what was lost before it was no row."""
-        self._last_idle = None
 
 
 def _nobody_listens(idle: float, seconds: float) -> None:

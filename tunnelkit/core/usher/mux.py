@@ -286,10 +286,8 @@ class UsherMux(UsherReceiver):
         self._now = now
         if self._over:
             return t.NO_EVENTS
-        if clean:
-            self.keepalive.ended()
-        else:
-            self.keepalive.lost(now - max(self._said, self._heard))
+        if not self._plain:
+            self.keepalive.connection_lost(clean, now - max(self._said, self._heard))
         if clean and self._draining and not self._in_use:
             return self._all_over(None, "")
         return self._all_over(Code.RESET, "the tunnel connection was lost")
