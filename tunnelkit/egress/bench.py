@@ -59,7 +59,7 @@ class BenchEgress:
         try:
             rule = self._policy.authorize(peer, CONNECT, SERVICE, destination.host, 0).rule
         except NotAuthorized as error:
-            self._denials.tell(peer, str(error), error.reason)
+            self._denials.not_authorized(peer, error)
             refuse(request, Code.NOT_ALLOWED, str(error))
             return
         if self._open[peer] >= CHANNELS_PER_PEER:

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from tunnelkit.errors import NotAuthorized
 from tunnelkit.net.sockets.timer import Timer
 from tunnelkit.policy.printable import printable
 
@@ -35,6 +36,10 @@ class Denials:
         self._windows: dict[str, _Window] = {}
         self._exhausted_again: float = reactor.seconds()
         """From when on another line may say so."""
+
+    def not_authorized(self, peer: str, error: NotAuthorized) -> None:
+        """``peer`` has been refused something, as ``error`` says."""
+        self.tell(peer, str(error), error.reason, error.remedy)
 
     def tell(self, peer: str, why: str, reason: str = "no-rule", remedy: str = "") -> None:
         """``peer`` has been refused something; ``why`` is one printable line, ``reason`` one of

@@ -64,7 +64,7 @@ class DnsEgress:
         try:
             return self.policy.authorize(peer, "connect", SERVICE, "@dns", 0).rule
         except NotAuthorized as error:
-            self._denials.tell(peer, str(error), error.reason, error.remedy)
+            self._denials.not_authorized(peer, error)
             return ""
 
     def gone(self, peer: str) -> None:

@@ -53,7 +53,7 @@ class ListenEgress(Service):
                 listener = PeerListener(self, request.peer, destination)
                 request.attach(listener, f"{TCP}:{listener.address}", listener.rule)
         except NotAuthorized as error:
-            self.egress.denials.tell(request.peer, str(error), error.reason, error.remedy)
+            self.egress.denials.not_authorized(request.peer, error)
             request.refuse(Code.NOT_ALLOWED, "not allowed there")
         except BindError as error:
             _log.warn("For {peer}: {why}", peer=printable(request.peer), why=str(error))

@@ -80,7 +80,7 @@ class UdpEgress(Service):
 
     def denied(self, peer: str, error: NotAuthorized) -> None:
         """See `UdpRules`."""
-        self._egress.denials.tell(peer, str(error), error.reason, error.remedy)
+        self._egress.denials.not_authorized(peer, error)
 
     def passed(
         self,
