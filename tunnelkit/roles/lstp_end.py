@@ -62,7 +62,7 @@ class LstpEndConfig(EndConfig):
     tunnel: str
     """The tunnel's name; with the identity's secret it makes the rendezvous id."""
     via: Via = ()
-    """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
+    """The way out."""
     admission_token: str | None = attrs.field(default=None, repr=False)
     """What the middle asks for."""
     connections: int = 1

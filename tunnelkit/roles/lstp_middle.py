@@ -51,7 +51,7 @@ class LstpMiddleConfig:
     next_middle: tuple[str, int] | None = None
     """Host and port of the next middle of a cascade."""
     via: Via = ()
-    """Proxies on the way to it, the first to dial in front; None: as this machine is set up."""
+    """The way to it."""
     max_waiting: int = 10_000
     """Ends that wait at once."""
     max_waiting_per_address: int = 10_000

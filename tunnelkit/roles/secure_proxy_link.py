@@ -46,7 +46,7 @@ class LinkConfig:
     """The CAs that may have issued it; empty: the identity's."""
     login: Login | None = None
     via: Via = ()
-    """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
+    """The way out."""
     binding_required: bool = True
     """Other clients must say which TLS they are in, as this one does."""
 

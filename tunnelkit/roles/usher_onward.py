@@ -42,7 +42,7 @@ class OnwardConfig:
     rules: tuple[Rule, ...]
     """What goes there."""
     via: Via = ()
-    """Proxies on the way to it, the first to dial in front; None: as this machine is set up."""
+    """The way to it."""
 
 
 class OnwardTunnel:

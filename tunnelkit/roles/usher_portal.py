@@ -38,7 +38,7 @@ class UsherPortalConfig(EndConfig):
     server_name: str = ""
     """The name under which a bastion relays to the gate; empty: none is said."""
     via: Via = ()
-    """Proxies on the way out, the first to dial in front; None: as this machine is set up."""
+    """The way out."""
     max_sessions: int = 10_000
     """Sessions that the gate's side may have open at once."""
 

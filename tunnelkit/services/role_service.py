@@ -74,8 +74,7 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
     except ConfigError as error:
         exit_with(options.tapname, error)
     _log.info("This process may have {most} descriptors", most=most)
-    running = RoleService(reactor, service, observer, reloader, audit)
-    running.last_problem = problem
+    running = RoleService(reactor, service, observer, reloader, audit, problem)
     for part in (control, pages):
         if part is not None:
             IService(part).setServiceParent(running)
@@ -182,12 +181,12 @@ class RoleService(MultiService):
         observer: LineObserver | None,
         reloader: Reloader,
         audit: Audit | None = None,
+        problem: LastProblem | None = None,
     ) -> None:
         MultiService.__init__(self)
         self._reactor = reactor
         self._observer = observer
-        self.last_problem = LastProblem()
-        """Sees what is logged, from the start on."""
+        self._problem = problem or LastProblem()
         self._signals = 0
         self._reloader = reloader
         self._notifier = Notifier(reactor)
@@ -210,7 +209,7 @@ class RoleService(MultiService):
 
     def _begin(self) -> None:
         self._take_signals()
-        globalLogPublisher.addObserver(self.last_problem)
+        globalLogPublisher.addObserver(self._problem)
         MultiService.startService(self)
         self._notifier.ready()
         keep_all_that_is_there()
@@ -224,7 +223,7 @@ class RoleService(MultiService):
 
     def _over(self, result: Any) -> Any:
         self._notifier.over()
-        globalLogPublisher.removeObserver(self.last_problem)
+        globalLogPublisher.removeObserver(self._problem)
         if self._observer is not None and isinstance(self._observer.front, Repeats):
             self._observer.front.close()
         if self._audit is not None:
