@@ -127,10 +127,7 @@ class ISteered(Interface):
     """A role's service that shows what is open, and lets a person end it (row O6)."""
 
     def traffic() -> Iterable[Traffic]:
-        """All that is open, each row made as it is asked for.
-
-        It may be asked for over several turns of the reactor: what ends meanwhile may be in it.
-        """
+        """All that is open, made as it is asked for."""
 
     def end_one(number: str) -> bool:
         """End what has that `Traffic.id`; False: there is no such thing."""
@@ -170,6 +167,14 @@ class IUnlocks(Interface):
 
     def unlock(passphrase: bytes) -> Mapping[str, object]:
         """Use it, and forget it; what came of it. Raises `ConfigError` if it is wrong."""
+
+
+class IRenewsKeys(Interface):
+    """A role's service that can renew its key, and that of the other end, while both run (Q2)."""
+
+    def pair_again() -> Deferred[Mapping[str, object]]:
+        """Do it; what came of it: this end's ``name`` and ``key``, whom it ``waits_for`` before
+        that is in force, and of each of ``peers`` the same. Raises `ConfigError`."""
 
 
 class IKeepsFiles(Interface):

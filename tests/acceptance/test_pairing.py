@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.communication import SERVER, start_server
 from tests.acceptance.ended_tls import EndsTls
+from tests.acceptance.paired import POLICY, Options, at_a_server
 from tests.acceptance.processes import (
     START_LIMIT,
     TUNNELKIT,
@@ -49,38 +49,6 @@ def inside(processes: Processes, *words: object, name: str = "office") -> tuple[
     """The inside, and the code that it shows."""
     process = pair(processes, name, *words)
     return process, process.wait_for(CODE)[1]
-
-
-Options = tuple[object, ...]
-
-POLICY = """
-[clients.office]
-publish = ["tunnel", "pair-*"]
-
-[clients.laptop]
-connect = ["office/*"]
-"""
-
-
-def at_a_server(processes: Processes, identities: Identities) -> tuple[Options, Options]:
-    """A Communication Server that knows office and laptop by their passwords."""
-
-    def secret(name: str, text: str) -> Path:
-        file = processes.directory / name
-        file.write_text(text)
-        file.chmod(0o600)
-        return file
-
-    logins = secret("logins", "office:correct horse\nlaptop:battery staple\n")
-    server = start_server(processes, identities, "--login-file", logins, policy=POLICY)
-    there = (
-        "--server", f"127.0.0.1:{server.port}", "--server-name", SERVER,
-        "--server-ca", identities.directory / "ca.pem",
-    )  # fmt: skip
-    return (
-        (*there, "--login-file", secret("office-login", "correct horse")),
-        (*there, "--login-file", secret("laptop-login", "battery staple"), "--target", "office"),
-    )
 
 
 @pytest.fixture(params=["middle", "gate", "server"])

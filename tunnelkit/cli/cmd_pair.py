@@ -29,7 +29,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     pair = subparsers.add_parser(
         "pair",
         usage="tunnelkit pair --middle HOST:PORT --name NAME --allow PATTERN [options]\n"
-        "       tunnelkit pair --middle HOST:PORT --name NAME [options] [CODE]",
+        "       tunnelkit pair --middle HOST:PORT --name NAME [options] [CODE]\n"
+        "       tunnelkit pair --again [--name NAME] [--control PATH]",
         help="connect two machines by a one-time code, without any files",
         description="On the inside, say what may be reached (--allow): a code is shown. On the "
         "other machine, the same command without --allow asks for the code. Then both go on as a "
@@ -42,9 +43,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="shown by the other machine; better "
         "typed when asked for: others can read command lines",
     )
-    pair.add_argument("--name", required=True, help="of this machine in the tunnel")
+    pair.add_argument("--name", help="of this machine in the tunnel")
     meeting = pair.add_argument_group("where the two meet (one of the first four)")
-    where = meeting.add_mutually_exclusive_group(required=True)
+    where = meeting.add_mutually_exclusive_group()
     where.add_argument("--middle", metavar="HOST:PORT", help="of the LSTP middle where both meet")
     where.add_argument(
         "--server", metavar="HOST:PORT", help="of the Communication Server where both log in"
@@ -117,12 +118,27 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="KEYS",
         help="where the files go (default: ./keys, or $TUNNELKIT_KEYS)",
     )
+    again = pair.add_argument_group("over the tunnel, once paired")
+    again.add_argument(
+        "--again",
+        action="store_true",
+        help="renew both keys, while the two run and are connected: no code, nothing stops",
+    )
+    again.add_argument(
+        "--control", metavar="PATH", help="of the running end (default: the one with --name)"
+    )
     pair.add_argument("--ask", action="store_true", help="ask here before the other end is taken")
     pair.add_argument("--once", action="store_true", help="stop once paired; do not run the tunnel")
 
 
 def run(args: argparse.Namespace) -> int:
     """Pair, keep what came of it, and be the end from now on."""
+    if args.again:
+        from tunnelkit.cli.pair_again import pair_again
+
+        return pair_again(args)
+    if not args.name:
+        raise ConfigError("--name is missing: expected what this machine is called in the tunnel")
     import attrs
 
     from tunnelkit.core.pairing.code import new_code, parse_code
@@ -170,7 +186,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_side(args: argparse.Namespace, inside: bool) -> None:
     wrong = ""
-    if inside and not (args.allow or args.publish):
+    if not (args.middle or args.server or args.gate or args.listen):
+        wrong = "where the two meet is missing: expected --middle, --server, --gate or --listen"
+    elif args.control:
+        wrong = "--control: nothing runs yet: expected --again too"
+    elif inside and not (args.allow or args.publish):
         wrong = "--listen: the other end could reach nothing: expected --allow PATTERN too"
     elif args.publish and not args.middle:
         wrong = "--publish: only an LSTP tunnel has published services: expected --middle"

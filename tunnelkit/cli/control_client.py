@@ -30,10 +30,11 @@ def add_control_argument(parser: argparse.ArgumentParser, *, required: bool = Tr
     )
 
 
-def ask(path: str, command: str) -> dict[str, object]:
-    """The role's answer to ``command``; raises `ConfigError` or `TunnelkitError`."""
+def ask(path: str, command: str, patience: float = _PATIENCE) -> dict[str, object]:
+    """The role's answer to ``command``, which may take ``patience`` seconds; raises `ConfigError`
+    or `TunnelkitError`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(_PATIENCE)
+        sock.settimeout(patience)
         try:
             sock.connect(path)
         except OSError as error:

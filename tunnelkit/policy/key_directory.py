@@ -361,6 +361,16 @@ def write_over(path: Path, content: bytes, mode: int = 0o600) -> None:
     with _temporary(path, content) as temporary:
         os.chmod(temporary, mode)
         os.replace(temporary, path)
+        make_durable(path)
+
+
+def make_durable(path: Path) -> None:
+    """What ``path`` names now it still names after the power has failed."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

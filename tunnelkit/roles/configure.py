@@ -77,6 +77,7 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
         "manual": settings.flag("manual"),
         "identity_file": os.path.abspath(identity_file.text),
         "pins": pins,
+        "pins_file": pins_file(settings),
         "peers": peers,
         "crl_file": None if pins else revocation_list(settings, identity),
         "protocols": tuple(
@@ -156,6 +157,21 @@ def pinned_keys(settings: Settings, identity: Identity) -> dict[bytes, str]:
                 wanted = f"--peer-pin {peer.text}=sha256:HEX too"
                 rule.wrong("no pinned key is called that", wanted)
     return pins
+
+
+def pins_file(settings: Settings) -> str:
+    """The settings file in which renewed keys take the place of those pinned; empty: keys stay."""
+    paired = settings.one("paired")
+    if paired is None or not settings.all("peer-pin"):
+        return ""
+    files = {given.from_file for given in settings.all("peer-pin")}
+    if len(files) != 1 or "" in files:
+        paired.wrong(
+            "keys that are pinned on a command line cannot be renewed there",
+            "every peer-pin in the --config file",
+            show=False,
+        )
+    return os.path.abspath(files.pop())
 
 
 def _named_pin(text: str) -> tuple[str, bytes]:

@@ -75,11 +75,12 @@ class CredentialWatch:
         self._list = FollowedList(identity_file, state_dir)
         self._warnings = ExpiryWarnings()
         self._ends: WeakKeyDictionary[TunnelConnection, datetime] = WeakKeyDictionary()
+        self._succeeded: WeakKeyDictionary[TunnelConnection, bytes] = WeakKeyDictionary()
         self._load = partial(open_identity, identity_file, terms=terms, may_wait=may_wait)
         self._terms = terms
         self._shared = shared
         self._make_context = make_context
-        self._identity_file = identity_file
+        self.identity_file = identity_file
         self._pins = dict(pins or {})
         self._crl_file = crl_file
         self._seen = self._stamps()
@@ -132,20 +133,35 @@ class CredentialWatch:
         self.context = self._read()
         self.on_change()
         for connection in self._tunnels():
-            shown = connection.stream.engine.peer_certificate
-            if shown is not None and spki_pin(shown) not in pins:
+            if self.key_of(connection) not in pins:
                 _log.warn(
                     "The key of {peer} is not pinned any more: cut", peer=printable(connection.peer)
                 )
                 connection.end(Code.NOT_ALLOWED, "the key is not pinned any more")
         return True
 
+    @property
+    def pins(self) -> dict[bytes, str]:
+        """The keys that are trusted, and what they are called; of several that are called the
+        same the last is the newest."""
+        return dict(self._pins)
+
+    def key_of(self, connection: TunnelConnection) -> bytes:
+        """The key of the other end of ``connection``: the one that it has proved to have, or has
+        put in the place of that one since."""
+        shown = connection.stream.engine.peer_certificate
+        return self._succeeded.get(connection) or (b"" if shown is None else spki_pin(shown))
+
+    def succeed(self, connection: TunnelConnection, pin: bytes) -> None:
+        """The other end has ``pin`` now in place of the key that it has proved to have there."""
+        self._succeeded[connection] = pin
+
     def unlock(self, passphrase: bytes) -> None:
         """Put the identity in force as it is now; raises `WrongPassphrase` or `ConfigError`."""
-        unlock_identity(self._identity_file, passphrase, terms=self._terms)
+        unlock_identity(self.identity_file, passphrase, terms=self._terms)
         if (found := self._load()).name != self.identity.name:
             raise ConfigError(
-                f"{where_of(self._identity_file)}: it is {found.name}'s now, and this end is "
+                f"{where_of(self.identity_file)}: it is {found.name}'s now, and this end is "
                 f"{self.identity.name}: expected a restart"
             )
         self._seen = ()
@@ -153,7 +169,7 @@ class CredentialWatch:
 
     def lock(self) -> bool:
         """Forget the key, if a passphrase protects it; whether it does."""
-        if not lock_identity(self._identity_file):
+        if not lock_identity(self.identity_file):
             return False
         self._seen = ()
         self.identity = self.identity.without_key()
@@ -236,7 +252,7 @@ class CredentialWatch:
             _log.error("{why}; going on with the keys from before", why=str(error), log_always=True)
             return
         old = self.identity
-        self.locked = where_of(self._identity_file) if found.locked else ""
+        self.locked = where_of(self.identity_file) if found.locked else ""
         if found.locked and not old.locked:
             _log.error(
                 "{where}: it has changed, and its key waits for its passphrase; going on with the "
@@ -327,4 +343,4 @@ class CredentialWatch:
                 yield Term(where, crl.last_update_utc, crl.next_update_utc, remedy)
 
     def _stamps(self) -> tuple[Any, ...]:
-        return tuple(stamp(path) for path in (self._identity_file, self._crl_file) if path)
+        return tuple(stamp(path) for path in (self.identity_file, self._crl_file) if path)

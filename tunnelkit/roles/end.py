@@ -34,6 +34,7 @@ from tunnelkit.interfaces import (
     IOpensPorts,
     IProtocolMaker,
     IRendezvous,
+    IRenewsKeys,
     ISteered,
     IUnlocks,
 )
@@ -53,6 +54,7 @@ from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.keyhole import Keyhole
 from tunnelkit.roles.live_ports import LivePorts
+from tunnelkit.roles.paired_keys import PairedKeys
 from tunnelkit.roles.ports import FrontEnds, descriptions
 from tunnelkit.roles.ready import named, tell_locked, tell_ready
 from tunnelkit.roles.running_end import RunningEnd
@@ -82,6 +84,8 @@ class EndConfig:
     pins: Mapping[bytes, str] = attrs.field(factory=dict)
     """Keys (SHA-256 of the SubjectPublicKeyInfo), one of which is the other end's, and the names
     they go by (rows K3, X28)."""
+    pins_file: str = ""
+    """The settings file in which renewed keys take the place of these; empty: keys stay (Q2)."""
     crl_file: str | None = None
     """The revocation list; None: nobody is revoked."""
     protocols: tuple[IProtocolMaker, ...] = ()
@@ -110,7 +114,7 @@ class EndConfig:
     """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
 
 
-@implementer(IEndService, ISteered, IOpensPorts, IUnlocks)
+@implementer(IEndService, ISteered, IOpensPorts, IUnlocks, IRenewsKeys)
 class EndService(MultiService):
     """One running end; its ports are bound when it is made (`ConfigError` if one is taken).
 
@@ -175,7 +179,9 @@ class EndService(MultiService):
         )
         self._keyhole = Keyhole(reactor, self._watch)
         self._begun = False
-
+        self._keys = PairedKeys(
+            self._egress, self.tunnel, self._watch, config.pins_file, lambda: self.keys_stay
+        )
         self._lists = ListExchange(
             self._egress, self.tunnel, lambda: self._watch.list_to_give, self._watch.take_list
         )
@@ -222,6 +228,15 @@ class EndService(MultiService):
         )
 
     @property
+    def keys_stay(self) -> str:
+        """Why its key cannot be renewed through the tunnel; empty: it can."""
+        return ""
+
+    def pair_again(self) -> Deferred[Mapping[str, object]]:
+        """See `IRenewsKeys`."""
+        return self._keys.renew()
+
+    @property
     def advice(self) -> str:
         """What to look at when nobody comes; see `TunnelEnd`."""
         return ADVICE
@@ -248,6 +263,7 @@ class EndService(MultiService):
         MultiService.startService(self)
         self._watch.start()
         self._lists.start()
+        self._keys.start()
         if self._watch.identity.locked:
             tell_locked(self._role, self._watch.locked, self._config.unlocking)
         else:
@@ -286,6 +302,7 @@ class EndService(MultiService):
             self.tunnel.totals.expect(names)
             self.live_ports.peers = names
             changes.append(f"keys pinned now: {len(config.pins)}")
+            self._keys.settle()
         policy = self.policy.current
         if policy.rules != config.rules:
             changes.append(f"rules now in force: {len(config.rules)}")

@@ -60,6 +60,12 @@ END = (
         commas=True,
         live=True,
     ),
+    Option(
+        "paired",
+        "",
+        "let both keys be renewed while the ends run (`tunnelkit pair --again`): in the files of "
+        "--identity and --config",
+    ),
     CRL,
     NO_CRL,
     Option(

@@ -16,7 +16,7 @@ from tunnelkit.egress.resolve import SystemResolver
 from tunnelkit.egress.site import SiteDialler
 from tunnelkit.errors import ConfigError
 from tunnelkit.frontends.forward.udp import UdpForward
-from tunnelkit.interfaces import IEndService, ISteered, IUnlocks
+from tunnelkit.interfaces import IEndService, IRenewsKeys, ISteered, IUnlocks
 from tunnelkit.net.channels.end import TunnelEnd
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.lstp.protocol import LstpProtocol
@@ -89,7 +89,7 @@ class SecureProxyClientConfig(EndConfig):
     """Begin what browsers send to web servers inside with a PROXY header."""
 
 
-@implementer_only(IEndService, ISteered, IUnlocks)
+@implementer_only(IEndService, ISteered, IUnlocks, IRenewsKeys)
 class SecureProxyClientService(EndService):
     """One running client."""
 
@@ -212,6 +212,13 @@ class SecureProxyClientService(EndService):
         if config.group_forwards != self._client.group_forwards:
             changes.append("forwards to groups only after a restart")
         return changes
+
+    @property
+    def keys_stay(self) -> str:
+        """See `EndService`."""
+        if self._client.link.login is not None:
+            return ""
+        return "the Communication Server knows this end by its key too: expected --login there"
 
     @property
     def advice(self) -> str:

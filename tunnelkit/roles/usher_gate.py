@@ -153,6 +153,11 @@ class UsherGateService(EndService):
             self._onward.start(self.context)
 
     @property
+    def keys_stay(self) -> str:
+        """See `EndService`."""
+        return "the next gate knows this one by its key too" if self._next is not None else ""
+
+    @property
     def advice(self) -> str:
         """See `EndService`."""
         return (

@@ -7,6 +7,7 @@ line each way: the request is a command's name, the answer a JSON object, with
 An end also answers ``bench PEER``: if there is no ``error`` in the answer, the connection is a
 channel to the service ``@bench`` of that peer from then on. PEER may be left out.
 ``unlock BASE64`` brings the passphrase of an identity to an end that waits for it (K6).
+``pair-again`` renews its key and those of the ends that it is connected to (Q2).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tunnelkit.errors import ChannelClosed, ChannelRefused, Code, ConfigError
-from tunnelkit.interfaces import ITunnel, IUnlocks
+from tunnelkit.interfaces import IRenewsKeys, ITunnel, IUnlocks
 from tunnelkit.local.stream import SocketStream
 from tunnelkit.net.channels.contracts import LocalSide
 from tunnelkit.net.channels.socket_side import SocketSide
@@ -48,6 +49,7 @@ _REQUEST_LIMIT = 5.0
 _LONGEST_REQUEST = 2048
 UNLOCK = "unlock"
 """A passphrase in base64 is behind it."""
+PAIR_AGAIN = "pair-again"
 
 
 def bench_through(tunnel: Any) -> OpenBench:
@@ -67,7 +69,7 @@ def bench_through(tunnel: Any) -> OpenBench:
 class ControlService(Service):
     """Listens at ``path``; the socket is bound when it is made (`ConfigError` if it cannot be).
 
-    ``open_bench`` and ``unlocks`` are for roles that are ends.
+    ``open_bench``, ``unlocks`` and ``renews`` are for roles that are ends.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ControlService(Service):
         commands: Commands,
         open_bench: OpenBench | None = None,
         unlocks: IUnlocks | None = None,
+        renews: IRenewsKeys | None = None,
     ) -> None:
         self.poller = Poller.of(reactor)
         self._path = path
@@ -84,6 +87,7 @@ class ControlService(Service):
         self.commands: Commands = {**commands, "resources": partial(resources, reactor)}
         self.open_bench = open_bench
         self.unlocks = unlocks
+        self.renews = renews
         self._listener: Listener | None = None
         self.link: str | None = None
         """A link to the socket, which goes when it does."""
@@ -171,11 +175,21 @@ class _Asking:
             self._say(command())
         elif name == UNLOCK and unlocks is not None:
             self._say(_unlocked(unlocks, whom))
+        elif asked == PAIR_AGAIN and self._control.renews is not None:
+            self._renew(self._control.renews)
         elif name == BENCH and self._control.open_bench is not None:
             self._open(self._control.open_bench, whom, rest)
         else:
             known = ", ".join(sorted(self._control.commands))
             self._say({"error": f"this role has no command {asked!a}: expected {known}"})
+
+    def _renew(self, renews: IRenewsKeys) -> None:
+        try:
+            renewed = renews.pair_again()
+        except ConfigError as error:
+            self._say({"error": str(error)})
+        else:
+            renewed.addCallback(self._say)
 
     def _open(self, open_bench: OpenBench, peer: str, rest: bytes) -> None:
         sock = self._stream.detach()

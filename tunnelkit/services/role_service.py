@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,7 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.interfaces import IEndService, IKeepsFiles, IServesPages, IUnlocks
-from tunnelkit.net.role_status import RoleStatus
+from tunnelkit.interfaces import IEndService, IKeepsFiles, IRenewsKeys, IServesPages, IUnlocks
 from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.loop_poller import take_over
 from tunnelkit.net.sockets.timer import use_monotonic_clock
@@ -67,12 +65,12 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             observer.writer = Writer(options.tapname, named)
             observer.front = Repeats(reactor, observer)
         reloader = Reloader(reactor, options, service)
+        pages = status_service(reactor, options, service, reloader)
         problem = LastProblem()
-        status = partial(status_of, service, problem)
-        pages = status_service(reactor, options, service, reloader, status)
-        known = {**role_commands(service, status), "page": pages.page if pages else _no_page}
+        known = {**role_commands(service, problem), "page": pages.page if pages else _no_page}
         bench = bench_through(service.tunnel) if IEndService.providedBy(service) else None
-        control = control_service(reactor, options, known, bench, IUnlocks(service, None))
+        renews = IRenewsKeys(service, None)
+        control = control_service(reactor, options, known, bench, IUnlocks(service, None), renews)
         audit = make_audit(reactor, options, service)
     except ConfigError as error:
         exit_with(options.tapname, error)
@@ -90,12 +88,15 @@ def control_service(
     commands: Commands,
     open_bench: OpenBench | None,
     unlocks: IUnlocks | None = None,
+    renews: IRenewsKeys | None = None,
 ) -> ControlService | None:
     """Where ``--control`` says and where `tunnelkit status` looks by itself; None: there is
     neither. Raises `ConfigError`."""
     directory = own_directory(os.environ)
     if options.control_path:
-        control = ControlService(reactor, options.control_path, commands, open_bench, unlocks)
+        control = ControlService(
+            reactor, options.control_path, commands, open_bench, unlocks, renews
+        )
         if directory is not None:
             control.link = link_to(options.control_path, options.tapname, directory)
         return control
@@ -103,18 +104,14 @@ def control_service(
         return None
     try:
         place = new_place(options.tapname, directory)
-        return ControlService(reactor, place, commands, open_bench, unlocks)
+        return ControlService(reactor, place, commands, open_bench, unlocks, renews)
     except ConfigError:
         # Nobody has asked for it: a path that is too long, a disk that is full.
         return None
 
 
 def status_service(
-    reactor: Any,
-    options: RoleOptions,
-    service: Any,
-    reloader: Reloader,
-    status: Callable[[], RoleStatus],
+    reactor: Any, options: RoleOptions, service: Any, reloader: Reloader
 ) -> StatusService | None:
     """What ``--status`` asks for, and the same for a role that has a port for that anyway; None:
     nothing. Raises `ConfigError`.
@@ -126,8 +123,7 @@ def status_service(
     from tunnelkit.services.steering import Steering
 
     steering = Steering(service, reloader, partial(reactor.callLater, ANSWERED, stop, reactor))
-    places = options.status_places
-    return StatusService(reactor, options.tapname, service, places, steering, status)
+    return StatusService(reactor, options.tapname, service, options.status_places, steering)
 
 
 def _no_page() -> dict[str, object]:
@@ -142,15 +138,13 @@ def stop(reactor: Any) -> None:
         pass
 
 
-def status_of(service: Any, problem: LastProblem) -> RoleStatus:
-    """Of an `IRoleService`, as everybody is shown it who asks this process."""
-    status: RoleStatus = service.status()
-    return problem.put_into(status)
-
-
-def role_commands(service: Any, status: Callable[[], RoleStatus]) -> Commands:
+def role_commands(service: Any, problem: LastProblem) -> Commands:
     """What ``service`` (an `IRoleService`) can be told, ``status`` among it."""
-    return {"status": lambda: status().as_mapping(), **service.commands()}
+
+    def status() -> dict[str, object]:
+        return {**service.status().as_mapping(), **problem.as_mapping()}
+
+    return {"status": status, **service.commands()}
 
 
 def make_audit(reactor: Any, options: RoleOptions, service: Any) -> Audit | None:

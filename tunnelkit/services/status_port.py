@@ -7,7 +7,6 @@ import re
 import secrets
 import socket
 import stat
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IServesPages
-from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, format_address, remove_socket
 from tunnelkit.policy.acl import PolicyHolder
@@ -35,22 +33,15 @@ _TOKEN = re.compile(rb"[A-Za-z0-9_-]{43}\n")
 
 
 class StatusService(Service):
-    """Serves the ``status`` of ``role`` (an `IRoleService`) and takes commands for it; bound when
-    it is made (`ConfigError`)."""
+    """Serves the state of ``role`` (an `IRoleService`); bound when it is made (`ConfigError`)."""
 
     def __init__(
-        self,
-        reactor: Any,
-        name: str,
-        role: Any,
-        places: StatusPlaces,
-        steering: Steering,
-        status: Callable[[], RoleStatus],
+        self, reactor: Any, name: str, role: Any, places: StatusPlaces, steering: Steering
     ) -> None:
         self._reactor = reactor
-        self._status = status
+        self._role = role
         self._steering = steering
-        self._live = Live(reactor, status, self._facts)
+        self._live = Live(reactor, role.status, self._facts)
         self._own: list[tuple[str, str, int]] = []
         self._token_file = ""
         self._sockets: list[socket.socket] = []
@@ -134,7 +125,7 @@ class StatusService(Service):
         return StatusPages(
             guard,
             self._reactor,
-            self._status,
+            self._role.status,
             self._steering,
             self._live,
             lambda: bool(self.running),

@@ -49,11 +49,13 @@ def _hex(fields: Fields, name: str, size: int) -> bytes:
     return bytes.fromhex(fields.matching(name, pattern, f"{2 * size} lower-case hex digits"))
 
 
-def _base64(data: bytes) -> str:
+def write_der(data: bytes) -> str:
+    """A certificate in DER as a field has it."""
     return base64.b64encode(data).decode("ascii")
 
 
-def _der(fields: Fields, name: str) -> bytes:
+def read_der(fields: Fields, name: str) -> bytes:
+    """The certificate, DER, in the field ``name``; raises `RemoteProtocolError`."""
     text = fields.text(name, (MAX_CERTIFICATE + 2) // 3 * 4, 4)
     try:
         return base64.b64decode(text, validate=True)
@@ -153,13 +155,13 @@ class Offer:
         """Its fields as bytes."""
         return body_if_any(
             name=self.name,
-            certificate=_base64(self.certificate),
+            certificate=write_der(self.certificate),
             rendezvous=None if self.rendezvous is None else self.rendezvous.hex(),
             tunnel=self.tunnel,
             services=list(self.services),
             rules=list(self.rules),
-            issued=None if self.issued is None else _base64(self.issued),
-            authority=None if self.authority is None else _base64(self.authority),
+            issued=None if self.issued is None else write_der(self.issued),
+            authority=None if self.authority is None else write_der(self.authority),
         )
 
     @classmethod
@@ -168,13 +170,13 @@ class Offer:
         fields = load(body, "OFFER")
         return cls(
             name=fields.matching("name", _NAME, _NAME_WORDS),
-            certificate=_der(fields, "certificate"),
+            certificate=read_der(fields, "certificate"),
             rendezvous=_hex(fields, "rendezvous", 32) if "rendezvous" in fields else None,
             tunnel=fields.name("tunnel") if "tunnel" in fields else None,
             services=fields.get_texts("services", MAX_WORDS, MAX_WORD),
             rules=fields.get_texts("rules", MAX_WORDS, MAX_WORD),
-            issued=_der(fields, "issued") if "issued" in fields else None,
-            authority=_der(fields, "authority") if "authority" in fields else None,
+            issued=read_der(fields, "issued") if "issued" in fields else None,
+            authority=read_der(fields, "authority") if "authority" in fields else None,
         )
 
 

@@ -78,6 +78,11 @@ class ChannelRequest:
         """Called if the far side gives up before the answer; a dial in flight can be ended."""
 
     @property
+    def connection(self) -> RequestConnection | None:
+        """What it came on; None: nobody waits for an answer any more."""
+        return self._connection
+
+    @property
     def gone(self) -> bool:
         """Nobody waits for an answer any more."""
         return self._connection is None
