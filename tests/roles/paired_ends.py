@@ -63,7 +63,7 @@ class Link(TunnelConnection):
         self.peer = peer
         self.certificate = certificate
         self.far: Link
-        self.handlers: dict[str, Callable[[Any, Any], object]] = {}
+        self.answerers: dict[str, Callable[[Any, Any], object]] = {}
         engine: Any = SimpleNamespace(
             peer_certificate=certificate, peer_name=certificate_name(certificate)
         )
@@ -79,7 +79,7 @@ class Link(TunnelConnection):
         far = self.far
         far.side = far.refusal = None
         request = ChannelRequest(far, 1, destination)
-        far.handlers[destination](request, parse_destination(destination))
+        far.answerers[destination](request, parse_destination(destination))
         if far.refusal is not None:
             side.reset(far.refusal.code, far.refusal.reason)
             return fail(far.refusal)
@@ -181,9 +181,9 @@ class End:
         self.watch = Watch(directory, name)
         self.connections: tuple[Link, ...] = ()
         self.came: list[Any] = []
-        self.handlers: dict[str, Any] = {}
+        self.answerers: dict[str, Any] = {}
         self.stays = ""
-        egress: Any = SimpleNamespace(reactor=Clock(), answer_with=self.handlers.__setitem__)
+        egress: Any = SimpleNamespace(reactor=Clock(), answer_with=self.answerers.__setitem__)
         tunnel: Any = Tunnel(self)
         self.clock = egress.reactor
         watch: Any = self.watch
@@ -201,7 +201,7 @@ def connect(one: End, other: End, wire: Wire) -> None:
         links.append(Link(wire, far.name, certificate))
     links[0].far, links[1].far = links[1], links[0]
     for end, link in zip((one, other), links, strict=True):
-        link.handlers = end.handlers
+        link.answerers = end.answerers
         end.connections = (*end.connections, link)
     for end, link in zip((one, other), links, strict=True):
         for came in end.came:

@@ -61,6 +61,7 @@ __all__ = [
     "HEADER",
     "HEADER_SIZE",
     "HOP_ROLES",
+    "LIMITS",
     "MAX_BODY",
     "MAX_DATA",
     "MAX_HOPS",
@@ -89,6 +90,7 @@ __all__ = [
     "ServiceFreeRequest",
     "Shutdown",
     "TopologyExchange",
+    "WITHOUT_BODY",
     "check_header",
     "decode",
     "derive_common",
@@ -112,6 +114,11 @@ MAX_HOPS = 8
 _SERVICE_DATA = int(MessageType.SERVICE_DATA)
 _LAST_TYPE = max(MessageType)
 
+LIMITS: dict[int, int] = {
+    int(kind): MAX_DATA if kind is MessageType.SERVICE_DATA else MAX_BODY for kind in MessageType
+}
+"""Largest body of each type."""
+
 _READERS: dict[int, Callable[[bytes], Message]] = {
     int(message.type): message.read
     for message in (
@@ -133,7 +140,7 @@ _READERS: dict[int, Callable[[bytes], Message]] = {
     )
 }
 
-_WITHOUT_BODY: dict[int, Message] = {
+WITHOUT_BODY: dict[int, Message] = {
     int(message.type): message
     for message in (
         ConnectionAck(),
@@ -165,7 +172,7 @@ def decode(kind: int, flags: int, body: bytes) -> Message:
 
     Raises `RemoteProtocolError` naming the message, the field and what is expected.
     """
-    if not body and (message := _WITHOUT_BODY.get(kind)) is not None:
+    if not body and (message := WITHOUT_BODY.get(kind)) is not None:
         return message
     reader = _READERS.get(kind)
     if reader is not None:

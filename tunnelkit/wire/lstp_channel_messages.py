@@ -6,6 +6,7 @@ The same conventions as in `lstp_messages`.
 from __future__ import annotations
 
 import builtins
+import re
 import struct
 from typing import ClassVar, TypeVar
 
@@ -28,6 +29,10 @@ FLAG_LAST = 2
 
 _NO_FIELDS = (b"", b"{}")
 """What messages without fields usually are; no reader is needed for it."""
+_PLAIN = rb'\{"%b":"([ !#-\[\]-~]{1,%d})"\}'
+_USUAL_REQUEST = re.compile(_PLAIN % (b"destination", MAX_TEXT)).fullmatch
+_USUAL_BEGIN_ACK = re.compile(_PLAIN % (b"bound", MAX_TEXT)).fullmatch
+"""One field, in ASCII without escapes: what nearly all bodies are needs no parser."""
 _OFFSETS = struct.Struct(">QQ")
 
 _M = TypeVar("_M", bound="_WithoutBody")
@@ -88,6 +93,9 @@ class ConnectionRequest:
     """For a connection: a fresh random rendezvous id."""
 
     def body(self) -> bytes:
+        others = (self.service, self.listener, self.origin, self.join)
+        if self.destination is not None and self.resource == "channel" and others == _ABSENT:
+            return b'{"destination":%b}' % quoted(self.destination).encode("utf-8")
         fields = {
             "resource": None if self.resource == "channel" else self.resource,
             "destination": self.destination,
@@ -100,6 +108,9 @@ class ConnectionRequest:
 
     @classmethod
     def read(cls, body: bytes) -> ConnectionRequest:
+        usual = _USUAL_REQUEST(body)
+        if usual is not None:
+            return cls(destination=usual[1].decode("ascii"))
         fields = load(body, "CONNECTION_REQUEST")
         named = fields.those_of(_WHAT_IS_ASKED_FOR)
         if "resource" in named:
@@ -120,6 +131,7 @@ class ConnectionRequest:
         return cls(listener=fields.integer("listener", 1, MAX_CHANNEL), origin=origin)
 
 
+_ABSENT = (None, None, None, None)
 _WHAT_IS_ASKED_FOR = ("resource", "destination", "service", "listener")
 
 
@@ -158,6 +170,9 @@ class ServiceBeginAck:
 
     @classmethod
     def read(cls, body: bytes) -> ServiceBeginAck:
+        usual = _USUAL_BEGIN_ACK(body)
+        if usual is not None:
+            return cls(usual[1].decode("ascii"))
         return cls(load(body, "SERVICE_BEGIN_ACK").get_text("bound", MAX_TEXT) or "")
 
 

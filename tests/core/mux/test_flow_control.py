@@ -577,6 +577,8 @@ def test_when_the_next_report_is_due_is_known_without_asking() -> None:
     flow = FlowControl(Budget())
     one, other = (ChannelFlowControl(WINDOW, MAX_WINDOW, flow.budget) for _ in range(2))
     now = 50.0
+    assert flow.soonest == 0.0
+    assert flow.next_deadline(now) is None
     assert flow.soonest == NEVER
     one.inbound.arrived(10)
     assert not flow.consumed(one, 10, now)

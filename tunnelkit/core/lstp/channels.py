@@ -61,12 +61,9 @@ class LiveChannels:
 
     def check_open(self) -> None:
         """Raises `LimitReached` if nothing may be asked for now."""
-        if not self._life.takes_channels:
+        life = self._life
+        if not life.up or life.over or life.drained_by is not None:
             raise t.LimitReached("the tunnel takes no new channels now", Code.SHUTDOWN)
-
-    def allocate(self, in_use: Container[int]) -> int:
-        """An id for a request, neither a channel's nor ``in_use``."""
-        return self.ids.allocate(self.by_id, in_use)
 
     def ask(self, request: lstp.ConnectionRequest, in_use: Container[int]) -> LstpChannel:
         """Ask for a channel and have it begin; raises `LimitReached`."""
@@ -74,7 +71,7 @@ class LiveChannels:
         most = self._properties.peer.max_channels
         if self._opened_here >= most:
             raise t.LimitReached(f"the far side allows {most} channels at once", Code.LIMIT)
-        number = self.allocate(in_use)
+        number = self.ids.allocate(self.by_id, in_use)
         self._outbox.put(request, number)
         self._outbox.say(M.SERVICE_BEGIN_REQUEST, number)
         ch = self._new(number, State.REQUESTED)
@@ -108,10 +105,12 @@ class LiveChannels:
         if before in DISCARDING and (before, happened) not in TABLE:
             return t.NO_EVENTS
         try:
-            message = lstp.decode(kind, flags, body)
-            if isinstance(message, lstp.ServiceFreeRequest) and message.code is not None:
-                happened = Input.ABORT
-            action, ch.state = step(TABLE, before, happened)
+            message = None if body else lstp.WITHOUT_BODY.get(kind)
+            if message is None:
+                message = lstp.decode(kind, flags, body)
+                if isinstance(message, lstp.ServiceFreeRequest) and message.code is not None:
+                    happened = Input.ABORT
+            action, ch.state = TABLE.get((before, happened)) or step(TABLE, before, happened)
             return self._actions[action](ch, message)
         except RemoteProtocolError as error:
             if happened is Input.ERROR:
@@ -122,12 +121,14 @@ class LiveChannels:
 
     def hear_end(self, ch: LstpChannel) -> Sequence[t.Event]:
         """The last data of the far side has come."""
-        action, ch.state = step(TABLE, ch.state, Input.LAST_DATA)
+        step_to = TABLE.get((ch.state, Input.LAST_DATA))
+        action, ch.state = step_to or step(TABLE, ch.state, Input.LAST_DATA)
         return self._actions[action](ch, None)
 
     def own(self, ch: LstpChannel, wanted: Input, message: Happening = None) -> Sequence[t.Event]:
         """This side wants something; raises `LocalProtocolError` where that cannot be."""
-        action, ch.state = local_step(TABLE, ch.state, wanted, f"channel {ch.id}")
+        step_to = TABLE.get((ch.state, wanted))
+        action, ch.state = step_to or local_step(TABLE, ch.state, wanted, f"channel {ch.id}")
         return self._actions[action](ch, message)
 
     def fail(self, ch: LstpChannel, error: RemoteProtocolError) -> Sequence[t.Event]:
@@ -199,9 +200,10 @@ class LiveChannels:
     def _note_far_end(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
         """SERVICE_DATA with flag 2; its payload has been dealt with."""
         ch.unpacker = None
-        if ch.state is State.ENDED:
-            return [t.Finished(ch.id), *self.settle(ch)]
-        return [t.Finished(ch.id)]
+        events: list[t.Event] = [t.Finished(ch.id)]
+        if ch.state is State.ENDED and ch.opener:
+            events.extend(self.settle(ch))
+        return events
 
     def _stop_sending(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
         """SERVICE_DATA_PAUSE::
@@ -268,7 +270,9 @@ class LiveChannels:
         queued = ch.inbound.queued if ch.datagrams is not None else 0
         if queued and self._flow.consumed(ch, queued, self._life.now):
             self._outbox.grant(ch)
-        return [t.Writable(ch.id)] if ch.may_send else t.NO_EVENTS
+        # It is open, so nothing but a PAUSE or the credit keeps this side from sending.
+        out = ch.outbound
+        return [t.Writable(ch.id)] if out.sent < out.limit and not ch.paused else t.NO_EVENTS
 
     def _send_begin_nack(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceBeginNack)
@@ -279,7 +283,7 @@ class LiveChannels:
         ch.packer = None
         # Empty, so it needs no credit and passes a PAUSE.
         self._outbox.say(M.SERVICE_DATA, ch.id, lstp.FLAG_LAST)
-        return self.settle(ch) if ch.state is State.ENDED else t.NO_EVENTS
+        return self.settle(ch) if ch.state is State.ENDED and ch.opener else t.NO_EVENTS
 
     def _send_free(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
         self._outbox.say(M.SERVICE_FREE_REQUEST, ch.id)
@@ -313,7 +317,8 @@ class LiveChannels:
         """Both directions have ended and everything is taken: the opener frees the channel, the
         other side acknowledges the request that it may have had already."""
         waits = ch.state is State.LINGERING or (ch.state is State.ENDED and ch.opener)
-        if not waits or ch.inbound.queued:
+        inbound = ch.inbound
+        if not waits or inbound.received != inbound.taken:
             return t.NO_EVENTS
         return self.own(ch, Input.SETTLED)
 
@@ -336,7 +341,8 @@ class LiveChannels:
                 self._opened_here -= 1
             else:
                 self.opened_there -= 1
-            events.extend(self.maybe_over())
+            if self._life.drained_by is not None:
+                events.extend(self.maybe_over())
         return events
 
     def maybe_over(self) -> Sequence[t.Event]:

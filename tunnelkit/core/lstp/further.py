@@ -37,7 +37,7 @@ class FurtherConnections:
         """
         self._life.now = now
         self._channels.check_open()
-        number = self._channels.allocate(self.asked)
+        number = self._channels.ids.allocate(self._channels.by_id, self.asked)
         self.asked.add(number)
         self._outbox.put(lstp.ConnectionRequest("connection", join=join), number)
         return number

@@ -25,8 +25,3 @@ class Life:
     def drain(self, by: float) -> None:
         """Drain until ``by``; said again, that can only be sooner."""
         self.drained_by = by if self.drained_by is None else min(by, self.drained_by)
-
-    @property
-    def takes_channels(self) -> bool:
-        """Whether new channels may be asked for."""
-        return self.up and not self.over and self.drained_by is None

@@ -148,7 +148,7 @@ class LstpMux:
 
     def opened(self, channel: int, bound: str) -> Sequence[t.Event]:
         """The destination of a requested channel is connected."""
-        ch = find(self.live, channel)
+        ch = self._by_id.get(channel) or find(self.live, channel)
         return self.live.own(ch, Input.OWN_ANSWER, lstp.ServiceBeginAck(bound))
 
     def refuse(self, channel: int, code: Code, reason: str) -> Sequence[t.Event]:
@@ -213,7 +213,8 @@ class LstpMux:
     def finish(self, channel: int, now: float) -> Sequence[t.Event]:
         """Half-close: an empty last-data message, which needs no credit."""
         self.life.now = now
-        return self.live.own(find(self.live, channel), Input.OWN_END)
+        ch = self._by_id.get(channel) or find(self.live, channel)
+        return self.live.own(ch, Input.OWN_END)
 
     def abort(self, channel: int, code: Code, reason: str, now: float) -> Sequence[t.Event]:
         """Reset the channel, whatever its credit; what still comes for it is discarded."""
@@ -235,6 +236,7 @@ class LstpMux:
         if life.over or (life.drained_by is not None and life.drained_by <= now + grace):
             return t.NO_EVENTS
         life.drain(now + grace)
+        self.flow.soonest = 0.0
         self.outbox.put(lstp.Shutdown(grace, reason))
         return self.live.maybe_over()
 

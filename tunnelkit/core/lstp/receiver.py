@@ -42,7 +42,7 @@ class Receiver:
         trusted: TrustedSockets,
         further: FurtherConnections,
     ) -> None:
-        self.cutter = FrameCutter(HEADER, M.SERVICE_DATA, lstp.MAX_DATA, check_header)
+        self.cutter = FrameCutter(HEADER, M.SERVICE_DATA, lstp.MAX_DATA, check_header, lstp.LIMITS)
         self._life = life
         self._flow = flow
         self._properties = properties
@@ -231,6 +231,8 @@ class Receiver:
         {"grace": SECONDS, "reason": TEXT}
         """
         try:
+            # What is said of the tunnel changes how long it waits for what.
+            self._flow.soonest = 0.0
             message = lstp.decode(kind, flags, body)
         except RemoteProtocolError as error:
             if kind != M.ERROR:

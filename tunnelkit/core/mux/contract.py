@@ -214,7 +214,11 @@ class Mux(Protocol):
         """Frames other than payload that are due now; empties their queue."""
 
     def next_deadline(self) -> float | None:
-        """When `deadline_passed` wants to be called at the latest."""
+        """When `deadline_passed` wants to be called at the latest.
+
+        It is asked for when that was, and when it may have become earlier: see
+        `FlowControl.soonest`.
+        """
 
     def deadline_passed(self, now: float) -> Sequence[Event]:
         """Do what is due: keepalive, acknowledgements, expiry."""

@@ -70,10 +70,11 @@ class FlowControl:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.path = Path()
-        self.soonest = NEVER
-        """No report is due before; 0: one is due now. Whoever keeps a timer for `next_deadline`
-        need not ask again before a report is due sooner than the timer, unless the path is full or
-        something other than payload was said or heard."""
+        self.soonest = 0.0
+        """Nothing is due before that was not due when `next_deadline` was last asked; 0: that has
+        to be asked again. So whoever keeps a timer for it need not ask while the timer is due
+        sooner, unless the path is full. A mux sets it to 0 where it makes a deadline of its own
+        earlier."""
         self._busy = 0
         """Channels with something in flight."""
         self._look_at = 0.0
@@ -178,11 +179,16 @@ class FlowControl:
         """The channel counts no more."""
         if not channel.stalled:
             channel.stalled = True
-            self.path.in_flight -= channel.outbound.in_flight
-        self._idle(channel)
+            out = channel.outbound
+            self.path.in_flight -= out.sent - out.taken
+        if channel.busy:
+            channel.busy = False
+            self._busy -= 1
         channel.mark = None
         channel.report_at = 0.0
-        channel.inbound.discard()
+        inbound = channel.inbound
+        if inbound.received != inbound.taken:
+            inbound.discard()
 
     def next_deadline(self, now: float) -> float | None:
         """When `due_reports` or `deadline_passed` have something to do."""

@@ -6,11 +6,14 @@ header has been accepted; the body of any other message is collected first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from struct import Struct
+from types import MappingProxyType
 from typing import Protocol
 
 from tunnelkit.core.mux.contract import Data, Event
+
+_NO_LIMITS: Mapping[int, int] = MappingProxyType({})
 
 
 class FrameSink(Protocol):
@@ -37,7 +40,8 @@ class FrameCutter:
     """Reads headers of the form ``header``: length and type first, the channel last.
 
     The field after the type is passed on as ``flags``, whatever it is. ``data_kind`` is the type
-    of data and ``max_data`` its largest length; ``check`` refuses a length or type by raising.
+    of data and ``max_data`` its largest length; ``check`` refuses a length or type by raising. It
+    need not be asked about types that ``limits`` has with a length of at least the message's.
     ``closed`` set by the sink stops it: the rest of the bytes is ignored.
     """
 
@@ -48,19 +52,26 @@ class FrameCutter:
         "_data_left",
         "_form",
         "_header",
+        "_limits",
         "_max_data",
         "_waiting",
         "closed",
     )
 
     def __init__(
-        self, header: Struct, data_kind: int, max_data: int, check: Callable[[int, int], None]
+        self,
+        header: Struct,
+        data_kind: int,
+        max_data: int,
+        check: Callable[[int, int], None],
+        limits: Mapping[int, int] = _NO_LIMITS,
     ) -> None:
         self.closed = False
         self._form = header
         self._data_kind = data_kind
         self._max_data = max_data
         self._check = check
+        self._limits = limits
         self._header = bytearray()
         self._body: bytearray | None = None
         self._waiting = (0, 0, 0, 0)
@@ -133,7 +144,8 @@ class FrameCutter:
                 if not length:
                     sink.data_ended()
                 continue
-            self._check(length, kind)
+            if not 0 <= length <= self._limits.get(kind, -1):
+                self._check(length, kind)
             if length <= end - position:
                 body = bytes(data[position : position + length])
                 position += length

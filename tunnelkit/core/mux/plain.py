@@ -355,6 +355,7 @@ class PlainMux:
     def shutdown(self, grace: float, reason: str, now: float) -> Sequence[t.Event]:
         """No new channels; over when the open ones are, or after ``grace`` seconds."""
         self._drained_by = now + grace
+        self.flow.soonest = 0.0
         return self._maybe_over()
 
     def connection_lost(self, clean: bool, now: float) -> Sequence[t.Event]:

@@ -270,6 +270,7 @@ class UsherMux(UsherReceiver):
             return t.NO_EVENTS
         self._draining = True
         self._drained_by = now + grace
+        self.flow.soonest = 0.0
         self._end_reason = reason
         if not self._plain:
             self._put(usher.UsherShutdown(math.ceil(grace), shortened(reason)), 0)

@@ -77,7 +77,8 @@ class UsherReceiver(SessionActions):
         self._pinged: tuple[int, float] | None = None
         """Token and time of the latest own ping that has not been answered."""
         check = partial(usher.check_header, version=version)
-        self._cutter = FrameCutter(usher.HEADER, RecordType.SEND, usher.MAX_DATA, check)
+        limits = usher.limits(version)
+        self._cutter = FrameCutter(usher.HEADER, RecordType.SEND, usher.MAX_DATA, check, limits)
         self._events: list[t.Event] = []
         self._stream: Session | None = None
         """Whose data is arriving; None: it is discarded."""
@@ -306,6 +307,7 @@ class UsherReceiver(SessionActions):
             peer.max_sessions = record.max_sessions
         if record.keepalive is not None:
             peer.keepalive = record.keepalive
+            self.flow.soonest = 0.0
         if self._up:
             return t.NO_EVENTS
         self._up = True
@@ -329,6 +331,7 @@ class UsherReceiver(SessionActions):
             return t.NO_EVENTS
         if isinstance(record, usher.UsherShutdown):
             self._draining = True
+            self.flow.soonest = 0.0
             by = self._now + record.grace
             self._drained_by = by if self._drained_by is None else min(by, self._drained_by)
             return [t.Draining(record.grace, record.reason), *self._maybe_over()]

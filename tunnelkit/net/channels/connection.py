@@ -83,7 +83,10 @@ class TunnelConnection:
         self._channels = ChannelTable(self._channel_log)
         self._requests = UnansweredRequests(shared.early_data, owner.channel_requested)
         self._scheduler = Scheduler(self, shared)
-        self._half_closed = HalfClosedChannels(shared.reactor, shared.half_closed_limit, self.abort)
+        self.schedule = self._scheduler.schedule
+        self._half_closed = HalfClosedChannels(
+            shared.reactor, shared.half_closed_limit, self._channels.by_number, self.abort
+        )
         self._inbound = Inbound(
             self,
             self._channels.by_number,
@@ -100,7 +103,7 @@ class TunnelConnection:
         self._loss = ""
         self._over = False
         self._ended: t.TunnelEnded | None = None
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self.handlers: dict[type, Callable[[Any], None]] = {
             t.Writable: self._on_writable,
             t.Finished: self._inbound.finished,
             t.TunnelUp: self._on_up,
@@ -122,7 +125,7 @@ class TunnelConnection:
 
     def handle(self, event: type, handler: Callable[[Any], None]) -> None:
         """Let ``handler`` have the events of a type that only one channel protocol has."""
-        self._handlers[event] = handler
+        self.handlers[event] = handler
 
     def make_another(self, make: Callable[[], Deferred[Connection]]) -> None:
         """See `ExtendedConnection`."""
@@ -187,12 +190,14 @@ class TunnelConnection:
         channel.rule = rule
         self._channels.accepted(channel, request.origin or self.far_address, now - request.came)
         request.give_early(channel)
-        if channel.far_finished:
-            self._half_closed.add(channel)
+        if channel.far_finished and not self._half_closed.looking:
+            self._half_closed.begin()
         events = self.mux.opened(request.channel, bound)
         side.attach(channel)
-        self.flush(channel)
-        self.dispatch(events)
+        if channel.queue or channel.far_finished:
+            self.flush(channel)
+        if events:
+            self.dispatch(events)
         self._scheduler.want()
         if isinstance(side, ChannelUdpFlow) and request.early_datagrams:
             self._shared.poller.after_batch(partial(request.deliver_datagrams, channel, side))
@@ -239,8 +244,11 @@ class TunnelConnection:
     def near_finished(self, channel: Channel, now: float) -> None:
         """The application has sent its last byte: the far side is to know."""
         channel.near_finished = True
-        self._half_closed.add(channel)
-        self.dispatch(self.mux.finish(channel.id, now))
+        if not self._half_closed.looking:
+            self._half_closed.begin()
+        events = self.mux.finish(channel.id, now)
+        if events:
+            self.dispatch(events)
 
     def shutdown(self, grace: float, reason: str) -> None:
         """Drain, see `Mux.shutdown`."""
@@ -285,10 +293,6 @@ class TunnelConnection:
 
     # -- scheduling -------------------------------------------------------
 
-    def schedule(self, channel: Channel) -> None:
-        """The channel has something to send; its ``scheduled`` is set."""
-        self._scheduler.schedule(channel)
-
     def pump(self) -> None:
         """Send what can be sent."""
         self._scheduler.run()
@@ -313,18 +317,12 @@ class TunnelConnection:
 
     def dispatch(self, events: Iterable[t.Event]) -> None:
         """Do what has happened, as any verb of the mux says."""
+        handlers = self.handlers
         for event in events:
-            self.happened(event)
+            handlers.get(type(event), self.decline)(event)
 
-    def happened(self, event: t.Event) -> None:
-        """The same of one event."""
-        try:
-            handler = self._handlers[type(event)]
-        except KeyError:
-            handler = self._decline
-        handler(event)
-
-    def _decline(self, event: t.ExtensionEvent) -> None:
+    def decline(self, event: t.ExtensionEvent) -> None:
+        """Nobody here knows ``event``."""
         self.dispatch(self.mux.decline(event))
         self._scheduler.want()
 
@@ -353,10 +351,10 @@ class TunnelConnection:
 
     def channel_ended(self, event: t.ChannelEnded) -> None:
         """A channel is over."""
-        if not self._requests.abandoned(event.channel):
-            channel = self._channels.ended(event, self.clock())
-            if channel is not None:
-                self._half_closed.remove(channel)
+        if event.channel not in self._requests.by_channel:
+            self._channels.ended(event, self.clock())
+        else:
+            self._requests.abandoned(event.channel)
 
     def _on_draining(self, event: t.Draining) -> None:
         self.draining = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tunnelkit.errors import Code
@@ -18,35 +18,30 @@ _Moved = tuple[int, int, int]
 class HalfClosedChannels:
     """Resets half-closed channels of one connection that stand still for ``limit`` seconds.
 
-    Data costs nothing: a look compares how many bytes have moved since the last one. The
-    timer runs while there is such a channel, and a little longer; ``abort`` is the connection's.
+    Neither data nor the life of a channel cost anything: a look compares how many bytes each of
+    ``channels`` has moved since the last one. Looks go on, once told to `begin`, while there are
+    such channels; ``abort`` is the connection's.
     """
 
     def __init__(
-        self, clock: Any, limit: float, abort: Callable[[Channel, Code, str], None]
+        self,
+        clock: Any,
+        limit: float,
+        channels: Mapping[int, Channel],
+        abort: Callable[[Channel, Code, str], None],
     ) -> None:
         self._clock = clock
         self._limit = limit
+        self._channels = channels
         self._abort = abort
         self._timer = Timer(clock, self._look)
         self._seen: dict[Channel, tuple[_Moved, float]] = {}
+        self.looking = False
+        """There is a next look: whoever half-closes a channel need not `begin`."""
 
-    def add(self, channel: Channel) -> None:
-        """One direction of ``channel`` is over."""
-        if channel.connection is None:
-            return
-        seen = self._seen
-        # While there are such channels it runs.
-        idle = not seen and not self._timer.running
-        moved = channel.bytes_sent, channel.bytes_received, channel.queued
-        seen[channel] = moved, self._clock.seconds()
-        if idle:
-            self._timer.start(self._limit / _LOOKS)
-
-    def remove(self, channel: Channel) -> None:
-        """The channel is over."""
-        # The timer runs out by itself: the next channel is half-closed sooner than that.
-        self._seen.pop(channel, None)
+    def begin(self) -> None:
+        """One direction of a channel is over, the first for a while."""
+        self._look()
 
     def stop(self) -> None:
         """The connection is over."""
@@ -55,17 +50,19 @@ class HalfClosedChannels:
 
     def _look(self) -> None:
         now = self._clock.seconds()
-        for channel, (before, since) in list(self._seen.items()):
-            moved = _moved(channel)
-            if moved != before:
+        before, self._seen = self._seen, {}
+        for channel in list(self._channels.values()):
+            if not channel.near_finished and not channel.far_finished:
+                continue
+            moved = channel.bytes_sent, channel.bytes_received, channel.queued
+            seen = before.get(channel)
+            if seen is None or seen[0] != moved:
                 self._seen[channel] = moved, now
-            elif now - since >= self._limit:
-                del self._seen[channel]
+            elif now - seen[1] < self._limit:
+                self._seen[channel] = seen
+            else:
                 reason = f"half-closed, and nothing moved for {self._limit:.0f} seconds"
                 self._abort(channel, Code.RESET, reason)
-        if self._seen:
+        self.looking = bool(self._seen)
+        if self.looking:
             self._timer.start(self._limit / _LOOKS)
-
-
-def _moved(channel: Channel) -> _Moved:
-    return channel.bytes_sent, channel.bytes_received, channel.queued

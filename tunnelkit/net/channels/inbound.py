@@ -7,7 +7,7 @@ to the application; only what that does not take is copied, and waits in its cha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from tunnelkit.core.mux import contract as t
 from tunnelkit.errors import Code
@@ -26,12 +26,14 @@ class InboundConnection(Protocol):
     mux: t.TunnelMux
     clock: Callable[[], float]
     datagrams: UdpFlows
+    handlers: dict[type, Callable[[Any], None]]
+    """Do what follows from events."""
 
-    def happened(self, event: t.Event) -> None:
-        """Do what follows from ``event``."""
+    def decline(self, event: t.ExtensionEvent) -> None:
+        """The same of one that has no handler."""
 
     def dispatch(self, events: Iterable[t.Event]) -> None:
-        """The same of several."""
+        """Do what follows from ``events``."""
 
     def abort(self, channel: Channel, code: Code, reason: str) -> None:
         """Reset a channel on both sides."""
@@ -87,6 +89,7 @@ class Inbound:
                     self._scheduler.want()
             return
         requests = self._requests
+        handlers = connection.handlers
         for event in mux.receive(view, now):
             if type(event) is t.Data:
                 channel = channels.get(event.channel)
@@ -95,7 +98,7 @@ class Inbound:
                 elif requests.keep(event.channel, event.data):
                     self.bytes_received += len(event.data)
             else:
-                connection.happened(event)
+                handlers.get(type(event), connection.decline)(event)
         if requests.unsettled:
             # Not sooner: what is refused must not have ended by an event that is still to come.
             requests.settle()
@@ -159,7 +162,8 @@ class Inbound:
             self._requests.finished(event.channel)
             return
         channel.far_finished = True
-        self._half_closed.add(channel)
+        if not self._half_closed.looking:
+            self._half_closed.begin()
         if not channel.queue:
             channel.side.finish()
 

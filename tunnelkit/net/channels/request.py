@@ -40,6 +40,7 @@ class ChannelRequest:
         "early",
         "early_datagrams",
         "finished",
+        "gone",
         "listener",
         "on_gone",
         "origin",
@@ -74,6 +75,8 @@ class ChannelRequest:
         self.early_datagrams: list[tuple[tuple[str, int], bytes]] = []
         self.finished = False
         """That is all it sends."""
+        self.gone = False
+        """Nobody waits for an answer any more."""
         self.on_gone: Callable[[], None] | None = None
         """Called if the far side gives up before the answer; a dial in flight can be ended."""
 
@@ -82,16 +85,11 @@ class ChannelRequest:
         """What it came on; None: nobody waits for an answer any more."""
         return self._connection
 
-    @property
-    def gone(self) -> bool:
-        """Nobody waits for an answer any more."""
-        return self._connection is None
-
     def attach(self, side: LocalSide, bound: str, rule: str = "") -> Channel | None:
         """The destination is connected: it is ``side``. None, and the side reset, if gone.
 
         ``rule`` has allowed it."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self.gone = self._connection, None, True
         if connection is None:
             side.reset(Code.RESET, "the far side gave up")
             return None
@@ -122,7 +120,7 @@ class ChannelRequest:
 
     def refuse(self, code: Code, reason: str) -> None:
         """The destination cannot be had."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self.gone = self._connection, None, True
         if connection is not None:
             connection.refuse(self, code, reason)
 
@@ -135,7 +133,7 @@ class ChannelRequest:
     def abandoned(self) -> None:
         """The far side gave up, or the connection ended."""
         if self._connection is not None:
-            self._connection = None
+            self._connection, self.gone = None, True
             if self.on_gone is not None:
                 self.on_gone()
 

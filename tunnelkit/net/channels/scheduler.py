@@ -83,10 +83,10 @@ class Scheduler:
         self._ready: deque[Channel] = deque()
         self._path_waits: list[Channel] = []
         self.due = NEVER
-        """A report that is due sooner than this has to be taken care of: see `want`."""
+        """What is due sooner than this has to be taken care of: see `want`."""
         self._wanted = False
-        self._changed = True
-        """Something other than payload was said or heard: anything may be due."""
+        self._changed = False
+        """There may be something other than payload to say."""
         self._told_limited = False
         """Path knows that it has room, and nothing has been sent since."""
         self._moved = 0
@@ -122,6 +122,7 @@ class Scheduler:
         stream = self._stream
         mux = self._mux
         while stream.writable and not self._stopped:
+            self._changed = False
             buffer = self._shared.outgoing
             used = 0
             control = mux.data_to_send()
@@ -153,8 +154,8 @@ class Scheduler:
         if not self._ready and not self._path_waits and not self._told_limited:
             path.app_limited()
             self._told_limited = not full
-        # The walk over all that can be due is for when that has changed.
-        if self._changed or full or self._path_waits or mux.flow.soonest < self.due:
+        # The walk over all that can be due is for when something is due sooner than it was.
+        if full or self._path_waits or mux.flow.soonest < self.due:
             self._set_timer()
 
     def _fill(self, buffer: memoryview, used: int) -> int:
@@ -209,14 +210,13 @@ class Scheduler:
         return used
 
     def _set_timer(self) -> None:
-        self._changed = False
         due = self._mux.next_deadline()
         if due is not None:
             self._timer.start_by(due, _SLACK)
             self.due = self._timer.due - _SLACK
 
     def _deadline(self) -> None:
-        self.due, self._changed = NEVER, True
+        self.due = NEVER
         if self._stopped:
             return
         now = self._connection.clock()
@@ -225,6 +225,8 @@ class Scheduler:
             self._connection.dispatch(self._mux.deadline_passed(now))
         self._give_back(now)
         self.run()
+        if not self._stopped:
+            self._set_timer()
 
     def _give_back(self, now: float) -> None:
         """Buffers of TLS that a large batch has left behind are of no use to an idle session."""

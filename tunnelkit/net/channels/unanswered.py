@@ -22,59 +22,55 @@ class UnansweredRequests:
     def __init__(self, early_data: EarlyData, ask: Callable[[ChannelRequest], None]) -> None:
         self._early_data = early_data
         self._ask = ask
-        self._requests: dict[int, ChannelRequest] = {}
+        self.by_channel: dict[int, ChannelRequest] = {}
         self._unasked: list[ChannelRequest] = []
         self.unsettled = False
         """`settle` has something to do."""
 
     def add(self, request: ChannelRequest) -> None:
         """The far side wants something; somebody is asked when everything is known."""
-        self._requests[request.channel] = request
+        self.by_channel[request.channel] = request
         self._unasked.append(request)
         self.unsettled = True
 
     def remove(self, request: ChannelRequest) -> None:
         """It has its answer."""
-        del self._requests[request.channel]
-        self._early_data.remove(request)
+        del self.by_channel[request.channel]
+        if request.early or request.early_datagrams:
+            self._early_data.remove(request)
 
     def keep(self, channel: int, data: memoryview) -> bool:
         """Keep what came for ``channel``. False: nobody has asked for that."""
-        request = self._requests.get(channel)
+        request = self.by_channel.get(channel)
         if request is None:
             return False
         request.early += data
-        self._count(request, len(data))
+        self._early_data.add(request, len(data))
+        self.unsettled = True
         return True
 
     def keep_datagram(self, datagram: Datagram) -> bool:
         """The same of a datagram, which is dropped where there are many already."""
-        request = self._requests.get(datagram.flow)
+        request = self.by_channel.get(datagram.flow)
         if request is None or len(request.early_datagrams) >= _EARLY_DATAGRAMS:
             return False
         # Of a request the far address is where it is to go.
         request.early_datagrams.append((datagram.destination, bytes(datagram.data)))
-        self._count(request, len(datagram.data))
-        return True
-
-    def _count(self, request: ChannelRequest, size: int) -> None:
-        self._early_data.add(request, size)
+        self._early_data.add(request, len(datagram.data))
         self.unsettled = True
+        return True
 
     def finished(self, channel: int) -> None:
         """What has been kept for ``channel``, if it was asked for, is all that it sends."""
-        request = self._requests.get(channel)
+        request = self.by_channel.get(channel)
         if request is not None:
             request.finished = True
 
-    def abandoned(self, channel: int) -> bool:
-        """The far side waits no more for ``channel``. False: nobody has asked for that."""
-        request = self._requests.get(channel)
-        if request is None:
-            return False
+    def abandoned(self, channel: int) -> None:
+        """The far side waits no more for ``channel``, which it has asked for."""
+        request = self.by_channel[channel]
         self.remove(request)
         request.abandoned()
-        return True
 
     def settle(self) -> None:
         """Make room where too much was kept, and have the new requests answered.
@@ -83,7 +79,9 @@ class UnansweredRequests:
         ended it already. So this is done when all events of one reading are known.
         """
         self.unsettled = False
-        self._early_data.relieve()
+        early_data = self._early_data
+        if early_data.total:
+            early_data.relieve()
         unasked, self._unasked = self._unasked, []
         for request in unasked:
             listener = request.listener
