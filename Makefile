@@ -39,8 +39,9 @@ system-test system-test-long: dev
 	@scripts/install-test-packages scripts/test-packages scripts/system-test-packages
 	$(PY) -m pytest tests/system $(if $(findstring long,$@),,-m 'not long') $(ARGS)
 
+# Most of the time passes in tests that wait for processes; a file's tests stay together, they share what is started.
 check: dev
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 coverage: dev
 	$(PY) -m coverage run -m pytest tests/wire tests/core $(ARGS)
