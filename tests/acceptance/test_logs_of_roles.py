@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from tests.acceptance.applications import wait_until
@@ -22,6 +23,12 @@ def start(processes: Processes, log: Path) -> Process:
     process = processes.start("middle", *TWISTD, "-n", f"--logfile={log}", *MIDDLE)
     assert wait_until(lambda: log.exists() and "READY lstp-middle" in log.read_text())
     return process
+
+
+def has_open(process: Process, log: Path) -> bool:
+    """Does it write to what has that name now?"""
+    its = Path(f"/proc/{process.child.pid}/fd")
+    return any(file.exists() and file.samefile(log) for file in its.iterdir())
 
 
 def hang_up(process: Process, log: Path) -> None:
@@ -73,6 +80,8 @@ def test_logrotate_moves_the_log_and_the_role_goes_on_in_a_new_one(
     for number in (1, 2):
         send = f"kill -USR1 {process.child.pid}"
         logrotate(log, "create", "postrotate", send, "endscript")
+        # Of two signals that are waiting Python takes SIGHUP first, and tells the old file of it.
+        assert wait_until(partial(has_open, process, log))
         hang_up(process, log)
         assert not (tmp_path / f"middle.log.{number + 1}").exists()
     assert "READY lstp-middle" in (tmp_path / "middle.log.2").read_text()
