@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 
 def pytest_configure() -> None:
@@ -12,3 +17,11 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A fresh directory for Unix sockets, whose whole path has at most 107 bytes: that of
+    ``tmp_path`` has the test's name in it, and that of the process which runs it."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)

@@ -42,12 +42,10 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    directory = tmp_path / "run"
-    directory.mkdir(mode=0o700)
-    yield Machine(directory)
+def machine(short_path: Path) -> Iterator[Machine]:
+    yield Machine(short_path)
     # Whoever ends takes its socket along.
-    assert list(directory.glob("tunnelkit/*")) == []
+    assert list(short_path.glob("tunnelkit/*")) == []
 
 
 def start(processes: Processes, identities: Identities, machine: Machine) -> tuple[Role, ...]:

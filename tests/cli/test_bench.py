@@ -63,14 +63,14 @@ class Roles:
 
 
 @pytest.fixture
-def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roles]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+def roles(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roles]:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     # Roles of the machine that runs the tests are none of theirs.
     monkeypatch.setattr(
         "tunnelkit.cli.control_client.places",
-        lambda _: sorted(map(str, (tmp_path / "tunnelkit").glob("*.control"))),
+        lambda _: sorted(map(str, (short_path / "tunnelkit").glob("*.control"))),
     )
-    made = Roles(tmp_path)
+    made = Roles(short_path)
     yield made
     made.close()
 
