@@ -57,6 +57,7 @@ class LoopPoller(EpollPoller):
         self._epoll = select.epoll()
         self._host_fd = reactor._poller.fileno()
         self._host_ready = False
+        """It has events of its own."""
         self._epoll.register(self._host_fd, select.EPOLLIN)
         reactor.doIteration = self._iterate
 
@@ -74,30 +75,30 @@ class LoopPoller(EpollPoller):
         """What the reactor does in each turn: wait up to ``delay`` seconds, then serve."""
         epoll, host = self._epoll, self._host
         assert epoll is not None
-        poll, host_fd = epoll.poll, self._host_fd
+        poll, seconds = epoll.poll, host.seconds
+        # The same lists until the reactor's loop goes on.
+        new, pending = host._newTimedCalls, host._pendingTimedCalls
         wait = _FOR_EVER if delay is None else delay
         for _ in range(_TURNS):
-            events = poll(wait, BATCH)
-            if not events:
+            if not self._batch(poll(wait, BATCH)):
                 return
-            if len(events) == 1 and events[0][0] == host_fd:
+            if self._host_ready:
+                self._host_ready = False
                 self._serve_host()
                 return
-            self._batch(events)
-            for event in events:
-                if event[0] == host_fd:
-                    self._serve_host()
-                    return
             # The loop around this would find the same: nothing new is due, and nobody stops it.
-            if host._newTimedCalls or host._justStopped or not host.running:
+            if new or host._justStopped or not host.running:
                 return
-            pending = host._pendingTimedCalls
             if pending:
-                wait = pending[0].time - host.seconds()
+                wait = pending[0].time - seconds()
                 if wait <= 0:
                     return
             else:
                 wait = _FOR_EVER
+
+    def _unknown(self, fd: int) -> None:
+        if fd == self._host_fd:
+            self._host_ready = True
 
     def _serve_host(self) -> None:
         """The reactor has events of its own: what they cause is one batch."""

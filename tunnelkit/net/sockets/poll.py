@@ -215,6 +215,7 @@ class EpollPoller(Poller):
         for fd, event in events:
             handler = handlers.get(fd)
             if handler is None or fd in fresh:
+                self._unknown(fd)
                 continue
             mask = masks[fd]
             if event > _OUT + _IN:  # an error or a hang-up is for whoever waits
@@ -224,20 +225,25 @@ class EpollPoller(Poller):
                 event |= _IN if mask & _IN else _OUT
             event &= mask
             try:
-                if event & _IN:
+                if event == _IN:
                     handler.readable()
-                    if not event & _OUT:
-                        continue
-                    if handlers.get(fd) is not handler or fd in fresh or not masks[fd] & _OUT:
-                        continue
-                if event & _OUT:
+                elif event:
+                    if event & _IN:
+                        handler.readable()
+                        if handlers.get(fd) is not handler or fd in fresh or not masks[fd] & _OUT:
+                            continue
                     handler.writable()
             except Exception:
                 self._failed(fd, handler)
         if fresh:
             fresh.clear()
-        self._end_batch()
+        self._in_batch = False
+        if self._batch_end:
+            self._end_batch()
         return True
+
+    def _unknown(self, fd: int) -> None:
+        """An event for somebody who has gone since it was fetched."""
 
     def _hung_up(self, fd: int, handler: Handler) -> None:
         """An error or a hang-up while ``handler`` waited for nothing."""
