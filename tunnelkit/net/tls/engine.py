@@ -90,6 +90,7 @@ class TlsEngine:
         "drain_into",
         "established",
         "peer_certificate",
+        "stopped",
     )
 
     def __init__(self, context: TlsContext, client: bool) -> None:
@@ -107,6 +108,8 @@ class TlsEngine:
         """The handshake is complete and the peer is trusted."""
         self.closed_cleanly = False
         """The peer's close_notify has been read: its data is complete (X11)."""
+        self.stopped = False
+        """Nothing more can be read, ever: the next `read_into` tells why."""
         self.peer_certificate: x509.Certificate | None = None
         """Set once ``established``; None where the context lets a TLS client come without."""
         self.alpn = b""
@@ -203,7 +206,7 @@ class TlsEngine:
         """Take ciphertext from the peer, any amount. It may be read where it is: ``data`` must not
         change before `handshake` has wanted more, or `read_into` has not filled its buffer."""
         # A session that has failed or ended reads no more: nothing may pile up for it.
-        if len(data) and self._failure is None and not self.closed_cleanly:
+        if len(data) and self._failure is None and not self.stopped:
             self._calls.feed(data)
 
     @property
@@ -230,8 +233,8 @@ class TlsEngine:
         if not self.established:
             self._raise_failure()
             raise LocalProtocolError("read before the TLS handshake is complete")
-        calls = self._calls
-        if calls.stopped is None:
+        if not self.stopped:
+            calls = self._calls
             filled = calls.read_into(buffer)
             if calls.stopped is None:
                 return filled
@@ -241,26 +244,50 @@ class TlsEngine:
         self._raise_failure()
         return 0
 
-    @property
-    def stopped(self) -> bool:
-        """Nothing more can be read, ever: the next `read_into` tells why."""
-        return self._calls.stopped is not None
+    def decrypt(self, data: memoryview, buffer: memoryview) -> int:
+        """`feed` and the first `read_into`: one step for the message that comes alone. Fewer bytes
+        than the buffer holds are all there is, if not ``stopped``."""
+        if not self.established or self.stopped:
+            return self.read_into(buffer)
+        calls = self._calls
+        filled = calls.decrypt(data, buffer)
+        if calls.stopped is not None:
+            self._stopped(calls.stopped)
+            if not filled:
+                self._raise_failure()
+        return filled
 
     def write(self, data: memoryview) -> None:
         """Encrypt all of ``data``, any amount, in records of 16 KiB; the result is to be drained.
 
         One call with everything that is ready is much cheaper than several.
         """
+        self._check_sending()
+        if len(data) and not self._calls.write(data):
+            self._write_failed()
+
+    def encrypt(self, data: memoryview, buffer: memoryview) -> int:
+        """`write`, and drain the result into ``buffer`` as far as it fits; bytes moved. Less than a
+        buffer full is all there is."""
+        if not self._sending:
+            self._check_sending()
+        if not data:
+            return 0
+        moved = self._calls.encrypt(data, buffer)
+        if moved < 0:
+            self._write_failed()
+        return moved
+
+    def _check_sending(self) -> None:
         if not self._sending:
             self._raise_failure()
             raise LocalProtocolError("write outside of an established TLS session")
-        if len(data):
-            calls = self._calls
-            before = calls.stopped
-            calls.write(data)
-            if calls.stopped is not before and calls.stopped is not None:
-                self._stopped(calls.stopped)
-                self._raise_failure()
+
+    def _write_failed(self) -> None:
+        stopped = self._calls.stopped
+        assert stopped is not None
+        self._stopped(stopped)
+        self._raise_failure()
 
     def shutdown(self) -> None:
         """Queue close_notify: this end has written everything. Reading goes on."""
@@ -285,6 +312,7 @@ class TlsEngine:
         return "the connection ended without close_notify: data may be missing"
 
     def _stopped(self, error: SSL.Error) -> None:
+        self.stopped = True
         if isinstance(error, SSL.ZeroReturnError):
             self.closed_cleanly = True
         else:

@@ -14,6 +14,9 @@ from typing import Any
 from OpenSSL import SSL
 
 _CHUNK = 65536
+_SMALL = 4096
+"""What is fed of at most so many bytes is copied: a memory BIO that stays costs less than a new
+one, which can read it in place."""
 
 
 class PublicCalls:
@@ -40,11 +43,23 @@ class PublicCalls:
             self.stopped = error
         return filled
 
-    def write(self, data: memoryview) -> None:
+    def decrypt(self, data: memoryview, buffer: memoryview) -> int:
+        """`feed` and `read_into` in one."""
+        self.feed(data)
+        return self.read_into(buffer)
+
+    def write(self, data: memoryview) -> bool:
+        """False: that failed, and `stopped` says how."""
         try:
             self._connection.sendall(data)
         except SSL.Error as error:
             self.stopped = error
+            return False
+        return True
+
+    def encrypt(self, data: memoryview, buffer: memoryview) -> int:
+        """`write` and `drain_into` in one; -1: `write` failed."""
+        return self.drain_into(buffer) if self.write(data) else -1
 
     def has_output(self) -> bool:
         if not self._held:
@@ -70,11 +85,11 @@ class PublicCalls:
 class DirectCalls:
     """The same by direct calls into the library, without a buffer allocated or copied per call.
 
-    What is fed stays where it is: the library reads it there. A memory BIO of its own would clear
-    as much memory as comes, and copy it there, before a byte is decrypted.
+    What is fed stays where it is, unless it is little: the library reads it there. A memory BIO of
+    its own would clear as much memory as comes, and copy it there, before a byte is decrypted.
     """
 
-    __slots__ = ("_fed", "_incoming", "_inside", "_outgoing", "_ssl", "stopped")
+    __slots__ = ("_fed", "_incoming", "_inside", "_kept", "_outgoing", "_ssl", "stopped")
 
     def __init__(self, connection: SSL.Connection) -> None:
         inside: Any = connection
@@ -82,58 +97,97 @@ class DirectCalls:
         self._ssl = inside._ssl
         self._incoming = inside._into_ssl
         self._outgoing = inside._from_ssl
+        self._kept = True
+        """`_incoming` is one that takes copies."""
         self._fed: Any = None
         """A view that keeps alive what `_incoming` reads. What cffi makes of one brings the process
         down when the garbage collector takes both in one go."""
         self.stopped: SSL.Error | None = None
 
     def feed(self, data: memoryview) -> None:
+        size = len(data)
+        if size > _SMALL:
+            self._read_in_place(data)
+            return
+        if not self._kept:
+            unread = self._unread()
+            self._replace_incoming(_lib.BIO_new(_lib.BIO_s_mem()))
+            self._kept, self._fed = True, None
+            if unread:
+                data = memoryview(unread + data)
+                size = len(data)
+        if _lib.BIO_write(self._incoming, _from_buffer(data), size) != size:
+            raise MemoryError("OpenSSL cannot make room for what has come")
+
+    def _read_in_place(self, data: memoryview) -> None:
         if _lib.BIO_get_mem_data(self._incoming, _null) > 0:
             data = memoryview(self._unread() + data)
-        with _from_buffer(data) as start:
-            incoming = _lib.BIO_new_mem_buf(start, len(data))
-        if incoming == _null:
-            raise MemoryError("OpenSSL cannot make a memory BIO")
+        incoming = _lib.BIO_new_mem_buf(_from_buffer(data), len(data))
+        self._replace_incoming(incoming)
         # Its end is not that of the stream.
         _lib.BIO_set_mem_eof_return(incoming, -1)
+        self._kept, self._fed = False, data[:]
+
+    def _replace_incoming(self, incoming: Any) -> None:
+        if incoming == _null:
+            raise MemoryError("OpenSSL cannot make a memory BIO")
         # The session owns it from here on, and frees the one before.
         _lib.SSL_set_bio(self._ssl, incoming, self._outgoing)
         self._incoming = self._inside._into_ssl = incoming
-        self._fed = data[:]
 
     def _unread(self) -> bytes:
         """What has been fed and not been read."""
         place = _ffi.new("char **")
         size = _lib.BIO_get_mem_data(self._incoming, place)
-        return bytes(_ffi.buffer(place[0], size))
+        return bytes(_ffi.buffer(place[0], size)) if size > 0 else b""
 
     def read_into(self, buffer: memoryview) -> int:
         filled, size = 0, len(buffer)
         ssl, read = self._ssl, _lib.SSL_read
         # An error that other code left in this thread's queue would be taken for ours.
         _lib.ERR_clear_error()
-        with _from_buffer(buffer, require_writable=True) as start:
-            while filled < size:
-                count = read(ssl, start + filled, size - filled)
-                if count <= 0:
-                    self._stop(count)
-                    break
-                filled += count
+        start = _from_buffer(buffer, require_writable=True)
+        while filled < size:
+            count = read(ssl, start + filled, size - filled)
+            if count <= 0:
+                self._stop(count)
+                break
+            filled += count
         return filled
 
-    def write(self, data: memoryview) -> None:
+    def decrypt(self, data: memoryview, buffer: memoryview) -> int:
+        """`feed` and `read_into` in one; what holds one record is not read in vain for another."""
+        self.feed(data)
         _lib.ERR_clear_error()
-        with _from_buffer(data) as start:
-            count = _lib.SSL_write(self._ssl, start, len(data))
+        size = len(buffer)
+        count: int = _lib.SSL_read(self._ssl, _from_buffer(buffer, require_writable=True), size)
         if count <= 0:
             self._stop(count)
+            return 0
+        # Less than a buffer full is the whole record.
+        if count < size and _lib.BIO_get_mem_data(self._incoming, _null) > 0:
+            return count + self.read_into(buffer[count:])
+        return count
+
+    def write(self, data: memoryview) -> bool:
+        """False: that failed, and `stopped` says how."""
+        _lib.ERR_clear_error()
+        count = _lib.SSL_write(self._ssl, _from_buffer(data), len(data))
+        if count <= 0:
+            self._stop(count)
+            return False
+        return True
+
+    def encrypt(self, data: memoryview, buffer: memoryview) -> int:
+        """`write` and `drain_into` in one; -1: `write` failed."""
+        return self.drain_into(buffer) if self.write(data) else -1
 
     def has_output(self) -> bool:
         return bool(_lib.BIO_get_mem_data(self._outgoing, _null) > 0)
 
     def drain_into(self, buffer: memoryview) -> int:
-        with _from_buffer(buffer, require_writable=True) as start:
-            count = _lib.BIO_read(self._outgoing, start, len(buffer))
+        start = _from_buffer(buffer, require_writable=True)
+        count: int = _lib.BIO_read(self._outgoing, start, len(buffer))
         return count if count > 0 else 0
 
     def trim(self) -> None:
@@ -172,6 +226,7 @@ _PRIVATE_NAMES = (
     "BIO_read",
     "BIO_s_mem",
     "BIO_set_mem_eof_return",
+    "BIO_write",
     "ERR_clear_error",
     "ERR_get_error",
     "ERR_reason_error_string",

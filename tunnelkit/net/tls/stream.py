@@ -110,12 +110,22 @@ class TlsStream:
 
     def send(self, batch: memoryview) -> None:
         """Encrypt and send a batch; only while `writable`."""
+        buffer = self._shared.ciphertext
         try:
-            self.engine.write(batch)
+            size = self.engine.encrypt(batch, buffer)
         except TunnelkitError as error:
             self._lost(error, False)
             return
-        self._flush()
+        sent = self.carrier.write(buffer[:size])
+        if sent < size:
+            self._keep(buffer[sent:size])
+        elif size == len(buffer):
+            self._flush()
+
+    def _keep(self, rest: memoryview) -> None:
+        """The carrier does not take ``rest`` now."""
+        self._backlog = memoryview(bytes(rest))
+        self.writable = False
 
     def set_low_water(self, size: int) -> None:
         """Leave at most about ``size`` bytes unsent in the socket."""
@@ -138,8 +148,7 @@ class TlsStream:
             if size:
                 sent = carrier.write(buffer[:size])
                 if sent < size:
-                    self._backlog = memoryview(bytes(buffer[sent:size]))
-                    self.writable = False
+                    self._keep(buffer[sent:size])
                     return
             if size < len(buffer):
                 break
@@ -160,11 +169,29 @@ class TlsStream:
 
     def carrier_received(self, view: memoryview) -> None:
         """Ciphertext has arrived."""
-        records = self._records
-        if records is None:
-            self.engine.feed(view)
+        records, engine = self._records, self.engine
+        if records is not None:
+            self._records_received(records, view)
+            return
+        if not engine.established:
+            engine.feed(view)
             self._read()
             return
+        buffer = self._shared.plaintext
+        try:
+            size = engine.decrypt(view, buffer)
+        except TunnelkitError as error:
+            self._flush()
+            self._lost(error, False)
+            return
+        if size and self._sink is not None:
+            self._sink.tls_received(buffer[:size])
+        # Less than a buffer full was all there was, unless reading has ended for good.
+        if size == len(buffer) or engine.stopped:
+            self._read()
+
+    def _records_received(self, records: RecordCutter, view: memoryview) -> None:
+        """Ciphertext, of which nothing behind a close_notify may reach the engine."""
         records.add(view)
         while self._sink is not None and not self.engine.closed_cleanly:
             record = records.next()
@@ -174,7 +201,7 @@ class TlsStream:
             self._read()
 
     def _read(self) -> None:
-        """Go on with what has been fed."""
+        """Go on with what has been fed, up to its end."""
         engine = self.engine
         try:
             if not engine.established:
