@@ -267,15 +267,16 @@ class LstpMux:
 
     # -- input ------------------------------------------------------------
 
-    def receive_data(self, data: memoryview, now: float) -> t.Data | None:
+    def receive_data(self, data: memoryview, now: float) -> int:
         """See `contract.Mux`."""
         life = self.life
         if life.over:
-            return None
-        event = self.receiver.cutter.only_data(data, self.receiver)
-        if event is not None:
+            return 0
+        receiver = self.receiver
+        channel = receiver.cutter.only_data(data, receiver)
+        if channel:
             life.now = life.heard = now
-        return event
+        return channel
 
     def receive(self, data: memoryview, now: float) -> Sequence[t.Event]:
         """Take bytes from the peer, cut anywhere; see `contract.Mux`."""

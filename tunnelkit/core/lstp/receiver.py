@@ -27,6 +27,7 @@ from tunnelkit.wire.lstp import MessageType as M
 _LATE = frozenset({M.SERVICE_DATA_PAUSE, M.SERVICE_DATA_RESUME, M.SERVICE_FREE_ACK, M.ERROR})
 """Messages that may have been on their way when their channel ended."""
 _KNOWN_FLAGS = FLAG_COMPRESSED | FLAG_LAST
+_OPEN = State.OPEN
 
 
 class Receiver:
@@ -61,17 +62,12 @@ class Receiver:
 
     # -- data -------------------------------------------------------------
 
-    def whole_data(self, flags: int, channel: int, data: memoryview) -> t.Data | None:
-        """See `FrameSink`: the fast path, for plain data of an open channel within its credit."""
+    def takes(self, size: int, flags: int, channel: int) -> bool:
+        """See `FrameSink`: plain data of an open channel within its credit."""
         ch = self._by_id.get(channel)
-        if ch is None or ch.state is not State.OPEN or flags & _KNOWN_FLAGS:
-            return None
-        inbound = ch.inbound
-        size = len(data)
-        if size > inbound.limit - inbound.received or ch.datagrams is not None:
-            return None
-        inbound.arrived(size)
-        return t.Data(channel, data)
+        if ch is None or ch.state is not _OPEN or flags & _KNOWN_FLAGS or ch.datagrams is not None:
+            return False
+        return ch.inbound.takes(size)
 
     def data_begins(self, length: int, flags: int, channel: int) -> None:
         """SERVICE_DATA::

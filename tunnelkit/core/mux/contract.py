@@ -203,11 +203,12 @@ class Mux(Protocol):
     def receive(self, data: memoryview, now: float) -> Sequence[Event]:
         """Take bytes as they come, cut anywhere."""
 
-    def receive_data(self, data: memoryview, now: float) -> Data | None:
+    def receive_data(self, data: memoryview, now: float) -> int:
         """The fast path of `receive`, for small messages: if ``data`` is exactly one whole frame of
-        plain payload for a connected channel, what `receive` would have reported for it.
+        plain payload for a connected channel, that channel. `receive` would have reported `Data`
+        of it, with ``data[header_size:]``.
 
-        None: it is something else, nothing has been done, and `receive` takes it.
+        0: it is something else, nothing has been done, and `receive` takes it.
         """
 
     def data_to_send(self) -> bytes:

@@ -118,20 +118,27 @@ class Inbound:
         """Bytes taken since the sender was last told."""
         return self.taken - self.reported
 
+    def takes(self, size: int) -> bool:
+        """Account for ``size`` bytes that came; False, and nothing is done, beyond credit."""
+        received = self.received + size
+        if received > self.limit:
+            return False
+        self.received = received
+        self._budget.queued += size
+        return True
+
     def arrived(self, size: int) -> None:
-        """Account for ``size`` bytes that came; raises `RemoteProtocolError` beyond credit."""
-        if self.received + size > self.limit:
+        """The same; raises `RemoteProtocolError` beyond credit."""
+        if not self.takes(size):
             raise RemoteProtocolError(
                 f"{self.received + size - self.limit} bytes more than the credit given"
             )
-        self.received += size
-        self._budget.queued += size
 
     def consumed(self, size: int) -> bool:
         """The application took ``size`` bytes; True if the sender must be told at once."""
-        self.taken += size
+        taken = self.taken = self.taken + size
         self._budget.queued -= size
-        return (self.taken - self.reported) * 4 >= self.window
+        return (taken - self.reported) * 4 >= self.window
 
     def discard(self) -> None:
         """Nobody will take what is queued: give it back to the budget."""

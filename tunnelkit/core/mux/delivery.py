@@ -37,29 +37,31 @@ class DeliveryRate:
     data counts as speed.
     """
 
-    __slots__ = ("_points", "_sends", "_sent")
+    __slots__ = ("_batch_at", "_points", "_sends", "_sent")
 
     def __init__(self) -> None:
         self._sent = 0
+        self._batch_at = 0.0
+        """When the latest batch was begun, to which what is sent belongs for a while."""
         self._sends: deque[tuple[int, float]] = deque()
-        """``(bytes sent by the end of a batch, when)`` of what has not been delivered."""
+        """``(bytes sent by the end of a batch, when)`` of those before it that have not been
+        delivered."""
         self._points: deque[tuple[float, int, float, bool]] = deque()
         """``(when, delivered, when the last of it was sent, app_limited)``"""
 
     def restart(self, delivered: int, now: float) -> None:
         """There was nothing to send until ``now``: what lies before says nothing of the path."""
         self._sends.clear()
+        self._batch_at = now
         self._points.clear()
         self._points.append((now, delivered, now, False))
 
     def sent(self, size: int, now: float) -> None:
         """``size`` bytes were sent."""
+        if now - self._batch_at >= MERGE:
+            self._sends.append((self._sent, self._batch_at))
+            self._batch_at = now
         self._sent += size
-        sends = self._sends
-        if sends and now - sends[-1][1] < MERGE:
-            sends[-1] = (self._sent, sends[-1][1])
-        else:
-            sends.append((self._sent, now))
 
     def sample(
         self, now: float, delivered: int, in_flight: int, app_limited: bool, span: float
@@ -68,9 +70,9 @@ class DeliveryRate:
         application limited it; rate 0 while there is no such stretch."""
         sends, points = self._sends, self._points
         gone = self._sent - in_flight
-        while len(sends) > 1 and sends[0][0] < gone:
+        while sends and sends[0][0] < gone:
             sends.popleft()
-        sent_at = sends[0][1] if sends else now
+        sent_at = sends[0][1] if sends else self._batch_at
         points.append((now, delivered, sent_at, app_limited))
         while len(points) > 2 and now - points[1][0] >= span:
             points.popleft()

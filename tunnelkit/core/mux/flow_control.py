@@ -65,7 +65,17 @@ class ChannelFlowControl:
 class FlowControl:
     """One per connection."""
 
-    __slots__ = ("_bulk_reports", "_busy", "_look_at", "_reports", "budget", "path", "soonest")
+    __slots__ = (
+        "_bulk_from",
+        "_bulk_reports",
+        "_busy",
+        "_look_at",
+        "_mark_from",
+        "_reports",
+        "budget",
+        "path",
+        "soonest",
+    )
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -77,6 +87,10 @@ class FlowControl:
         earlier."""
         self._busy = 0
         """Channels with something in flight."""
+        self._mark_from = BULK_REPORT
+        """Bytes in flight from which a round trip of the channel tells something."""
+        self._bulk_from = BULK_REPORT
+        """Bytes to be reported that make a channel a busy one."""
         self._look_at = 0.0
         """When to look for stalled channels; 0: the path has not been full since the last look."""
         # In the order in which they are due; an entry counts only while it is its channel's latest.
@@ -92,6 +106,8 @@ class FlowControl:
         path = self.path
         room = path.inflight_target - path.in_flight
         if room < credit:
+            if room >= FREE_PASS:
+                return room
             share = path.inflight_target // (_FREE_SHARE * (self._busy or 1))
             free = min(max(share, _SMALLEST_PASS), FREE_PASS)
             room = max(room, free - (out.sent - out.taken))
@@ -106,13 +122,12 @@ class FlowControl:
             if not channel.busy:
                 channel.busy = True
                 self._busy += 1
+                self._mark_from = _share(self._busy)
         out.sent += size
         if not channel.stalled:
             self.path.sent(size, now)
         # A few bytes are reported late, see `REPORT_DELAY`: they say nothing of the round trip.
-        if channel.mark is None and out.sent - out.taken >= max(
-            BULK_REPORT // self._busy, _SMALLEST_BULK
-        ):
+        if channel.mark is None and out.sent - out.taken >= self._mark_from:
             channel.mark = self.path.mark(out.sent, now)
 
     def reported(self, channel: ChannelFlowControl, size: int, now: float) -> None:
@@ -137,6 +152,7 @@ class FlowControl:
         if channel.busy:
             channel.busy = False
             self._busy -= 1
+            self._mark_from = _share(self._busy)
 
     # -- receiving --------------------------------------------------------
 
@@ -146,29 +162,37 @@ class FlowControl:
         if inbound.consumed(size):
             self.soonest = 0.0
             return True
-        reports = 1 + len(self._reports) + len(self._bulk_reports)
-        if inbound.taken - inbound.reported >= max(BULK_REPORT // reports, _SMALLEST_BULK):
+        if inbound.taken - inbound.reported >= self._bulk_from:
             channel.bulk_until = now + _BULK_MEMORY
         if now < channel.bulk_until:
             due = now + BULK_REPORT_DELAY
             if not channel.report_at or channel.report_at > due:
-                channel.report_at = due
-                self._bulk_reports.append((due, channel))
-                if due < self.soonest:
-                    self.soonest = due
+                self._report_by(due, channel, self._bulk_reports)
         elif not channel.report_at:
-            due = now + REPORT_DELAY
-            channel.report_at = due
-            self._reports.append((due, channel))
-            if due < self.soonest:
-                self.soonest = due
+            self._report_by(now + REPORT_DELAY, channel, self._reports)
         return False
+
+    def _report_by(
+        self,
+        due: float,
+        channel: ChannelFlowControl,
+        reports: deque[tuple[float, ChannelFlowControl]],
+    ) -> None:
+        channel.report_at = due
+        reports.append((due, channel))
+        self._reports_changed()
+        if due < self.soonest:
+            self.soonest = due
+
+    def _reports_changed(self) -> None:
+        self._bulk_from = _share(1 + len(self._reports) + len(self._bulk_reports))
 
     def due_reports(self, now: float) -> Iterable[ChannelFlowControl]:
         """The channels whose reports are due; each is told of once."""
         for reports in (self._reports, self._bulk_reports):
             while reports and reports[0][0] <= now:
                 due, channel = reports.popleft()
+                self._reports_changed()
                 if channel.report_at == due:
                     channel.report_at = 0.0
                     yield channel
@@ -182,8 +206,7 @@ class FlowControl:
             out = channel.outbound
             self.path.in_flight -= out.sent - out.taken
         if channel.busy:
-            channel.busy = False
-            self._busy -= 1
+            self._idle(channel)
         channel.mark = None
         channel.report_at = 0.0
         inbound = channel.inbound
@@ -203,6 +226,7 @@ class FlowControl:
         for reports in (self._reports, self._bulk_reports):
             while reports and reports[0][1].report_at != reports[0][0]:
                 reports.popleft()
+                self._reports_changed()
             if reports:
                 first = reports[0][0]
                 if first < self.soonest:
@@ -232,3 +256,8 @@ class FlowControl:
                 channel.stalled = True
                 channel.mark = None
                 self.path.in_flight -= in_flight
+
+
+def _share(channels: int) -> int:
+    """What each of so many channels has to have moved to be a busy one."""
+    return max(BULK_REPORT // (channels or 1), _SMALLEST_BULK)

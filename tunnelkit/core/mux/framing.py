@@ -19,9 +19,10 @@ _NO_LIMITS: Mapping[int, int] = MappingProxyType({})
 class FrameSink(Protocol):
     """Who is told of the messages."""
 
-    def whole_data(self, flags: int, channel: int, data: memoryview) -> Data | None:
-        """A data message that has come in one piece, at once: the fast path. None: nothing has been
-        done about it, and it comes by the three methods that follow."""
+    def takes(self, size: int, flags: int, channel: int) -> bool:
+        """Account for a data message of ``size`` bytes that has come in one piece, plain data of a
+        channel that may send it: the fast path. False: nothing has been done about it, and it
+        comes by the three methods that follow."""
 
     def data_begins(self, length: int, flags: int, channel: int) -> None:
         """Header of a data message; its body follows."""
@@ -52,8 +53,10 @@ class FrameCutter:
         "_data_left",
         "_form",
         "_header",
+        "_header_size",
         "_limits",
         "_max_data",
+        "_partial",
         "_waiting",
         "closed",
     )
@@ -68,6 +71,7 @@ class FrameCutter:
     ) -> None:
         self.closed = False
         self._form = header
+        self._header_size = header.size
         self._data_kind = data_kind
         self._max_data = max_data
         self._check = check
@@ -77,18 +81,20 @@ class FrameCutter:
         self._waiting = (0, 0, 0, 0)
         """length, type, flags and channel of the message whose body is being collected."""
         self._data_left = 0
+        self._partial = False
+        """Part of a message has come."""
 
-    def only_data(self, data: memoryview, sink: FrameSink) -> Data | None:
-        """What ``sink`` makes of ``data`` if that is exactly one data message, and nothing of
-        another one has come before; see `contract.Mux.receive_data`."""
-        head = self._form.size
-        if self._data_left or self._header or self._body is not None or len(data) <= head:
-            return None
+    def only_data(self, data: memoryview, sink: FrameSink) -> int:
+        """The channel, if ``data`` is exactly one data message that ``sink`` takes, and nothing of
+        another one has come before; otherwise 0. See `contract.Mux.receive_data`."""
+        size = len(data) - self._header_size
+        if size <= 0 or self._partial:
+            return 0
         fields = self._form.unpack_from(data)
-        length = fields[0]
-        if fields[1] != self._data_kind or length != len(data) - head or length > self._max_data:
-            return None
-        return sink.whole_data(fields[2], fields[-1], data[head:])
+        if fields[0] != size or fields[1] != self._data_kind or size > self._max_data:
+            return 0
+        channel: int = fields[-1]
+        return channel if sink.takes(size, fields[2], channel) else 0
 
     def cut(self, data: memoryview, sink: FrameSink, events: list[Event]) -> None:
         """Tell ``sink`` of what ``data`` completes; ``events`` is its own list of what happened.
@@ -96,8 +102,9 @@ class FrameCutter:
         Raises `RemoteProtocolError` for a header that no message may have, and
         whatever the sink raises.
         """
+        self._partial = True
         position, end = 0, len(data)
-        header_size = self._form.size
+        header_size = self._header_size
         while position < end and not self.closed:
             if self._data_left:
                 size = min(self._data_left, end - position)
@@ -133,12 +140,10 @@ class FrameCutter:
                 if not 0 <= length <= self._max_data:
                     self._check(length, kind)
                 after = position + length
-                if position < after <= end:
-                    whole = sink.whole_data(flags, channel, data[position:after])
-                    if whole is not None:
-                        events.append(whole)
-                        position = after
-                        continue
+                if position < after <= end and sink.takes(length, flags, channel):
+                    events.append(Data(channel, data[position:after]))
+                    position = after
+                    continue
                 sink.data_begins(length, flags, channel)
                 self._data_left = length
                 if not length:
@@ -153,3 +158,4 @@ class FrameCutter:
             else:
                 self._waiting = (length, kind, flags, channel)
                 self._body = bytearray()
+        self._partial = bool(self._data_left) or self._body is not None

@@ -196,7 +196,7 @@ class Path:
     def app_limited(self) -> None:
         """There is room, and nothing to send: samples of what is in flight understate the path."""
         if self.in_flight < self.inflight_target:
-            self._app_limited_until = max(1, self.delivered + self.in_flight)
+            self._app_limited_until = self.delivered + self.in_flight or 1
             self._idle = True
 
     def took(self, size: int, now: float) -> None:

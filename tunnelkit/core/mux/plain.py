@@ -167,10 +167,9 @@ class PlainMux:
     def _far_end(self, code: Code, reason: str) -> list[t.Event]:
         return self._all_over(None if code is Code.SHUTDOWN else code, reason)
 
-    def whole_data(self, flags: int, channel: int, data: memoryview) -> t.Data | None:
-        """See `FrameSink`."""
-        ch = self._find(channel)
-        return None if ch is None else self._far_data(ch, data)
+    def takes(self, size: int, flags: int, channel: int) -> bool:
+        """See `FrameSink`: there is no fast path here."""
+        return False
 
     def data_begins(self, length: int, flags: int, channel: int) -> None:
         """See `FrameSink`."""
@@ -231,9 +230,9 @@ class PlainMux:
         """Ids of the channels that are not over."""
         return self._channels.keys()
 
-    def receive_data(self, data: memoryview, now: float) -> t.Data | None:
+    def receive_data(self, data: memoryview, now: float) -> int:
         """See `contract.Mux`: there is no fast path here."""
-        return None
+        return 0
 
     def receive(self, data: memoryview, now: float) -> Sequence[t.Event]:
         """See `Mux`; a text that is not UTF-8 or a body too short breaks the protocol."""

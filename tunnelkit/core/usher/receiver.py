@@ -83,14 +83,14 @@ class UsherReceiver(SessionActions):
         self._stream: Session | None = None
         """Whose data is arriving; None: it is discarded."""
 
-    def receive_data(self, data: memoryview, now: float) -> t.Data | None:
+    def receive_data(self, data: memoryview, now: float) -> int:
         """See `contract.Mux`."""
         if self._over or (self._plain and not self._up_told):
-            return None
-        event = self._cutter.only_data(data, self)
-        if event is not None:
+            return 0
+        channel = self._cutter.only_data(data, self)
+        if channel:
             self._now = self._heard = now
-        return event
+        return channel
 
     def receive(self, data: memoryview, now: float) -> Sequence[t.Event]:
         """Take bytes from the peer, cut anywhere; see `types.Mux`."""
@@ -123,17 +123,10 @@ class UsherReceiver(SessionActions):
 
     # -- records, see `FrameSink` -----------------------------------------
 
-    def whole_data(self, flags: int, channel: int, data: memoryview) -> t.Data | None:
-        """The fast path, for UsherSend to an established session within its window."""
+    def takes(self, size: int, flags: int, channel: int) -> bool:
+        """UsherSend to an established session within its window."""
         ch = self._sessions.get(channel)
-        if ch is None or ch.state not in ESTABLISHED:
-            return None
-        inbound = ch.inbound
-        size = len(data)
-        if size > inbound.limit - inbound.received:
-            return None
-        inbound.arrived(size)
-        return t.Data(channel, data)
+        return ch is not None and ch.state in ESTABLISHED and ch.inbound.takes(size)
 
     def data_begins(self, length: int, flags: int, channel: int) -> None:
         """Header of UsherSend: everything is checked before the first byte is taken."""

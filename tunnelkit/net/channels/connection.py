@@ -97,6 +97,7 @@ class TunnelConnection:
         )
         self.tls_received = self._inbound.received
         self.flush = self._inbound.flush
+        self.schedule = self._scheduler.schedule
         self.hops: tuple[PathHop, ...] = ()
         """The parties on its path, own end first, once it is up."""
         self._another = _no_other

@@ -44,8 +44,10 @@ class Inbound:
 
     __slots__ = (
         "_channels",
+        "_clock",
         "_connection",
         "_half_closed",
+        "_header_size",
         "_mux",
         "_requests",
         "_scheduler",
@@ -65,7 +67,9 @@ class Inbound:
         self.bytes_received = 0
         """Payload of channels and flows."""
         self._connection = connection
+        self._clock = connection.clock
         self._mux = connection.mux
+        self._header_size = connection.mux.header_size
         self._channels = channels
         self._requests = requests
         self._half_closed = half_closed
@@ -74,20 +78,23 @@ class Inbound:
 
     def received(self, view: memoryview) -> None:
         """Everything that comes in comes this way, see `TlsSink.tls_received`."""
-        connection = self._connection
-        now = connection.clock()
+        now = self._clock()
         mux = self._mux
         channels = self._channels
-        data = mux.receive_data(view, now)
-        if data is not None:
-            channel = channels.get(data.channel)
+        number = mux.receive_data(view, now)
+        if number:
+            channel = channels.get(number)
             if channel is not None:
-                self._deliver(channel, data.data, now)
+                self._deliver(channel, view[self._header_size :], now)
                 # What was taken of an open channel causes nothing but reports.
-                half = channel.far_finished or channel.near_finished
-                if half or mux.flow.soonest < self._scheduler.due:
+                if (
+                    mux.flow.soonest < self._scheduler.due
+                    or channel.near_finished
+                    or channel.far_finished
+                ):
                     self._scheduler.want()
             return
+        connection = self._connection
         requests = self._requests
         handlers = connection.handlers
         for event in mux.receive(view, now):
@@ -119,7 +126,9 @@ class Inbound:
                 events = self._mux.consumed(channel.id, taken, now)
                 if events:
                     self._connection.dispatch(events)
-        if taken < size and channel.connection is not None:
+            if taken == size:
+                return
+        if channel.connection is not None:
             channel.wait(data[taken:])
             channel.queued += size - taken
             if self._shared.budget.exceeded:

@@ -58,10 +58,14 @@ class Scheduler:
     """Sends for ``connection``: control first, then channels in turn; keeps the mux's time."""
 
     __slots__ = (
+        "_batch",
         "_changed",
+        "_clock",
         "_connection",
+        "_header_size",
         "_idle_from",
         "_low_water",
+        "_max_frame",
         "_moved",
         "_mux",
         "_path_waits",
@@ -77,9 +81,12 @@ class Scheduler:
 
     def __init__(self, connection: ScheduledConnection, shared: Shared) -> None:
         self._connection = connection
+        self._clock = connection.clock
         self._shared = shared
         self._stream = connection.stream
         self._mux = connection.mux
+        self._header_size = connection.mux.header_size
+        self._max_frame = connection.mux.max_frame
         self._ready: deque[Channel] = deque()
         self._path_waits: list[Channel] = []
         self.due = NEVER
@@ -93,7 +100,7 @@ class Scheduler:
         self._idle_from = 0.0
         """Nothing more has come or gone since; 0: nor has anything since the buffers were given
         back."""
-        self._low_water = 0
+        self._batch = self._low_water = 0
         self._timer = Timer(shared.reactor, self._deadline)
         self._stopped = False
 
@@ -119,11 +126,11 @@ class Scheduler:
     def run(self) -> None:
         """Send what can be sent: control first, then channels in turn."""
         self._wanted = False
-        stream = self._stream
-        mux = self._mux
+        stream, mux = self._stream, self._mux
+        ready, waiting = self._ready, self._path_waits
+        buffer = self._shared.outgoing
         while stream.writable and not self._stopped:
             self._changed = False
-            buffer = self._shared.outgoing
             used = 0
             control = mux.data_to_send()
             if control:
@@ -132,30 +139,30 @@ class Scheduler:
                     continue
                 used = len(control)
                 buffer[:used] = control
-            if not self._ready and not self._path_waits:
+            if not ready and not waiting:
                 if used:
                     stream.send(buffer[:used])
                 break
             used = self._fill(buffer, used)
-            if not used:
-                # All that came of pulling may be the end of a channel, which is control.
-                control = mux.data_to_send()
-                if not control:
-                    break
-                stream.send(memoryview(control))
-                continue
-            stream.send(buffer[:used])
-            if not self._ready and not self._path_waits and not self._changed:
+            if used:
+                stream.send(buffer[:used])
+                if ready or waiting or self._changed:
+                    continue
                 break
+            # All that came of pulling may be the end of a channel, which is control.
+            control = mux.data_to_send()
+            if not control:
+                break
+            stream.send(memoryview(control))
         if self._stopped:
             return
         path = mux.path
         full = path.in_flight >= path.inflight_target
-        if not self._ready and not self._path_waits and not self._told_limited:
+        if not full and not self._told_limited and not ready and not waiting:
             path.app_limited()
-            self._told_limited = not full
+            self._told_limited = True
         # The walk over all that can be due is for when something is due sooner than it was.
-        if full or self._path_waits or mux.flow.soonest < self.due:
+        if full or waiting or mux.flow.soonest < self.due:
             self._set_timer()
 
     def _fill(self, buffer: memoryview, used: int) -> int:
@@ -167,26 +174,29 @@ class Scheduler:
             ready.extend(self._path_waits)
             self._path_waits.clear()
         batch = path.batch
-        smallest = path.frame
-        if not batch // 2 <= self._low_water <= batch * 2:
-            self._low_water = batch
-            self._stream.set_low_water(batch)
+        if batch != self._batch:
+            self._set_batch(batch)
         end = min(used + batch, BATCH_SIZE)
-        head = mux.header_size
+        head, most = self._header_size, self._max_frame
         connection = self._connection
-        now = connection.clock()
+        now = self._clock()
         total = 0
         while ready and used < end:
             channel = ready.popleft()
             number = channel.id
             if channel.connection is None:
                 continue
-            allowed = mux.sendable(number)
-            if allowed <= 0 and mux.waits_for_path(number):
+            size = mux.sendable(number)
+            if size <= 0 and mux.waits_for_path(number):
                 self._path_waits.append(channel)
                 continue
-            share = max(smallest, min(_LARGE_FRAME, batch // (1 + len(ready))))
-            size = min(allowed, share, end - used + smallest, mux.max_frame)
+            share = batch // (1 + len(ready)) if ready else batch
+            if share > _LARGE_FRAME:
+                share = _LARGE_FRAME
+            smallest = path.frame
+            if share < smallest:
+                share = smallest
+            size = min(size, share, end - used + smallest, most)
             start = used + head
             # A side that has more at once than it gave calls ``ready`` from within.
             channel.scheduled = False
@@ -199,15 +209,23 @@ class Scheduler:
                 used = start + mux.frame_into(buffer, used, number, got, now)
                 channel.bytes_sent += got
                 total += got
-                self._told_limited = False
                 if got == size and not channel.scheduled:
                     channel.scheduled = True
                     ready.append(channel)
             elif got == END:
                 self._changed = True
                 connection.near_finished(channel, now)
-        connection.bytes_sent += total
+        if total:
+            connection.bytes_sent += total
+            self._told_limited = False
         return used
+
+    def _set_batch(self, batch: int) -> None:
+        """The path's batch has changed; the backlog in the socket follows it in large steps."""
+        self._batch = batch
+        if not batch // 2 <= self._low_water <= batch * 2:
+            self._low_water = batch
+            self._stream.set_low_water(batch)
 
     def _set_timer(self) -> None:
         due = self._mux.next_deadline()
