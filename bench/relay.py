@@ -170,7 +170,8 @@ def serve_ours(entry: int, target: int) -> None:
     from twisted.internet import reactor
 
     from tunnelkit.core.decision import Decision
-    from tunnelkit.net.sockets.connect import connect_stream
+    from tunnelkit.errors import DialError
+    from tunnelkit.net.sockets.connect import Attempt
     from tunnelkit.net.sockets.loop_poller import take_over
     from tunnelkit.net.sockets.poll import Poller
     from tunnelkit.net.sockets.relay import Relay
@@ -188,11 +189,20 @@ def serve_ours(entry: int, target: int) -> None:
     def ended(relay: Relay, ab: int, ba: int, outcome: str) -> None:
         """Nobody keeps a record."""
 
-    def accepted(near: socket.socket, address: tuple[str, int]) -> None:
-        def connected(far: socket.socket) -> None:
-            Relay(poller, near, far, ended).start()
+    class Arrival:
+        """One that goes on to the target, as the ends' channels do."""
 
-        connect_stream(poller, onwards, 10.0).addCallbacks(connected, lambda failure: near.close())
+        def __init__(self, near: socket.socket) -> None:
+            self.near = near
+
+        def connected(self, attempt: Attempt, far: socket.socket, own: Any) -> None:
+            Relay(poller, self.near, far, ended).start()
+
+        def failed(self, attempt: Attempt, error: DialError) -> None:
+            self.near.close()
+
+    def accepted(near: socket.socket, address: tuple[str, int]) -> None:
+        Attempt(poller, onwards, Arrival(near)).start(10.0)
 
     Listener(poller, bind_tcp(decision("bind", entry)), accepted)
 
@@ -230,7 +240,7 @@ def systems() -> list[System]:
         Haproxy("haproxy-copy", "haproxy, mode tcp, copying 16 KiB", ""),
         Nginx(),
         PythonRelay("portforward", "twisted.protocols.portforward"),
-        PythonRelay("tunnelkit", "tunnelkit.net: Listener, connect_stream, Relay"),
+        PythonRelay("tunnelkit", "tunnelkit.net: Listener, Attempt, Relay"),
     ]
 
 

@@ -112,7 +112,36 @@ class _Side:
     # -- Handler --
 
     def readable(self) -> None:
-        if self._pump():
+        """Move what can be read now. Only if not stalled."""
+        if self.big:
+            self._pump_pipe()
+            return
+        buffer = self.relay.shared.buffer
+        try:
+            count = self.sock.recv_into(buffer, _COPY_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._lost()
+            return
+        if not count:
+            self._end()
+            return
+        self.count += count
+        if self.count >= _COPY_SIZE and not self.limited:
+            self._limit()
+        view = buffer[:count]
+        try:
+            sent = self.other.sock.send(view)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.relay.write_failed(self.other)
+            return
+        if count == _COPY_SIZE:
+            self.big = splicing.AVAILABLE
+        if sent < count:
+            self.held = bytes(view[sent:])
             self.relay.settle()
 
     def writable(self) -> None:
@@ -120,7 +149,7 @@ class _Side:
         # Straight on to the next bytes: in most cases they stall again, and the epoll need not
         # be touched at all.
         if source.flush() and not source.ended:
-            source._pump()
+            source.readable()
         self.relay.settle()
 
     def hung_up(self) -> None:
@@ -134,68 +163,37 @@ class _Side:
         """The other socket has not taken everything that was read here."""
         return self.held is not None or self.pipe is not None
 
-    def _pump(self) -> bool:
-        """Move what can be read now; True if interests have to change. Only if not stalled."""
-        if self.big:
-            return self._pump_pipe()
-        buffer = self.relay.shared.buffer
-        try:
-            count = self.sock.recv_into(buffer, _COPY_SIZE)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            self.relay.leaves(self)
-            self.relay.broken()
-            return False
-        if not count:
-            return self._end()
-        self.count += count
-        if self.count >= _COPY_SIZE and not self.limited:
-            self._limit()
-        view = buffer[:count]
-        try:
-            sent = self.other.sock.send(view)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self.relay.write_failed(self.other)
-            return False
-        if count == _COPY_SIZE:
-            self.big = splicing.AVAILABLE
-        if sent == count:
-            return False
-        self.held = bytes(view[sent:])
-        return True
-
     def _limit(self) -> None:
         """Only once it has carried something: of less, no more can be unsent."""
         self.limited = True
         limit_unsent(self.other.sock)
 
-    def _pump_pipe(self) -> bool:
+    def _pump_pipe(self) -> None:
         pipes = self.relay.shared.pipes
         pipe = pipes.take()
         if pipe is None or _splice is None:
             self.big = False
-            return self._pump()
+            self.readable()
+            return
         try:
             count = _splice(
                 self.fd, pipe[1], splicing.PIPE_SIZE, None, None, splicing.MOVE_NONBLOCK
             )
         except (BlockingIOError, InterruptedError):
             pipes.give_back(pipe)
-            return False
+            return
         except OSError as error:
             pipes.give_back(pipe)
             if error.errno in _NO_SPLICE:
                 self.big = False
-                return self._pump()
-            self.relay.leaves(self)
-            self.relay.broken()
-            return False
+                self.readable()
+            else:
+                self._lost()
+            return
         if not count:
             pipes.give_back(pipe)
-            return self._end()
+            self._end()
+            return
         self.count += count
         if count >= _SMALL:
             self.small = 0
@@ -206,7 +204,8 @@ class _Side:
                 self.big = False
         self.pipe = pipe
         self.in_pipe = count
-        return not self._flush_pipe(pipe)
+        if not self._flush_pipe(pipe):
+            self.relay.settle()
 
     def flush(self) -> bool:
         """Write what the other socket has not taken yet; True if that was all."""
@@ -240,19 +239,24 @@ class _Side:
         self.relay.shared.pipes.give_back(pipe)
         return True
 
-    def _end(self) -> bool:
+    def _lost(self) -> None:
+        """This socket's connection is."""
+        self.relay.leaves(self)
+        self.relay.broken()
+
+    def _end(self) -> None:
         """The far end of this socket has ended its stream: tell the other."""
         self.ended = True
-        self.relay.leaves(self)
         if self.other.ended:
             self.relay.finish("closed", False)
-            return False
+            return
+        self.relay.leaves(self)
         try:
             self.other.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.relay.broken()
-            return False
-        return True
+        else:
+            self.relay.settle()
 
     def drop(self, as_reset: bool) -> None:
         """Close the socket and let go of the pipe."""
@@ -321,10 +325,10 @@ class Relay:
     def start(self) -> None:
         """Begin; ``on_end`` may be called before this returns."""
         a, b = self._a, self._b
-        a_stalls = not a.flush()
+        a_stalls = a.held is not None and not a.flush()
         if self._over:
             return
-        b_stalls = not b.flush()
+        b_stalls = b.held is not None and not b.flush()
         if self._over:
             return
         self._poller.add(a.fd, a, not a_stalls, b_stalls)
@@ -339,7 +343,8 @@ class Relay:
         if self._over:
             return
         a, b = self._a, self._b
-        a_stalls, b_stalls = a.stalled(), b.stalled()
+        a_stalls = a.held is not None or a.pipe is not None
+        b_stalls = b.held is not None or b.pipe is not None
         self._poller.change(a.fd, not (a.ended or a_stalls), b_stalls)
         self._poller.change(b.fd, not (b.ended or b_stalls), a_stalls)
 
