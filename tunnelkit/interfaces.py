@@ -127,7 +127,10 @@ class ISteered(Interface):
     """A role's service that shows what is open, and lets a person end it (row O6)."""
 
     def traffic() -> Iterable[Traffic]:
-        """All that is open, made as it is asked for."""
+        """All that is open, each row made as it is asked for.
+
+        It may be asked for over several turns of the reactor: what ends meanwhile may be in it.
+        """
 
     def end_one(number: str) -> bool:
         """End what has that `Traffic.id`; False: there is no such thing."""

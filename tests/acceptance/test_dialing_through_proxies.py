@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.processes import START_LIMIT, Identities, Processes, Role, free_port
-from tests.acceptance.tunnels import start_gate, start_portal
-
-SECRET = "correct horse"
-IN_URL = "correct%20horse"
-
-PACKAGES = {
-    "microsocks": "microsocks",
-    "danted": "dante-server",
-    "squid": "squid",
-    "basic_ncsa_auth": "squid",
-    "openssl": "openssl",
-    "tinyproxy": "tinyproxy-bin",
-}
-PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/lib/squid"])
-
-
-def program(name: str) -> str:
-    """Where the program is; it has to be there."""
-    path = shutil.which(name, path=PLACES)
-    assert path, f"{name} is missing: apt-get install {PACKAGES[name]}"
-    return path
-
-
-def wait_until_connectable(port: int, log: Callable[[], str]) -> None:
-    """Returns once somebody accepts connections on that port of 127.0.0.1."""
-    deadline = time.monotonic() + START_LIMIT
-    pause = threading.Event()
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            pause.wait(0.02)
-        else:
-            return
-    raise AssertionError(f"nobody listens on port {port}\n{log()}")
+from tests.acceptance.real_proxies import IN_URL, SECRET, Proxies
+from tests.acceptance.tunnels import start_gate, start_portal, start_tunnel
 
 
 class Echo:
@@ -89,103 +50,6 @@ def echo() -> Iterator[Echo]:
     server = Echo()
     yield server
     server.close()
-
-
-class Proxies:
-    """Starts real proxies; each method returns a port of 127.0.0.1."""
-
-    def __init__(self, processes: Processes) -> None:
-        self.processes = processes
-        # Proxies that give up root need a directory that they can enter.
-        self.directory = Path(tempfile.mkdtemp(prefix="tunnelkit-test-"))
-        self.directory.chmod(0o755)
-        processes.on_end(lambda: shutil.rmtree(self.directory))
-
-    def microsocks(self, *options: str) -> int:
-        port = free_port()
-        self._start(port, "microsocks", "-i", "127.0.0.1", "-p", str(port), *options)
-        return port
-
-    def dante(self, *rules: str) -> int:
-        port = free_port()
-        config = self.directory / f"danted-{port}.conf"
-        config.write_text(
-            "\n".join(
-                [
-                    "logoutput: stderr",
-                    "external.protocol: ipv4",
-                    f"internal: 127.0.0.1 port = {port}",
-                    "external: 127.0.0.1",
-                    f"user.privileged: {getpass.getuser()}",
-                    f"user.unprivileged: {getpass.getuser()}",
-                    "clientmethod: none",
-                    "socksmethod: none",
-                    "client pass { from: 127.0.0.0/8 to: 0.0.0.0/0 }",
-                    *rules,
-                    "socks pass { from: 127.0.0.0/8 to: 0.0.0.0/0 }",
-                    "",
-                ]
-            )
-        )
-        pid = self.directory / f"danted-{port}.pid"
-        self._start(port, "danted", "-f", str(config), "-p", str(pid))
-        return port
-
-    def squid(self, password: str | None, *rules: str, identity: Path | None = None) -> int:
-        """``identity``: a file with key and certificate, to be reached by TLS."""
-        port = free_port()
-        listen = f"http_port 127.0.0.1:{port}"
-        if identity is not None:
-            listen = f"https_port 127.0.0.1:{port} tls-cert={identity}"
-        rules = (*rules, "http_access allow all")
-        if password is not None:
-            hashed = subprocess.run(
-                [program("openssl"), "passwd", "-apr1", "-stdin"],
-                input=password,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.strip()
-            users = self.directory / f"users-{port}"
-            users.write_text(f"me:{hashed}\n")
-            users.chmod(0o644)
-            rules = (
-                f"auth_param basic program {program('basic_ncsa_auth')} {users}",
-                "auth_param basic children 1",
-                "acl known proxy_auth REQUIRED",
-                "http_access deny !known",
-                *rules,
-            )
-        config = self.directory / f"squid-{port}.conf"
-        config.write_text(
-            "\n".join(
-                [
-                    listen,
-                    f"pid_filename {self.directory}/squid-{port}.pid",
-                    "access_log none",
-                    "cache_log /dev/null",
-                    "cache deny all",
-                    "shutdown_lifetime 0 seconds",
-                    "visible_hostname proxy.test",
-                    *rules,
-                    "",
-                ]
-            )
-        )
-        self._start(port, "squid", "-N", "-d", "1", "-f", str(config))
-        return port
-
-    def tinyproxy(self, timeout: int) -> int:
-        """One that ends connections on which nothing has passed for so many seconds."""
-        port = free_port()
-        config = self.directory / f"tinyproxy-{port}.conf"
-        config.write_text(f"Listen 127.0.0.1\nPort {port}\nTimeout {timeout}\n")
-        self._start(port, "tinyproxy", "-d", "-c", str(config))
-        return port
-
-    def _start(self, port: int, name: str, *options: str) -> None:
-        process = self.processes.start(name, program(name), *options)
-        wait_until_connectable(port, lambda: process.log)
 
 
 @pytest.fixture
@@ -432,21 +296,29 @@ def test_a_keepalive_gets_past_a_proxy_that_cuts_what_is_idle(
 ) -> None:
     via = ("--via", f"http://127.0.0.1:{proxies.tinyproxy(timeout=3)}")
 
-    def with_a_gate(*more: str) -> Role:
+    def by_usher(*more: str) -> Role:
         """A portal; what its gate learns is of no use to the others."""
         gate = start_gate(processes, identities, ["tcp:127.0.0.1:9"])
         place = gate.address("listening on")
         return start_portal(processes, identities, place, "--socks", "0", *via, *more)
 
-    lively, silent = with_a_gate("--keepalive", "1"), with_a_gate()
-    # When this one has been cut, the other one, which began before, would have been too.
-    silent.wait_for("Tunnel usher with server has ended")
+    def by_lstp() -> Role:
+        """A client end; its server end, which reaches the middle directly, is cut with it."""
+        allow = ["tcp:127.0.0.1:9"]
+        return start_tunnel(processes, identities, allow, "--socks", "0", *via).client
+
+    lively, silent = by_usher("--keepalive", "1"), (by_usher(), by_lstp())
+    ended, up = r"Tunnel \w+ with server has ended", r"Tunnel \w+ with server is up"
+    # When these have been cut, the other one, which began before, would have been too.
+    for role in silent:
+        role.wait_for(ended)
     assert "has ended" not in lively.process.log
-    # Cut again, it has learned; and is up still when one that begins now has been cut.
-    learned = silent.wait_for(r"cut after 3 s .*: something is sent every 1\.[45] s from now on")
-    since = silent.process.lines.index(learned.string)
-    silent.wait_for("Tunnel usher with server is up", since=since)
-    began = len(silent.process.lines)
-    another = with_a_gate()
-    another.wait_for("Tunnel usher with server has ended")
-    assert "has ended" not in "\n".join(silent.process.lines[began:])
+    # Cut again, they have learned; and are up still when one that begins now has been cut.
+    began = []
+    for role in silent:
+        learned = role.wait_for(r"cut after 3 s .*: something is sent every 1\.[45] s from now on")
+        role.wait_for(up, since=role.process.lines.index(learned.string))
+        began.append(len(role.process.lines))
+    by_usher().wait_for(ended)
+    for role, since in zip(silent, began, strict=True):
+        assert "has ended" not in "\n".join(role.process.lines[since:])

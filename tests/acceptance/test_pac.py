@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.applications import Application
 from tests.acceptance.processes import READY, Identities, Processes, curl, free_port
-from tests.acceptance.test_dialing_through_proxies import IN_URL, SECRET, Proxies
+from tests.acceptance.real_proxies import IN_URL, SECRET, Proxies
 from tests.acceptance.tunnels import (
     Transport,
     start_gate,

@@ -102,6 +102,10 @@ def test_a_client_end_is_watched_live(
         page.picture(tmp_path / f"client-{width}.png")
     assert tunnel.server.process.stop() == 0
     page.wait_for_text("Why: ")
+    page.wait_for(
+        "/Last problem, may be over\\s+20\\d\\d-\\d\\d-\\d\\d \\d\\d:\\d\\d UTC: \\w/"
+        ".test(document.getElementById('facts').innerText)"
+    )
     assert page.complaints() == []
 
 

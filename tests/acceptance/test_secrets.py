@@ -20,7 +20,7 @@ from tests.acceptance.processes import (
     curl,
     tunnelkit,
 )
-from tests.acceptance.test_dialing_through_proxies import Proxies
+from tests.acceptance.real_proxies import Proxies
 from tests.acceptance.wtls import MAP_KEY, private_file, start_domain
 from tunnelkit.cli.control_client import ask
 from tunnelkit.errors import TunnelkitError

@@ -80,7 +80,14 @@ def test_a_port_with_a_token_shows_state_metrics_and_health(port: Port) -> None:
     assert len(port.token) == 43
     status, body = port.get("/status.json")
     assert status == 200
-    assert json.loads(body)["role"] == "lstp-middle"
+    found = json.loads(body)
+    assert (found["role"], found["last_problem"]) == ("lstp-middle", "")
+    with socket.create_connection(("127.0.0.1", port.role.port("listening on"))) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        port.role.wait_for("Sent away")
+    found = json.loads(port.get("/status.json")[1])
+    assert found["last_problem"].startswith("Sent away 127.0.0.1:")
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found["last_problem_at"])
     assert port.get("/healthz") == (200, "ok\n")
     assert 'tunnelkit_pairs_open{role="lstp-middle"} 0\n' in port.get("/metrics")[1]
     accept = "Accept: application/openmetrics-text; version=1.0.0"

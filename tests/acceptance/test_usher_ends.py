@@ -17,7 +17,7 @@ from tests.acceptance.processes import (
     fetches,
     free_port,
 )
-from tests.acceptance.test_dialing_through_proxies import Proxies
+from tests.acceptance.real_proxies import Proxies
 from tests.acceptance.tunnels import start_gate, start_portal, start_usher_tunnel
 
 KIB = 1 << 10

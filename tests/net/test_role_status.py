@@ -55,6 +55,8 @@ def test_the_fields_come_in_order_as_json_can_write_them() -> None:
         ("role", "kettle"),
         ("version", __version__),
         ("up_since", STARTED),
+        ("last_problem", ""),
+        ("last_problem_at", ""),
         ("lids", ("tin",)),
         ("open", 2),
         ("boiled", 7),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -52,3 +53,34 @@ def test_where_names_prove_nothing_addresses_are_thrown_out() -> None:
     assert whom(attrs.evolve(ROW, kind="pair", origin="this process and 192.0.2.1:1")) == [
         "192.0.2.1"
     ]
+
+
+@pytest.mark.parametrize("sort", ["-seconds", "seconds", "who", "-sent"])
+def test_the_first_thousand_of_many_are_the_same_as_if_all_were_sorted(sort: str) -> None:
+    rows = [
+        attrs.evolve(ROW, id=str(number), who=f"p{number % 7}", seconds=number * 37 % 101 / 2)
+        for number in range(5 * MOST_ROWS + 17)
+    ]
+    by = sort.removeprefix("-")
+    expected = sorted(rows, key=lambda row: getattr(row, by), reverse=sort.startswith("-"))
+    answer = ask(rows, sort=sort)
+    assert [row["id"] for row in answer["rows"]] == [row.id for row in expected[:MOST_ROWS]]
+    assert [answer["total"], answer["matching"]] == [len(rows), len(rows)]
+
+
+def test_an_answer_is_made_a_few_rows_at_a_time() -> None:
+    made = 0
+
+    def rows() -> Iterator[Traffic]:
+        nonlocal made
+        while made < 3 * MOST_ROWS:
+            made += 1
+            yield ROW
+
+    pieces, before = 0, 0
+    for piece in answered(rows(), Question.of({})):
+        assert made - before <= 100
+        assert piece.count(b'"id"') <= 100
+        pieces, before = pieces + 1, made
+    assert made == 3 * MOST_ROWS
+    assert pieces >= 40

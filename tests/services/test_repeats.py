@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.services.last_problem import LastProblem
 from tunnelkit.services.logs import LineObserver, format_json, format_text
 from tunnelkit.services.repeats import LINES, MOST_KINDS, WINDOW, Repeats
@@ -116,10 +117,12 @@ def test_a_count_is_a_field_of_its_own_in_json() -> None:
 def test_the_last_problem_is_the_newest_warning_with_its_time() -> None:
     problem = LastProblem()
     logger = Logger("test", observer=problem)
-    assert problem.as_mapping() == {"last_problem": "", "last_problem_at": ""}
+    status = RoleStatus(role="own")
+    assert problem.put_into(status) == status
+    assert (status.last_problem, status.last_problem_at) == ("", "")
     logger.warn("first")
     logger.error("then\n{what}", what="this")
     logger.info("and all is well")
-    found = problem.as_mapping()
-    assert found["last_problem"] == "then\\nthis"
-    assert str(found["last_problem_at"]).endswith("+00:00")
+    found = problem.put_into(status)
+    assert found.last_problem == "then\\nthis"
+    assert found.last_problem_at.endswith("+00:00")

@@ -179,6 +179,11 @@ class RoleStatus:
     """Of tunnelkit."""
     up_since: str = STARTED
     """When the process began, ISO 8601."""
+    last_problem: str = ""
+    """The newest warning of the process, which may be over: one line. A role does not know it: it
+    is put in where the role runs."""
+    last_problem_at: str = ""
+    """When that was, ISO 8601."""
 
     def as_mapping(self) -> dict[str, object]:
         """The fields by name, in order, as JSON can write them."""

@@ -1,12 +1,14 @@
-"""The newest warning of a process, for ``tunnelkit status`` (row Q7)."""
+"""The newest warning of a process, for its status (rows O2, Q7)."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 
+import attrs
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.services.logs import message_of
 
 _PROBLEMS = (LogLevel.warn, LogLevel.error, LogLevel.critical)
@@ -24,14 +26,14 @@ class LastProblem:
         if event.get("log_level") in _PROBLEMS:
             self._event = event
 
-    def as_mapping(self) -> dict[str, object]:
-        """What a status has of it: ``last_problem``, one line, and ``last_problem_at``, ISO 8601;
-        both empty where there was none."""
+    def put_into(self, status: RoleStatus) -> RoleStatus:
+        """The same status, with it."""
         event = self._event
         if event is None:
-            return {"last_problem": "", "last_problem_at": ""}
+            return status
         at = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc)
-        return {
-            "last_problem": message_of(event),
-            "last_problem_at": at.isoformat(timespec="seconds"),
-        }
+        return attrs.evolve(
+            status,
+            last_problem=message_of(event),
+            last_problem_at=at.isoformat(timespec="seconds"),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from twisted.python.components import Componentized
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IEndService, IKeepsFiles, IRenewsKeys, IServesPages, IUnlocks
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.descriptors import raise_limit
 from tunnelkit.net.sockets.loop_poller import take_over
 from tunnelkit.net.sockets.timer import use_monotonic_clock
@@ -65,9 +67,10 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             observer.writer = Writer(options.tapname, named)
             observer.front = Repeats(reactor, observer)
         reloader = Reloader(reactor, options, service)
-        pages = status_service(reactor, options, service, reloader)
         problem = LastProblem()
-        known = {**role_commands(service, problem), "page": pages.page if pages else _no_page}
+        status = partial(status_of, service, problem)
+        pages = status_service(reactor, options, service, reloader, status)
+        known = {**role_commands(service, status), "page": pages.page if pages else _no_page}
         bench = bench_through(service.tunnel) if IEndService.providedBy(service) else None
         renews = IRenewsKeys(service, None)
         control = control_service(reactor, options, known, bench, IUnlocks(service, None), renews)
@@ -111,7 +114,11 @@ def control_service(
 
 
 def status_service(
-    reactor: Any, options: RoleOptions, service: Any, reloader: Reloader
+    reactor: Any,
+    options: RoleOptions,
+    service: Any,
+    reloader: Reloader,
+    status: Callable[[], RoleStatus],
 ) -> StatusService | None:
     """What ``--status`` asks for, and the same for a role that has a port for that anyway; None:
     nothing. Raises `ConfigError`.
@@ -123,7 +130,8 @@ def status_service(
     from tunnelkit.services.steering import Steering
 
     steering = Steering(service, reloader, partial(reactor.callLater, ANSWERED, stop, reactor))
-    return StatusService(reactor, options.tapname, service, options.status_places, steering)
+    places = options.status_places
+    return StatusService(reactor, options.tapname, service, places, steering, status)
 
 
 def _no_page() -> dict[str, object]:
@@ -138,13 +146,15 @@ def stop(reactor: Any) -> None:
         pass
 
 
-def role_commands(service: Any, problem: LastProblem) -> Commands:
+def status_of(service: Any, problem: LastProblem) -> RoleStatus:
+    """Of an `IRoleService`, as everybody is shown it who asks this process."""
+    status: RoleStatus = service.status()
+    return problem.put_into(status)
+
+
+def role_commands(service: Any, status: Callable[[], RoleStatus]) -> Commands:
     """What ``service`` (an `IRoleService`) can be told, ``status`` among it."""
-
-    def status() -> dict[str, object]:
-        return {**service.status().as_mapping(), **problem.as_mapping()}
-
-    return {"status": status, **service.commands()}
+    return {"status": lambda: status().as_mapping(), **service.commands()}
 
 
 def make_audit(reactor: Any, options: RoleOptions, service: Any) -> Audit | None:

@@ -7,6 +7,7 @@ import re
 import secrets
 import socket
 import stat
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from twisted.logger import Logger
 
 from tunnelkit.errors import ConfigError
 from tunnelkit.interfaces import IServesPages
+from tunnelkit.net.role_status import RoleStatus
 from tunnelkit.net.sockets.poll import Poller
 from tunnelkit.net.sockets.tcp import Listener, bind_tcp, bind_unix, format_address, remove_socket
 from tunnelkit.policy.acl import PolicyHolder
@@ -33,15 +35,22 @@ _TOKEN = re.compile(rb"[A-Za-z0-9_-]{43}\n")
 
 
 class StatusService(Service):
-    """Serves the state of ``role`` (an `IRoleService`); bound when it is made (`ConfigError`)."""
+    """Serves the ``status`` of ``role`` (an `IRoleService`) and takes commands for it; bound when
+    it is made (`ConfigError`)."""
 
     def __init__(
-        self, reactor: Any, name: str, role: Any, places: StatusPlaces, steering: Steering
+        self,
+        reactor: Any,
+        name: str,
+        role: Any,
+        places: StatusPlaces,
+        steering: Steering,
+        status: Callable[[], RoleStatus],
     ) -> None:
         self._reactor = reactor
-        self._role = role
+        self._status = status
         self._steering = steering
-        self._live = Live(reactor, role.status, self._facts)
+        self._live = Live(reactor, status, self._facts)
         self._own: list[tuple[str, str, int]] = []
         self._token_file = ""
         self._sockets: list[socket.socket] = []
@@ -125,7 +134,7 @@ class StatusService(Service):
         return StatusPages(
             guard,
             self._reactor,
-            self._role.status,
+            self._status,
             self._steering,
             self._live,
             lambda: bool(self.running),

@@ -227,6 +227,15 @@ class MiddleTests(TestCase):
             assert event["second"].startswith("127.0.0.1:")
         assert (ended["bytes_first"], ended["bytes_second"]) == (5, 0)
 
+    async def test_pairs_that_end_while_somebody_reads_what_is_open_do_not_end_that(self) -> None:
+        await self.pair()
+        await self.pair()
+        rows = self.middle.traffic()
+        seen = [next(rows).kind]
+        assert self.middle.end_one("pair-1")
+        await until(lambda: self.middle.status().pairs == 1)
+        assert seen + [row.kind for row in rows] == ["pair", "pair"]
+
     async def test_after_fifteen_seconds_a_waiting_end_hears_something(self) -> None:
         end = self.end(CLIENT)
         await until(lambda: self.middle.status().waiting == 1)

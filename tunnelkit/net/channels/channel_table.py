@@ -88,8 +88,8 @@ class ChannelTable:
         return max(self.by_number.values(), key=lambda channel: channel.queued, default=None)
 
     def traffic(self, who: str, address: str, now: float) -> Iterator[Traffic]:
-        """A row for each, of a connection with ``who`` at ``address``."""
-        for channel in self.by_number.values():
+        """A row for each, of a connection with ``who`` at ``address``; see `ISteered.traffic`."""
+        for channel in list(self.by_number.values()):
             yield Traffic(
                 id=str(channel.serial),
                 kind="channel",

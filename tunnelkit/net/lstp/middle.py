@@ -283,7 +283,7 @@ class LstpMiddleFactory(Factory):
     def traffic(self) -> Iterator[Traffic]:
         """A row for each pair, and for each end that waits."""
         now = self._now()
-        for paired in self._pairs:
+        for paired in list(self._pairs):
             yield Traffic(
                 id=f"pair-{paired.number}",
                 kind="pair",

@@ -27,7 +27,7 @@ class ServerStatus:
 
 def rows(core: CommunicationServer, joined: JoinedSessions) -> Iterator[Traffic]:
     """A row for each client that is present, and for each session."""
-    for registration in core.registry:
+    for registration in tuple(core.registry):
         yield Traffic(
             id=f"client-{registration.name}",
             kind="client",

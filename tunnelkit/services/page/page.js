@@ -166,6 +166,7 @@ function showWhole({ status, can, draining }) {
   if (status.list_age !== undefined && status.list_age !== null) facts.push(["Revocation list made", `${words.duration(status.list_age)} ago`]);
   if (status.connects) facts.push(["Connected so far", status.connects === 1 ? "once" : `${words.count(status.connects)} times`]);
   if (status.connects_failed) facts.push(["Attempts that failed", words.count(status.connects_failed)]);
+  if (status.last_problem) facts.push(["Last problem, may be over", `${words.moment(status.last_problem_at)}: ${status.last_problem}`]);
   offer(place("whole-buttons"), draining ? [] : wholeButtons(can));
   if (shownFacts === String(facts)) return;
   shownFacts = String(facts);

@@ -96,6 +96,9 @@ export function milliseconds(number) {
   return number >= 1000 ? `${(number / 1000).toLocaleString("en", { maximumFractionDigits: 1 })} s` : `${number.toLocaleString("en", { maximumSignificantDigits: 3 })} ms`;
 }
 
+/** As 'tunnelkit status' has it. */
+export function moment(text) { return `${text.slice(0, 16).replace("T", " ")} UTC`; }
+
 export function duration(seconds) {
   const units = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
   const [size, name] = units.find(([one]) => seconds >= one * 2) ?? units[3];
