@@ -51,7 +51,7 @@ GROUPS = (
         "Who it is, and whom it trusts",
         (
             *("identity", "peer", "peer-pin", "crl", "no-crl", "certificate", "policy"),
-            *("identity-mode", "eku", "state-dir", "map-key-file"),
+            *("identity-mode", "eku", "state-dir", "map-key-file", "paired"),
         ),
         ("--identity office.pem --peer laptop", "--identity relay.pem"),
     ),
@@ -59,7 +59,7 @@ GROUPS = (
         "Opened here, for programs on this side",
         (
             *("forward", "socks", "http-proxy", "dns", "x11", "reverse", "ask", "wtls"),
-            *("socks-auth-file", "http-proxy-auth-file", "from"),
+            *("socks-auth-file", "http-proxy-auth-file", "from", "forwards-allow", "forwards-file"),
         ),
         ("--forward 2222=tcp:10.1.2.3:22 --socks 1080",),
     ),
@@ -87,7 +87,7 @@ RARE = frozenset(
         *("audit", "checkpoint-to", "checkpoints", "status-token-file", "serve", "both"),
         *("max-waiting", "max-waiting-per-address", "max-in-setup", "match", "ttl"),
         *("socks-auth-file", "http-proxy-auth-file", "site-proxy-header", "min-publish-interval"),
-        *("via-password-file", "server-ca", "manual"),
+        *("via-password-file", "server-ca", "manual", "paired", "forwards-file"),
     )
 )
 """Shown by ``--help-all`` only; so are all ``max-*`` and ``wtls-*``."""
