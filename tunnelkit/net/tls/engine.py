@@ -78,27 +78,29 @@ class TlsEngine:
     """
 
     __slots__ = (
-        "_calls",
         "_connection",
         "_context",
         "_failure",
         "_sending",
         "_verdict",
         "alpn",
+        "calls",
         "client",
         "closed_cleanly",
         "drain_into",
         "established",
         "peer_certificate",
-        "stopped",
     )
 
     def __init__(self, context: TlsContext, client: bool) -> None:
         """``client``: this end is the TLS client and speaks first."""
         self._context = context
         self._connection, self._verdict = context.new_connection(client)
-        self._calls = Calls(self._connection)
-        self.drain_into = self._calls.drain_into
+        self.calls = Calls(self._connection)
+        """For `Calls.decrypt` and `Calls.encrypt`, one step for a message each, while it is
+        ``established`` and `shutdown` has not been called. What stopped them is told by
+        `read_into` and `write_failed`."""
+        self.drain_into = self.calls.drain_into
         """Move ciphertext for the peer into a buffer; bytes moved, 0 if there is none. Drain
         everything before the next `write`: what stays is moved in memory by it."""
         self._failure: TunnelkitError | None = None
@@ -108,8 +110,6 @@ class TlsEngine:
         """The handshake is complete and the peer is trusted."""
         self.closed_cleanly = False
         """The peer's close_notify has been read: its data is complete (X11)."""
-        self.stopped = False
-        """Nothing more can be read, ever: the next `read_into` tells why."""
         self.peer_certificate: x509.Certificate | None = None
         """Set once ``established``; None where the context lets a TLS client come without."""
         self.alpn = b""
@@ -206,13 +206,13 @@ class TlsEngine:
         """Take ciphertext from the peer, any amount. It may be read where it is: ``data`` must not
         change before `handshake` has wanted more, or `read_into` has not filled its buffer."""
         # A session that has failed or ended reads no more: nothing may pile up for it.
-        if len(data) and self._failure is None and not self.stopped:
-            self._calls.feed(data)
+        if len(data) and self._failure is None and self.calls.stopped is None:
+            self.calls.feed(data)
 
     @property
     def has_output(self) -> bool:
         """There is ciphertext for the peer."""
-        return self._calls.has_output()
+        return self.calls.has_output()
 
     def trim(self) -> None:
         """Give back the memory that the largest batch so far has left behind.
@@ -220,7 +220,7 @@ class TlsEngine:
         For the moment when a session falls idle: about 1.3 times the largest
         undrained `write`. Does nothing while bytes wait.
         """
-        self._calls.trim()
+        self.calls.trim()
 
     # -- plaintext --------------------------------------------------------
 
@@ -233,58 +233,33 @@ class TlsEngine:
         if not self.established:
             self._raise_failure()
             raise LocalProtocolError("read before the TLS handshake is complete")
-        if not self.stopped:
-            calls = self._calls
-            filled = calls.read_into(buffer)
-            if calls.stopped is None:
-                return filled
-            self._stopped(calls.stopped)
-            if filled:
-                return filled
-        self._raise_failure()
-        return 0
-
-    def decrypt(self, data: memoryview, buffer: memoryview) -> int:
-        """`feed` and the first `read_into`: one step for the message that comes alone. Fewer bytes
-        than the buffer holds are all there is, if not ``stopped``."""
-        if not self.established or self.stopped:
-            return self.read_into(buffer)
-        calls = self._calls
-        filled = calls.decrypt(data, buffer)
+        calls = self.calls
+        filled = calls.read_into(buffer) if calls.stopped is None else 0
         if calls.stopped is not None:
             self._stopped(calls.stopped)
             if not filled:
                 self._raise_failure()
         return filled
 
+    @property
+    def stopped(self) -> bool:
+        """Nothing more can be read, ever: the next `read_into` tells why."""
+        return self.calls.stopped is not None
+
     def write(self, data: memoryview) -> None:
         """Encrypt all of ``data``, any amount, in records of 16 KiB; the result is to be drained.
 
         One call with everything that is ready is much cheaper than several.
         """
-        self._check_sending()
-        if len(data) and not self._calls.write(data):
-            self._write_failed()
-
-    def encrypt(self, data: memoryview, buffer: memoryview) -> int:
-        """`write`, and drain the result into ``buffer`` as far as it fits; bytes moved. Less than a
-        buffer full is all there is."""
-        if not self._sending:
-            self._check_sending()
-        if not data:
-            return 0
-        moved = self._calls.encrypt(data, buffer)
-        if moved < 0:
-            self._write_failed()
-        return moved
-
-    def _check_sending(self) -> None:
         if not self._sending:
             self._raise_failure()
             raise LocalProtocolError("write outside of an established TLS session")
+        if len(data) and not self.calls.write(data):
+            self.write_failed()
 
-    def _write_failed(self) -> None:
-        stopped = self._calls.stopped
+    def write_failed(self) -> None:
+        """`Calls.encrypt` or `Calls.write` failed: raises why."""
+        stopped = self.calls.stopped
         assert stopped is not None
         self._stopped(stopped)
         self._raise_failure()
@@ -312,7 +287,6 @@ class TlsEngine:
         return "the connection ended without close_notify: data may be missing"
 
     def _stopped(self, error: SSL.Error) -> None:
-        self.stopped = True
         if isinstance(error, SSL.ZeroReturnError):
             self.closed_cleanly = True
         else:

@@ -22,11 +22,12 @@ one, which can read it in place."""
 class PublicCalls:
     """Bytes in and out of one connection by pyOpenSSL's public functions."""
 
-    __slots__ = ("_connection", "_held", "stopped")
+    __slots__ = ("_connection", "_held", "more", "stopped")
 
     def __init__(self, connection: SSL.Connection) -> None:
         self._connection: Any = connection
         self._held = memoryview(b"")
+        self.more = False
         self.stopped: SSL.Error | None = None
 
     def feed(self, data: memoryview) -> None:
@@ -44,9 +45,11 @@ class PublicCalls:
         return filled
 
     def decrypt(self, data: memoryview, buffer: memoryview) -> int:
-        """`feed` and `read_into` in one."""
+        """`feed` and `read_into` in one; ``more``: go on with `read_into`."""
         self.feed(data)
-        return self.read_into(buffer)
+        size = self.read_into(buffer)
+        self.more = size == len(buffer) or self.stopped is not None
+        return size
 
     def write(self, data: memoryview) -> bool:
         """False: that failed, and `stopped` says how."""
@@ -89,7 +92,7 @@ class DirectCalls:
     its own would clear as much memory as comes, and copy it there, before a byte is decrypted.
     """
 
-    __slots__ = ("_fed", "_incoming", "_inside", "_kept", "_outgoing", "_ssl", "stopped")
+    __slots__ = ("_fed", "_incoming", "_inside", "_kept", "_outgoing", "_ssl", "more", "stopped")
 
     def __init__(self, connection: SSL.Connection) -> None:
         inside: Any = connection
@@ -102,6 +105,7 @@ class DirectCalls:
         self._fed: Any = None
         """A view that keeps alive what `_incoming` reads. What cffi makes of one brings the process
         down when the garbage collector takes both in one go."""
+        self.more = False
         self.stopped: SSL.Error | None = None
 
     def feed(self, data: memoryview) -> None:
@@ -156,17 +160,26 @@ class DirectCalls:
         return filled
 
     def decrypt(self, data: memoryview, buffer: memoryview) -> int:
-        """`feed` and `read_into` in one; what holds one record is not read in vain for another."""
-        self.feed(data)
+        """See `PublicCalls`; one record that comes alone is not read in vain for another."""
+        size = len(data)
+        if size > _SMALL:
+            self.feed(data)
+            size = self.read_into(buffer)
+            self.more = size == len(buffer) or self.stopped is not None
+            return size
+        if not self._kept:
+            self.feed(data)
+        elif _lib.BIO_write(self._incoming, _from_buffer(data), size) != size:
+            raise MemoryError("OpenSSL cannot make room for what has come")
         _lib.ERR_clear_error()
         size = len(buffer)
         count: int = _lib.SSL_read(self._ssl, _from_buffer(buffer, require_writable=True), size)
         if count <= 0:
             self._stop(count)
+            self.more = self.stopped is not None
             return 0
-        # Less than a buffer full is the whole record.
-        if count < size and _lib.BIO_get_mem_data(self._incoming, _null) > 0:
-            return count + self.read_into(buffer[count:])
+        # Less than a buffer full is all of one record.
+        self.more = count == size or _lib.BIO_get_mem_data(self._incoming, _null) > 0
         return count
 
     def write(self, data: memoryview) -> bool:
@@ -180,7 +193,15 @@ class DirectCalls:
 
     def encrypt(self, data: memoryview, buffer: memoryview) -> int:
         """`write` and `drain_into` in one; -1: `write` failed."""
-        return self.drain_into(buffer) if self.write(data) else -1
+        _lib.ERR_clear_error()
+        count: int = _lib.SSL_write(self._ssl, _from_buffer(data), len(data))
+        if count <= 0:
+            self._stop(count)
+            return -1
+        count = _lib.BIO_read(
+            self._outgoing, _from_buffer(buffer, require_writable=True), len(buffer)
+        )
+        return count if count > 0 else 0
 
     def has_output(self) -> bool:
         return bool(_lib.BIO_get_mem_data(self._outgoing, _null) > 0)

@@ -82,7 +82,9 @@ class TlsStream:
         self.engine = engine
         self.carrier = carrier
         self.writable = False
+        self._calls = engine.calls
         self._shared = shared
+        self._plaintext, self._ciphertext = shared.plaintext, shared.ciphertext
         self._sink: TlsSink | None = sink
         self._backlog: memoryview | None = None
         self._closing = False
@@ -109,18 +111,35 @@ class TlsStream:
     # -- sending ----------------------------------------------------------
 
     def send(self, batch: memoryview) -> None:
-        """Encrypt and send a batch; only while `writable`."""
-        buffer = self._shared.ciphertext
-        try:
-            size = self.engine.encrypt(batch, buffer)
-        except TunnelkitError as error:
-            self._lost(error, False)
+        """Encrypt and send a batch; only while `writable`, or what is little."""
+        if not batch:
+            return
+        if not self.writable:
+            self._send_behind(batch)
+            return
+        buffer = self._ciphertext
+        size = self._calls.encrypt(batch, buffer)
+        if size < 0:
+            try:
+                self.engine.write_failed()
+            except TunnelkitError as error:
+                self._lost(error, False)
             return
         sent = self.carrier.write(buffer[:size])
         if sent < size:
             self._keep(buffer[sent:size])
         elif size == len(buffer):
+            # There may be more.
             self._flush()
+
+    def _send_behind(self, batch: memoryview) -> None:
+        """The same, behind what waits."""
+        try:
+            self.engine.write(batch)
+        except TunnelkitError as error:
+            self._lost(error, False)
+            return
+        self._flush()
 
     def _keep(self, rest: memoryview) -> None:
         """The carrier does not take ``rest`` now."""
@@ -142,7 +161,7 @@ class TlsStream:
                 return
             self._backlog = None
         engine = self.engine
-        buffer = self._shared.ciphertext
+        buffer = self._ciphertext
         while True:
             size = engine.drain_into(buffer)
             if size:
@@ -177,17 +196,11 @@ class TlsStream:
             engine.feed(view)
             self._read()
             return
-        buffer = self._shared.plaintext
-        try:
-            size = engine.decrypt(view, buffer)
-        except TunnelkitError as error:
-            self._flush()
-            self._lost(error, False)
-            return
+        calls, buffer = self._calls, self._plaintext
+        size = calls.decrypt(view, buffer)
         if size and self._sink is not None:
             self._sink.tls_received(buffer[:size])
-        # Less than a buffer full was all there was, unless reading has ended for good.
-        if size == len(buffer) or engine.stopped:
+        if calls.more:
             self._read()
 
     def _records_received(self, records: RecordCutter, view: memoryview) -> None:
@@ -210,7 +223,7 @@ class TlsStream:
                 if not done:
                     return
                 self._established()
-            buffer = self._shared.plaintext
+            buffer = self._plaintext
             while self._sink is not None:
                 size = engine.read_into(buffer)
                 if size and not self._closing:
@@ -346,9 +359,9 @@ class TlsStream:
 
     def _flush_quietly(self) -> None:
         """One attempt to send what TLS still has to say."""
-        size = self.engine.drain_into(self._shared.ciphertext)
+        size = self.engine.drain_into(self._ciphertext)
         if size and self._backlog is None:
-            self.carrier.write(self._shared.ciphertext[:size])
+            self.carrier.write(self._ciphertext[:size])
 
     def _over(self) -> None:
         self._sink = None
