@@ -23,6 +23,7 @@ from tunnelkit.core.mux.path import Path
 from tunnelkit.core.usher.receiver import UsherConfig, UsherReceiver
 from tunnelkit.core.usher.session import (
     ASKED,
+    ESTABLISHED,
     FAR_ENDED,
     OPEN_TO_SEND,
     Input,
@@ -212,9 +213,12 @@ class UsherMux(UsherReceiver):
         # What the application of a session that is over still takes was given up with it.
         if ch is None or ch.reported_end:
             return t.NO_EVENTS
-        if self.flow.consumed(ch, size, now):
+        at_once = self.flow.consumed(ch, size, now)
+        if at_once:
             self._report(ch)
-        elif ch.state in FAR_ENDED:
+        if ch.state in ESTABLISHED:
+            return t.NO_EVENTS
+        if not at_once and ch.state in FAR_ENDED:
             self._report_if_done(ch)
         return self._maybe_settled(ch)
 

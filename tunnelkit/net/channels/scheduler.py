@@ -176,11 +176,12 @@ class Scheduler:
         batch = path.batch
         if batch != self._batch:
             self._set_batch(batch)
-        end = min(used + batch, BATCH_SIZE)
+        end = used + batch
+        if end > BATCH_SIZE:
+            end = BATCH_SIZE
         head, most = self._header_size, self._max_frame
         connection = self._connection
         now = self._clock()
-        total = 0
         while ready and used < end:
             channel = ready.popleft()
             number = channel.id
@@ -208,16 +209,14 @@ class Scheduler:
             if got > 0:
                 used = start + mux.frame_into(buffer, used, number, got, now)
                 channel.bytes_sent += got
-                total += got
+                connection.bytes_sent += got
+                self._told_limited = False
                 if got == size and not channel.scheduled:
                     channel.scheduled = True
                     ready.append(channel)
             elif got == END:
                 self._changed = True
                 connection.near_finished(channel, now)
-        if total:
-            connection.bytes_sent += total
-            self._told_limited = False
         return used
 
     def _set_batch(self, batch: int) -> None:

@@ -217,22 +217,11 @@ class EpollPoller(Poller):
             if handler is None or fd in fresh:
                 self._unknown(fd)
                 continue
-            mask = masks[fd]
-            if event > _OUT + _IN:  # an error or a hang-up is for whoever waits
-                if not mask:
-                    self._hung_up(fd, handler)
-                    continue
-                event |= _IN if mask & _IN else _OUT
-            event &= mask
             try:
-                if event == _IN:
+                if event == _IN and masks[fd] & _IN:
                     handler.readable()
-                elif event:
-                    if event & _IN:
-                        handler.readable()
-                        if handlers.get(fd) is not handler or fd in fresh or not masks[fd] & _OUT:
-                            continue
-                    handler.writable()
+                else:
+                    self._tell(fd, handler, event)
             except Exception:
                 self._failed(fd, handler)
         if fresh:
@@ -245,14 +234,24 @@ class EpollPoller(Poller):
     def _unknown(self, fd: int) -> None:
         """An event for somebody who has gone since it was fetched."""
 
-    def _hung_up(self, fd: int, handler: Handler) -> None:
-        """An error or a hang-up while ``handler`` waited for nothing."""
-        told = getattr(handler, "hung_up", None)
-        if told is not None:
-            try:
-                told()
-            except Exception:
-                self._failed(fd, handler)
+    def _tell(self, fd: int, handler: Handler, event: int) -> None:
+        """Any event but one that is only about reading."""
+        mask = self._masks[fd]
+        if event > _OUT + _IN:  # an error or a hang-up is for whoever waits
+            if not mask:
+                told = getattr(handler, "hung_up", None)
+                if told is not None:
+                    told()
+                return
+            event |= _IN if mask & _IN else _OUT
+        event &= mask
+        if event & _IN:
+            handler.readable()
+            if self._handlers.get(fd) is not handler or fd in self._fresh:
+                return
+            event &= self._masks[fd]
+        if event & _OUT:
+            handler.writable()
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops and has thrown out its readers."""
