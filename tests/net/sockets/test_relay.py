@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -98,6 +99,10 @@ class RelayTests(TestCase):
     """Both ways of moving bytes, on the nested epoll."""
 
     timeout = 120
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        gc.collect()  # descriptors that earlier tests have left must not go meanwhile
 
     def setUp(self) -> Any:
         return ensureDeferred(self.set_up())
