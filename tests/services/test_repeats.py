@@ -126,3 +126,17 @@ def test_the_last_problem_is_the_newest_warning_with_its_time() -> None:
     found = problem.put_into(status)
     assert found.last_problem == "then\\nthis"
     assert found.last_problem_at.endswith("+00:00")
+
+
+def test_a_warning_is_the_last_problem_also_where_it_is_only_counted_or_always_told() -> None:
+    problem, status = LastProblem(), RoleStatus(role="own")
+    logger = Logger(
+        "test", observer=Repeats(Clock(), LineObserver(io.StringIO(), format_text), problem)
+    )
+    for _ in range(2):
+        logger.warn("again")
+        logger.warn("by hand", log_always=True)
+    assert problem.put_into(status).last_problem == "by hand"
+    logger.warn("again")
+    logger.info("and all is well")
+    assert problem.put_into(status).last_problem == "again"

@@ -57,7 +57,11 @@ class Egress:
         self.denials = Denials(reactor)
         self.limit = limit
         self._way = Way(reactor, poller, names, self.denials, limit)
-        self._handlers = dict(handlers or {})
+        self._handlers: dict[str, Handler] = {}
+        self._apart: set[str] = set()
+        """Kinds of which whole destinations have a handler of their own."""
+        for key, handler in (handlers or {}).items():
+            self.answer_with(key, handler)
         self._plain: MakeSide = partial(SocketSide, poller)
         self._budgets: dict[str, DialBudget] = {}
 
@@ -69,7 +73,9 @@ class Egress:
             refuse(request, Code.PROTOCOL, str(error))
             return
         kind = destination.kind
-        handler = self._handlers.get(str(destination)) or self._handlers.get(kind)
+        handler = self._handlers.get(kind)
+        if kind in self._apart:
+            handler = self._handlers.get(str(destination)) or handler
         if handler is not None:
             handler(request, destination)
         elif kind in (TCP, UNIX):
@@ -81,6 +87,9 @@ class Egress:
     def answer_with(self, key: str, handler: Handler) -> None:
         """Leave a kind of destination, or one whole destination, to ``handler`` from now on."""
         self._handlers[key] = handler
+        kind, _, whole = key.partition(":")
+        if whole:
+            self._apart.add(kind)
 
     def dial(
         self,

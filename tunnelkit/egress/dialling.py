@@ -13,6 +13,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tunnelkit.core.decision import Decision
 from tunnelkit.egress.denials import Denials
 from tunnelkit.egress.names import Names
 from tunnelkit.egress.requests import EXHAUSTED, Authorizer, EgressRequest, refuse
@@ -175,7 +176,7 @@ class Dial:
 
     def start(self) -> None:
         """It is this dial's turn."""
-        remaining = self._remaining()
+        remaining = self._deadline - self._way.reactor.seconds()
         if self._request.gone:
             self._end(aborted=True)
             return
@@ -206,10 +207,6 @@ class Dial:
     def _gone(self) -> None:
         self._end(aborted=True)
 
-    def _remaining(self) -> float:
-        now: float = self._way.reactor.seconds()
-        return self._deadline - now
-
     def _resolved(self, addresses: Sequence[str]) -> None:
         self._resolving = None
         self._addresses.extend(interleaved(addresses))
@@ -234,10 +231,17 @@ class Dial:
         if self._stagger is not None:
             self._stagger.stop()
         while self._addresses and not self._over:
-            attempt = self._attempt(self._addresses.popleft())
-            if attempt is not None:
+            address = self._addresses.popleft()
+            remaining = self._deadline - self._way.reactor.seconds()
+            if remaining <= 0:
+                self._failures.append((Code.TIMED_OUT, "no time left"))
+                continue
+            decision = self._authorized(address)
+            if decision is not None:
+                attempt = Attempt(self._way.poller, decision, self)
+                self._attempts.append(attempt)
                 # What it comes to, perhaps at once, tries the next one.
-                attempt.start(self._remaining())
+                attempt.start(remaining)
                 if attempt in self._attempts and self._addresses:
                     if self._stagger is None:
                         self._stagger = Timer(self._way.reactor, self._try_next)
@@ -252,24 +256,17 @@ class Dial:
             else:
                 self.fail(code, why)
 
-    def _attempt(self, address: str) -> Attempt | None:
-        """Authorize one address, just before it is connected to; None if it is not allowed or time
-        is up."""
+    def _authorized(self, address: str) -> Decision | None:
+        """Authorize one address, just before it is connected to; None if it is not allowed."""
         where = self._destination
-        if self._remaining() <= 0:
-            self._failures.append((Code.TIMED_OUT, "no time left"))
-            return None
         try:
-            decision = self._policy.authorize(
+            return self._policy.authorize(
                 self._request.peer, "connect", where.kind, address, where.port, self._name
             )
         except NotAuthorized as error:
             self._denied, self._remedy = error.reason, error.remedy
             self._failures.append((Code.NOT_ALLOWED, str(error)))
             return None
-        attempt = Attempt(self._way.poller, decision, self)
-        self._attempts.append(attempt)
-        return attempt
 
     def _most_telling(self) -> tuple[Code, str]:
         ranks = {code: rank for rank, code in enumerate(_TELLING)}

@@ -60,7 +60,7 @@ class ListeningService(Service):
         self.policy = policy
         self._protocol = protocol
         self._on_accept = on_accept
-        self._admits = admits or policy.admits
+        self._admits = admits
         self._option = option
         self._listener: Listener | None = None
         decision = policy.own(address, port, protocol)
@@ -92,7 +92,8 @@ class ListeningService(Service):
             self._own = ()
 
     def _accepted(self, sock: socket.socket, client: tuple[str, int]) -> None:
-        if self._protocol != UNIX and not self._admits(client[0]):
+        admits = self._admits or self.policy.current.admits
+        if self._protocol != UNIX and not admits(client[0]):
             _log.warn(
                 "Not admitted to {address}: {client} ({option})",
                 address=self.address,

@@ -35,6 +35,14 @@ REMEMBERED = 256
 MOST_PEERS = 1000
 """Peers whose refusals are told apart at a time."""
 
+_ENVELOPE = {
+    # Formatted already, once; observers that write fields leave out what begins with log_.
+    "log_format": "{log_text}",
+    "log_logger": _log,
+    "log_level": LogLevel.info,
+    "log_namespace": _log.namespace,
+    "log_source": None,
+}
 _OTHERS = "(other peers)"
 _ATTRIBUTE = "_tunnelkit_access_log"
 _RUN = secrets.token_hex(3)
@@ -69,9 +77,13 @@ class AccessLog:
     def __call__(self, event: ChannelEvent) -> None:
         """Log it."""
         if type(event) is ChannelOpening:
-            _log_opening(event)
+            fields = _opening(event)
         elif isinstance(event, ChannelRecord) and not (event.refused and self._floods_with(event)):
-            _log_record(event)
+            fields = _record(event)
+        else:
+            return
+        # What `Logger.info` does, in a third of the calls: this is done twice for every channel.
+        _log.observer({**fields, **_ENVELOPE, "log_time": time()})
 
     def close(self) -> None:
         """Tell what has not been told yet."""
@@ -134,7 +146,7 @@ def outcome_of(record: ChannelRecord) -> str:
     return f"{'refused' if record.refused else 'ended'}-{record.code}"
 
 
-def _log_opening(opening: ChannelOpening) -> None:
+def _opening(opening: ChannelOpening) -> dict[str, object]:
     peer, said_peer = _shown(opening.peer)
     destination, said_destination = _shown(opening.destination)
     origin, said_origin = _shown(opening.origin)
@@ -145,21 +157,19 @@ def _log_opening(opening: ChannelOpening) -> None:
         + (f" rule={_quoted(opening.rule)}" if opening.rule else "")
         + (f" origin={said_origin}" if origin else "")
     )
-    _emit(
-        text,
-        {
-            "event": "opened",
-            "id": number,
-            "direction": direction,
-            "peer": peer,
-            "destination": destination,
-            "rule": opening.rule,
-            "origin": origin,
-        },
-    )
+    return {
+        "log_text": text,
+        "event": "opened",
+        "id": number,
+        "direction": direction,
+        "peer": peer,
+        "destination": destination,
+        "rule": opening.rule,
+        "origin": origin,
+    }
 
 
-def _log_record(record: ChannelRecord) -> None:
+def _record(record: ChannelRecord) -> dict[str, object]:
     peer, said_peer = _shown(record.peer)
     destination, said_destination = _shown(record.destination)
     reason, said_reason = _shown(record.reason)
@@ -167,7 +177,7 @@ def _log_record(record: ChannelRecord) -> None:
     direction = "in" if record.inbound else "out"
     number = f"{_RUN}.{record.serial}"
     seconds = round(record.seconds, 3)
-    outcome = outcome_of(record)
+    outcome = "done" if record.code is None else outcome_of(record)
     text = (
         f"channel {direction} peer={said_peer} destination={said_destination}"
         f" sent={record.bytes_sent} received={record.bytes_received} seconds={seconds}"
@@ -176,23 +186,21 @@ def _log_record(record: ChannelRecord) -> None:
         + (f" origin={said_origin}" if origin else "")
         + (f" reason={said_reason}" if reason else "")
     )
-    _emit(
-        text,
-        {
-            "event": "channel",
-            "id": number,
-            "direction": direction,
-            "peer": peer,
-            "destination": destination,
-            "sent": record.bytes_sent,
-            "received": record.bytes_received,
-            "seconds": seconds,
-            "outcome": outcome,
-            "rule": record.rule,
-            "origin": origin,
-            "reason": reason,
-        },
-    )
+    return {
+        "log_text": text,
+        "event": "channel",
+        "id": number,
+        "direction": direction,
+        "peer": peer,
+        "destination": destination,
+        "sent": record.bytes_sent,
+        "received": record.bytes_received,
+        "seconds": seconds,
+        "outcome": outcome,
+        "rule": record.rule,
+        "origin": origin,
+        "reason": reason,
+    }
 
 
 def _log_flood(peer: str, last: ChannelRecord, count: int, seconds: float) -> None:
@@ -274,16 +282,7 @@ def log_questions(peer: str, name: str, count: int, outcome: str, seconds: float
 
 
 def _emit(text: str, fields: dict[str, object]) -> None:
-    """What `Logger.info` does, in a third of the calls: this is done twice for every channel."""
-    # Formatted already, once; observers that write fields leave out what begins with log_.
-    fields["log_text"] = text
-    fields["log_format"] = "{log_text}"
-    fields["log_logger"] = _log
-    fields["log_level"] = LogLevel.info
-    fields["log_namespace"] = _log.namespace
-    fields["log_source"] = None
-    fields["log_time"] = time()
-    _log.observer(fields)
+    _log.observer({**fields, "log_text": text, **_ENVELOPE, "log_time": time()})
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -37,8 +37,12 @@ class Repeats:
     A kind of warning is one place in the program, and one peer where the event has a ``peer``.
     """
 
-    def __init__(self, reactor: Any, observer: ILogObserver) -> None:
+    def __init__(
+        self, reactor: Any, observer: ILogObserver, problem: ILogObserver | None = None
+    ) -> None:
+        """``problem`` is given each warning, and nothing else."""
         self._observer = observer
+        self._problem = problem
         self._clock = reactor.seconds
         self._kinds: dict[tuple[str, str, str], _Kind] = {}
         self._timer = Timer(reactor, self._sum_up)
@@ -46,7 +50,12 @@ class Repeats:
 
     def __call__(self, event: LogEvent) -> None:
         """Take one event."""
-        if event.get("log_level") not in _COUNTED or event.get(ALWAYS):
+        if event.get("log_level") not in _COUNTED:
+            self._observer(event)
+            return
+        if self._problem is not None:
+            self._problem(event)
+        if event.get(ALWAYS):
             self._observer(event)
             return
         key = (

@@ -53,6 +53,7 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
     use_monotonic_clock(reactor)
     take_over(reactor)
     most = raise_limit()
+    problem = LastProblem()
     try:
         service = role.make_service(reactor, options.config)
         if options.grace is not None:
@@ -65,9 +66,8 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
             # Usher and the Secure Proxy give their tunnels no name.
             named = tunnel if options.settings.one("tunnel") is not None else ""
             observer.writer = Writer(options.tapname, named)
-            observer.front = Repeats(reactor, observer)
+            observer.front = Repeats(reactor, observer, problem)
         reloader = Reloader(reactor, options, service)
-        problem = LastProblem()
         status = partial(status_of, service, problem)
         pages = status_service(reactor, options, service, reloader, status)
         known = {**role_commands(service, status), "page": pages.page if pages else _no_page}
@@ -78,7 +78,9 @@ def role_service(role: Any, options: RoleOptions) -> RoleService:
     except ConfigError as error:
         exit_with(options.tapname, error)
     _log.info("This process may have {most} descriptors", most=most)
-    running = RoleService(reactor, service, observer, reloader, audit, problem)
+    # Where there is an observer it tells of warnings; otherwise the publisher does, of everything.
+    seeing = problem if observer is None else None
+    running = RoleService(reactor, service, observer, reloader, audit, seeing)
     for part in (control, pages):
         if part is not None:
             IService(part).setServiceParent(running)
@@ -200,7 +202,7 @@ class RoleService(MultiService):
         MultiService.__init__(self)
         self._reactor = reactor
         self._observer = observer
-        self._problem = problem or LastProblem()
+        self._problem = problem
         self._signals = 0
         self._reloader = reloader
         self._notifier = Notifier(reactor)
@@ -223,7 +225,8 @@ class RoleService(MultiService):
 
     def _begin(self) -> None:
         self._take_signals()
-        globalLogPublisher.addObserver(self._problem)
+        if self._problem is not None:
+            globalLogPublisher.addObserver(self._problem)
         MultiService.startService(self)
         self._notifier.ready()
         keep_all_that_is_there()
@@ -237,7 +240,8 @@ class RoleService(MultiService):
 
     def _over(self, result: Any) -> Any:
         self._notifier.over()
-        globalLogPublisher.removeObserver(self._problem)
+        if self._problem is not None:
+            globalLogPublisher.removeObserver(self._problem)
         if self._observer is not None and isinstance(self._observer.front, Repeats):
             self._observer.front.close()
         if self._audit is not None:

@@ -25,7 +25,7 @@ from tunnelkit.core.mux.flow_control import FlowControl
 from tunnelkit.core.table import local_step, step
 from tunnelkit.errors import Code, LocalProtocolError, RemoteProtocolError
 from tunnelkit.wire import lstp
-from tunnelkit.wire.lstp import MessageType
+from tunnelkit.wire.lstp import HEADER, MessageType
 from tunnelkit.wire.lstp import MessageType as M
 
 _INPUTS: dict[int, Input] = {
@@ -49,6 +49,8 @@ class LiveChannels:
         self._opened_here = 0
         self._life = life
         self._outbox = outbox
+        self._frames = outbox.frames
+        """Where messages go that are nothing but a header."""
         self._flow = flow
         self._properties = properties
         self._actions: dict[Action, Callable[[LstpChannel, Happening], Sequence[t.Event]]] = {
@@ -73,7 +75,7 @@ class LiveChannels:
             raise t.LimitReached(f"the far side allows {most} channels at once", Code.LIMIT)
         number = self.ids.allocate(self.by_id, in_use)
         self._outbox.put(request, number)
-        self._outbox.say(M.SERVICE_BEGIN_REQUEST, number)
+        self._frames.append(HEADER.pack(0, M.SERVICE_BEGIN_REQUEST, 0, 0, number))
         ch = self._new(number, State.REQUESTED)
         ch.requested_at = self._life.now
         self._opened_here += 1
@@ -83,7 +85,7 @@ class LiveChannels:
         """Let the far side have a channel, once it lets it begin."""
         self._new(number, State.ADMITTED).request = request
         self.opened_there += 1
-        self._outbox.say(M.CONNECTION_ACK, number)
+        self._frames.append(HEADER.pack(0, M.CONNECTION_ACK, 0, 0, number))
 
     def nack(self, number: int, code: Code, reason: str) -> None:
         """Refuse a CONNECTION_REQUEST; what was sent behind it is ignored."""
@@ -194,7 +196,7 @@ class LiveChannels:
         {"code": CODE, "reason": TEXT}
         """
         assert isinstance(message, lstp.ServiceBeginNack)
-        self._outbox.say(M.SERVICE_FREE_REQUEST, ch.id)
+        self._frames.append(HEADER.pack(0, M.SERVICE_FREE_REQUEST, 0, 0, ch.id))
         return self._ends(ch, message.code, message.reason, refused=True)
 
     def _note_far_end(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
@@ -244,7 +246,7 @@ class LiveChannels:
         {"code": CODE, "reason": TEXT}
         """
         assert isinstance(message, lstp.ServiceFreeRequest)
-        self._outbox.say(M.SERVICE_FREE_ACK, ch.id)
+        self._frames.append(HEADER.pack(0, M.SERVICE_FREE_ACK, 0, 0, ch.id))
         return self._ends(ch, message.code, message.reason)
 
     def _report_error(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
@@ -282,15 +284,15 @@ class LiveChannels:
     def _send_last(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
         ch.packer = None
         # Empty, so it needs no credit and passes a PAUSE.
-        self._outbox.say(M.SERVICE_DATA, ch.id, lstp.FLAG_LAST)
+        self._frames.append(HEADER.pack(0, M.SERVICE_DATA, lstp.FLAG_LAST, 0, ch.id))
         return self.settle(ch) if ch.state is State.ENDED and ch.opener else t.NO_EVENTS
 
     def _send_free(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
-        self._outbox.say(M.SERVICE_FREE_REQUEST, ch.id)
+        self._frames.append(HEADER.pack(0, M.SERVICE_FREE_REQUEST, 0, 0, ch.id))
         return t.NO_EVENTS
 
     def _send_free_ack(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
-        self._outbox.say(M.SERVICE_FREE_ACK, ch.id)
+        self._frames.append(HEADER.pack(0, M.SERVICE_FREE_ACK, 0, 0, ch.id))
         # The opener may still abort, before it knows.
         self.ids.expect_late(ch.id)
         return self._ends(ch, None, "")
@@ -303,7 +305,7 @@ class LiveChannels:
     def _send_abort_and_ack(self, ch: LstpChannel, message: Happening) -> Sequence[t.Event]:
         assert isinstance(message, lstp.ServiceFreeRequest)
         self._outbox.put(message, ch.id)
-        self._outbox.say(M.SERVICE_FREE_ACK, ch.id)
+        self._frames.append(HEADER.pack(0, M.SERVICE_FREE_ACK, 0, 0, ch.id))
         return self._ends(ch, message.code, message.reason)
 
     # -- what they share --------------------------------------------------

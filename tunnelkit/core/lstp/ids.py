@@ -48,10 +48,6 @@ class Ids:
         """See `expect_late`."""
         return number in self._late
 
-    def used_again(self, number: int) -> None:
-        """The far side asks for a new channel of this id."""
-        self._late.pop(number, None)
-
     # -- channels whose events are still on their way ---------------------
 
     def over(self, number: int, now: float) -> None:
@@ -61,6 +57,8 @@ class Ids:
             self._just_over.clear()
         self._just_over.add(number)
 
-    def just_over(self, number: int, now: float) -> bool:
-        """Events of the old channel have not been dealt with; they name it by its id."""
-        return self._just_over_at == now and number in self._just_over
+    def used_again(self, number: int, now: float) -> bool:
+        """The far side asks ``now`` for a new channel of this id. False: events of the old one have
+        not been dealt with; they name it by its id."""
+        self._late.pop(number, None)
+        return self._just_over_at != now or number not in self._just_over

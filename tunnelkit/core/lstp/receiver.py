@@ -91,7 +91,8 @@ class Receiver:
                 if ch.datagrams is not None:
                     ch.datagrams.begins(length)
                 self._packed = None
-                self._arrived(ch, length)
+                if length:  # most last data is nothing else
+                    self._arrived(ch, length)
         except RemoteProtocolError as error:
             self._fail(ch, error)
             return
@@ -190,27 +191,26 @@ class Receiver:
             raise RemoteProtocolError(f"channel id {number} is not the far side's to allocate")
         if number in self._by_id:
             raise RemoteProtocolError(f"channel id {number} is in use")
-        channels.ids.used_again(number)
+        free = channels.ids.used_again(number, life.now)
         try:
-            message = lstp.decode(M.CONNECTION_REQUEST, 0, body)
-            assert isinstance(message, lstp.ConnectionRequest)
+            message = lstp.ConnectionRequest.read(body)
             if life.drained_by is not None:
                 raise RemoteProtocolError("this end is shutting down", code=Code.SHUTDOWN)
             if message.join is not None:
                 return self._further.requested(number, message.join)
-            self._check_admitted(number, message)
+            self._check_admitted(number, message, free)
         except RemoteProtocolError as error:
             channels.nack(number, error.code, str(error))
             return t.NO_EVENTS
         channels.admit(number, message)
         return t.NO_EVENTS
 
-    def _check_admitted(self, number: int, message: lstp.ConnectionRequest) -> None:
+    def _check_admitted(self, number: int, message: lstp.ConnectionRequest, free: bool) -> None:
         """Raises `RemoteProtocolError` with the code and reason of the refusal."""
         listener = message.listener
         if listener is not None and not listens(self._by_id.get(listener), here=False):
             raise RemoteProtocolError("there is no such listener", code=Code.NO_SUCH_SERVICE)
-        if self._channels.ids.just_over(number, self._life.now):
+        if not free:
             raise RemoteProtocolError(f"channel id {number} was in use until now", code=Code.LIMIT)
         most = self._properties.own.max_channels
         if self._channels.opened_there >= most:

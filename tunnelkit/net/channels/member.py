@@ -78,18 +78,11 @@ class _Owner:
         self._end = end
         self.connection: TunnelConnection | None = None
         """The connection, once it is up."""
-
-    def channel_requested(self, request: ChannelRequest) -> None:
-        """See `ConnectionOwner`."""
-        self._end.tunnel.channel_requested(request)
-
-    def channel_began(self, opening: ChannelOpening) -> None:
-        """See `ConnectionOwner`."""
-        self._end.tunnel.record(opening)
-
-    def channel_ended(self, record: ChannelRecord) -> None:
-        """See `ConnectionOwner`."""
-        self._end.tunnel.record(record)
+        tunnel = end.tunnel
+        self.channel_requested: Callable[[ChannelRequest], None] = tunnel.channel_requested
+        """See `ConnectionOwner`, as for the next two."""
+        self.channel_began: Callable[[ChannelOpening], None] = tunnel.record
+        self.channel_ended: Callable[[ChannelRecord], None] = tunnel.record
 
     def shutdown(self, grace: float, reason: str) -> None:
         """See `Member`."""
@@ -198,6 +191,8 @@ class JoinedConnection(_Owner):
         super().__init__(end)
         self._ended = ended
         self._apart = apart
+        if apart:
+            self.channel_ended = self._one_ended
         self.up: Deferred[TunnelConnection] = Deferred()
 
     def connection_up(self, connection: TunnelConnection) -> None:
@@ -216,11 +211,10 @@ class JoinedConnection(_Owner):
         elif connection.up:
             self._end.tunnel.add(connection)
 
-    def channel_ended(self, record: ChannelRecord) -> None:
-        """See `ConnectionOwner`."""
-        super().channel_ended(record)
+    def _one_ended(self, record: ChannelRecord) -> None:
+        self._end.tunnel.record(record)
         connection = self.connection
-        if self._apart and connection is not None and not connection.channel_count:
+        if connection is not None and not connection.channel_count:
             connection.shutdown(0.0, "its channels have ended")
 
     def connection_ended(

@@ -7,6 +7,7 @@ while the tunnel keeps up with it.
 
 from __future__ import annotations
 
+import os
 import socket
 
 from tunnelkit.errors import Code
@@ -167,7 +168,7 @@ class SocketSide(HasOrigin):
         sock = self._forget()
         if sock is not None:
             close_resets(sock, False)
-            sock.close()
+            os.close(sock.detach())
 
     def reset(self, code: Code, reason: str) -> None:
         """See `LocalSide`: the application sees a connection reset."""
@@ -189,18 +190,15 @@ class SocketSide(HasOrigin):
             self._signalled = True
             channel.ready()
             return
-        if not self._has_failed():
+        if not self.hung_up():
             # Not pulled since the last time: the tunnel is full, or this direction is over.
             # A hang-up would be told again and again, unless nobody waits for anything.
             self._watch(False, self._want_write)
 
-    def hung_up(self) -> None:
+    def hung_up(self) -> bool:
         """See `tunnelkit.net.sockets.poll.Handler`: a reset is noticed also when nothing is to be
-        read or written (D-8)."""
-        self._has_failed()
-
-    def _has_failed(self) -> bool:
-        """Whether the socket is broken; the channel is told."""
+        read or written (D-8). Tells whether the socket is broken; then the channel has been told.
+        """
         if self._sock is None or self._channel is None:
             return False
         if not self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

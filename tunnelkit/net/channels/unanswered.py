@@ -80,7 +80,7 @@ class UnansweredRequests:
         """
         self.unsettled = False
         early_data = self._early_data
-        if early_data.total:
+        if early_data.total * 4 > early_data.budget.limit:
             early_data.relieve()
         unasked, self._unasked = self._unasked, []
         for request in unasked:

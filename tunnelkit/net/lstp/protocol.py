@@ -146,8 +146,6 @@ class _Extension:
         self.announce()
         if isinstance(self._end.rendezvous, MeetsAgain):
             connection.handle(ConnectionRequested, self._on_connection_requested)
-            connection.handle(ChannelOpened, self._on_opened)
-            connection.handle(ChannelEnded, self._on_ended)
             connection.make_another(self._another)
             self._ask_for_more()
 
@@ -189,8 +187,20 @@ class _Extension:
         return made
 
     def _ask(self, asked: _Asked) -> None:
-        self._asked[self._mux.further.request(asked.common, self._connection.clock())] = asked
-        self._connection.pump()
+        connection = self._connection
+        self._asked[self._mux.further.request(asked.common, connection.clock())] = asked
+        connection.handle(ChannelOpened, self._on_opened)
+        connection.handle(ChannelEnded, self._on_ended)
+        connection.pump()
+
+    def _answered(self, channel: int) -> _Asked | None:
+        """What was asked for with that id; None: it is a channel. Once nothing is asked for, the
+        connection has its events without the detour."""
+        asked = self._asked.pop(channel, None)
+        if not self._asked:
+            self._connection.handle(ChannelOpened, self._connection.channel_opened)
+            self._connection.handle(ChannelEnded, self._connection.channel_ended)
+        return asked
 
     def _on_connection_requested(self, event: ConnectionRequested) -> None:
         if self._accepted >= MAX_FURTHER:
@@ -205,14 +215,14 @@ class _Extension:
         self._accepted -= 1
 
     def _on_opened(self, event: ChannelOpened) -> None:
-        asked = self._asked.pop(event.channel, None)
+        asked = self._answered(event.channel)
         if asked is None:
             self._connection.channel_opened(event)
         else:
             self._join(asked.common, _nothing, asked.made)
 
     def _on_ended(self, event: ChannelEnded) -> None:
-        asked = self._asked.pop(event.channel, None)
+        asked = self._answered(event.channel)
         if asked is None:
             self._connection.channel_ended(event)
             return

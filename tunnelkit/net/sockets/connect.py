@@ -118,7 +118,10 @@ class Attempt:
         if itself:
             self._failed(OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)))
             return
-        self._release()
+        if self._timer is None:
+            self._socket = None
+        else:
+            self._release()
         self._owner.connected(self, sock, near)
 
     def _release(self) -> socket.socket | None:

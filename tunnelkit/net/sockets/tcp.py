@@ -229,6 +229,8 @@ class Listener:
         self._exhausted = False
         self._family = sock.family
         self._unix = self._family == socket.AF_UNIX
+        self._at_once = 1
+        """Connections taken before others get their turn: as many as have come lately."""
         self._closed = False
         self.address = format_address(sock.getsockname())
         """``HOST:PORT`` (the real port if any free one was asked for) or the path."""
@@ -239,7 +241,9 @@ class Listener:
         # As `socket.accept` has it, without looking up family and type for each: a fifth of the
         # Python calls of a connection that is passed on.
         accept, family = listening._accept, self._family
-        for _ in range(ACCEPTS_PER_EVENT):
+        most = self._at_once
+        self._at_once = 1
+        for _ in range(most):
             try:
                 number, address = accept()
                 sock = socket.socket(family, socket.SOCK_STREAM, 0, number)
@@ -259,6 +263,8 @@ class Listener:
                 sock.close()
             if self._closed:
                 return
+        # There may be more: if so, this is called again at once.
+        self._at_once = min(2 * most, ACCEPTS_PER_EVENT)
 
     def writable(self) -> None:
         """Never asked for."""
