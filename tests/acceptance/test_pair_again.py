@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.applications import Application, echo
 from tests.acceptance.eavesdropper import Eavesdropper
 from tests.acceptance.paired import Paired, paired
-from tests.acceptance.processes import TUNNELKIT, Identities, Process, Processes, Role
+from tests.acceptance.processes import TUNNELKIT, Identities, Process, Processes, Role, tunnelkit
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_both_keys_are_renewed_while_a_download_goes_on(
         text = ends.files(name).config_file.read_text()
         assert f'"{other}={new[other]}"' in text
         assert old[other] not in text
-        for file in ends.files(name).directory.iterdir():
+        for file in ends.files(name).directory.glob("[!.]*"):
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
     # The other one took the keys as it was running; this one begins with them.
     laptop.process.stop()
@@ -92,3 +92,28 @@ def test_who_is_in_between_neither_sees_nor_asks_for_it(
         # Who has copied the files before cannot come in any more.
         ends.start("laptop", wait=False, config=config)
         office.wait_for("the key of laptop is not one of the pinned keys")
+
+
+@pytest.mark.parametrize("way", ["middle", "gate", "server"])
+def test_a_copied_identity_is_told_at_both_ends(
+    processes: Processes, identities: Identities, server: Application, way: str
+) -> None:
+    counted = r"channel (in|out) peer=(office|laptop) destination=service:@met .*outcome=done"
+    ends = paired(processes, identities, way, server.destination)
+    copy = processes.directory / "copy"
+    shutil.copytree(ends.files("laptop").directory, copy)
+    config = copy / "laptop.toml"
+    config.write_text(config.read_text().replace("laptop-keys/", "copy/"))
+    office = ends.start("office")
+    laptop = ends.start("laptop")
+    for role in (laptop, office):
+        role.wait_for(counted)
+        assert "somebody else" not in role.process.log
+    laptop.process.stop()
+    thief = ends.start("laptop", config=config)
+    thief.wait_for(
+        "office has met laptop 1 times, and the files here know of 0: .*the key of laptop"
+    )
+    office.wait_for("know of 1 meetings with laptop, and those of laptop of 0: .*peer-pin")
+    shown = tunnelkit("status", "--control", ends.control("office"))
+    assert "somebody else" in shown

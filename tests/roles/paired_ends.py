@@ -20,10 +20,22 @@ from tunnelkit.net.channels.contracts import END
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.tls.context import certificate_name, spki_pin
 from tunnelkit.policy.destination import parse_destination
-from tunnelkit.policy.identity import Identity, load_identity
-from tunnelkit.roles.paired_keys import PairedKeys
+from tunnelkit.policy.identity import Identity, identity_pem, load_identity
+from tunnelkit.policy.keys import self_signed
+from tunnelkit.roles.paired_end import PairedEnd
 
 _PIN = re.compile(r'"([a-z]+)=sha256:([0-9a-f]{64})"')
+
+
+def write(directory: Path, **peers: tuple[str, ...]) -> None:
+    """Identities of all, and settings in which each pins those named."""
+    made = {name: self_signed(name) for name in peers}
+    for name, others in peers.items():
+        file = directory / f"{name}.pem"
+        file.write_bytes(identity_pem(made[name]))
+        file.chmod(0o600)
+        pins = "".join(f'    "{other}={made[other].fingerprint}",\n' for other in others)
+        (directory / f"{name}.toml").write_text(f"paired = true\npeer-pin = [\n{pins}]\n")
 
 
 class Watch:
@@ -61,6 +73,7 @@ class Link(TunnelConnection):
     def __init__(self, wire: Wire, peer: str, certificate: x509.Certificate) -> None:
         self.wire = wire
         self.peer = peer
+        self.up = True
         self.certificate = certificate
         self.far: Link
         self.answerers: dict[str, Callable[[Any, Any], object]] = {}
@@ -172,11 +185,14 @@ class Tunnel:
     def watch(self, came: Any) -> None:
         self._end.came.append(came)
 
+    def unwatch(self, came: Any) -> None:
+        self._end.came.remove(came)
+
 
 class End:
-    """One end, from its files."""
+    """One end, from its files; ``counts``: its meetings are counted."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, counts: bool = False) -> None:
         self.name = name
         self.watch = Watch(directory, name)
         self.connections: tuple[Link, ...] = ()
@@ -188,8 +204,11 @@ class End:
         self.clock = egress.reactor
         watch: Any = self.watch
         file = str(self.watch.config_file)
-        self.keys = PairedKeys(egress, tunnel, watch, file, lambda: self.stays)
-        self.keys.start()
+        paired = PairedEnd(
+            egress, tunnel, watch, None, paired=counts, pins_file=file, stays=lambda: self.stays
+        )
+        self.keys = paired.keys
+        paired.start()
 
 
 def connect(one: End, other: End, wire: Wire) -> None:

@@ -10,22 +10,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.roles.paired_ends import End, Wire, connect, outcome
+from tests.roles.paired_ends import End, Wire, connect, outcome, write
 from tunnelkit.errors import ConfigError
 from tunnelkit.policy.identity import fingerprint, identity_pem, load_identity
 from tunnelkit.policy.keys import Authority, self_signed
 from tunnelkit.roles.credential_watch import CredentialWatch
-
-
-def write(directory: Path, **peers: tuple[str, ...]) -> None:
-    """Identities of all, and settings in which each pins those named."""
-    made = {name: self_signed(name) for name in peers}
-    for name, others in peers.items():
-        file = directory / f"{name}.pem"
-        file.write_bytes(identity_pem(made[name]))
-        file.chmod(0o600)
-        pins = "".join(f'    "{other}={made[other].fingerprint}",\n' for other in others)
-        (directory / f"{name}.toml").write_text(f"paired = true\npeer-pin = [\n{pins}]\n")
 
 
 @pytest.fixture

@@ -116,6 +116,15 @@ def _read(path: str | os.PathLike[str], where: str, largest: int, private: bool)
         os.close(descriptor)
 
 
+def make_durable(path: Path) -> None:
+    """What ``path`` names now it still names after the power has failed."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def reason(error: Exception) -> str:
     """An operating system's error in its own words, without number and path."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

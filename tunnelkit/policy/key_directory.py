@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.policy.files import read_private_file, reason
+from tunnelkit.policy.files import make_durable, read_private_file, reason
 from tunnelkit.policy.identity import (
     SECRET_BYTES,
     Identity,
@@ -362,15 +362,6 @@ def write_over(path: Path, content: bytes, mode: int = 0o600) -> None:
         os.chmod(temporary, mode)
         os.replace(temporary, path)
         make_durable(path)
-
-
-def make_durable(path: Path) -> None:
-    """What ``path`` names now it still names after the power has failed."""
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -5,29 +5,25 @@ Whoever can put an older list in the place of the newer one would let the revoke
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
-import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cryptography import x509
 
 from tunnelkit.policy.files import reason
 from tunnelkit.policy.printable import printable
+from tunnelkit.policy.state_file import StateFile
 
 FILE = "crl-numbers.json"
-_LONGEST = 1 << 20
 
 
 class ListNumbers:
     """What is known, in ``DIR/crl-numbers.json``; in memory alone where that cannot be written."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._path = Path(directory) / FILE
+        self._file = StateFile(Path(directory) / FILE)
         self._newest: dict[str, int] = {}
         self.problem = ""
         """One line that says why nothing is kept over a restart; empty while it is."""
@@ -47,7 +43,7 @@ class ListNumbers:
             for ca in (_authority(crl),)
         }
         try:
-            with self._locked():
+            with self._file.locked():
                 self._merge(self._read())
                 older = self._compare(found)
                 if not note:
@@ -55,13 +51,13 @@ class ListNumbers:
                 before = dict(self._newest)
                 self._merge(found)
                 if self._newest != before:
-                    self._write()
+                    self._file.write(self._newest)
             self.problem = ""
             return older
         except OSError as error:
             self.problem = (
-                f"{printable(os.fspath(self._path))}: cannot be kept ({reason(error)}): after a "
-                "restart an older revocation list is believed; expected --state-dir DIR"
+                f"{printable(os.fspath(self._file.path))}: cannot be kept ({reason(error)}): after "
+                "a restart an older revocation list is believed; expected --state-dir DIR"
             )
         older = self._compare(found)
         if note:
@@ -79,37 +75,8 @@ class ListNumbers:
             self._newest[ca] = max(number, self._newest.get(ca, number))
 
     def _read(self) -> dict[str, int]:
-        try:
-            with self._path.open("rb") as file:
-                known = json.loads(file.read(_LONGEST))
-        except (FileNotFoundError, ValueError):
-            return {}
-        if not isinstance(known, dict):
-            return {}
-        return {str(ca): number for ca, number in known.items() if isinstance(number, int)}
-
-    def _write(self) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".new", dir=self._path.parent)
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                json.dump(self._newest, file)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(name, self._path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Several ends may have one directory."""
-        descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        known = self._file.read()
+        return {ca: number for ca, number in known.items() if isinstance(number, int)}
 
 
 def list_number(crl: x509.CertificateRevocationList) -> int | None:

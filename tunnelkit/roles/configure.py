@@ -77,6 +77,7 @@ def end_parts(settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
         "manual": settings.flag("manual"),
         "identity_file": os.path.abspath(identity_file.text),
         "pins": pins,
+        "paired": settings.flag("paired"),
         "pins_file": pins_file(settings),
         "peers": peers,
         "crl_file": None if pins else revocation_list(settings, identity),

@@ -54,7 +54,7 @@ from tunnelkit.roles.credential_watch import CredentialWatch
 from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.keyhole import Keyhole
 from tunnelkit.roles.live_ports import LivePorts
-from tunnelkit.roles.paired_keys import PairedKeys
+from tunnelkit.roles.paired_end import PairedEnd
 from tunnelkit.roles.ports import FrontEnds, descriptions
 from tunnelkit.roles.ready import named, tell_locked, tell_ready
 from tunnelkit.roles.running_end import RunningEnd
@@ -84,8 +84,10 @@ class EndConfig:
     pins: Mapping[bytes, str] = attrs.field(factory=dict)
     """Keys (SHA-256 of the SubjectPublicKeyInfo), one of which is the other end's, and the names
     they go by (rows K3, X28)."""
+    paired: bool = False
+    """Meetings are counted, and ``pins_file`` says where keys are renewed (row Q2)."""
     pins_file: str = ""
-    """The settings file in which renewed keys take the place of these; empty: keys stay (Q2)."""
+    """The settings file in which renewed keys take the place of these; empty: keys stay."""
     crl_file: str | None = None
     """The revocation list; None: nobody is revoked."""
     protocols: tuple[IProtocolMaker, ...] = ()
@@ -179,8 +181,14 @@ class EndService(MultiService):
         )
         self._keyhole = Keyhole(reactor, self._watch)
         self._begun = False
-        self._keys = PairedKeys(
-            self._egress, self.tunnel, self._watch, config.pins_file, lambda: self.keys_stay
+        self._paired = PairedEnd(
+            self._egress,
+            self.tunnel,
+            self._watch,
+            config.state_dir,
+            paired=config.paired,
+            pins_file=config.pins_file,
+            stays=lambda: self.keys_stay,
         )
         self._lists = ListExchange(
             self._egress, self.tunnel, lambda: self._watch.list_to_give, self._watch.take_list
@@ -234,7 +242,7 @@ class EndService(MultiService):
 
     def pair_again(self) -> Deferred[Mapping[str, object]]:
         """See `IRenewsKeys`."""
-        return self._keys.renew()
+        return self._paired.keys.renew()
 
     @property
     def advice(self) -> str:
@@ -263,7 +271,7 @@ class EndService(MultiService):
         MultiService.startService(self)
         self._watch.start()
         self._lists.start()
-        self._keys.start()
+        self._paired.start()
         if self._watch.identity.locked:
             tell_locked(self._role, self._watch.locked, self._config.unlocking)
         else:
@@ -280,6 +288,7 @@ class EndService(MultiService):
     def stopService(self) -> Deferred[Any]:
         """Take nothing new; fires when what is open has finished, or ``grace`` seconds later."""
         self._watch.stop()
+        self._paired.stop()
         closing: Deferred[Any] = MultiService.stopService(self)
         drained = self.end.stop(self.grace)
         drained.addCallback(lambda _: self._over())
@@ -302,7 +311,7 @@ class EndService(MultiService):
             self.tunnel.totals.expect(names)
             self.live_ports.peers = names
             changes.append(f"keys pinned now: {len(config.pins)}")
-            self._keys.settle()
+            self._paired.keys.settle()
         policy = self.policy.current
         if policy.rules != config.rules:
             changes.append(f"rules now in force: {len(config.rules)}")

@@ -12,7 +12,8 @@ KEEPING = (
     Option(
         "state-dir",
         "DIR",
-        "in which the numbers of revocation lists are remembered (default: the identity's)",
+        "in which the numbers of revocation lists and of meetings are remembered (default: the "
+        "identity's)",
     ),
     Option(
         "identity-mode",
@@ -64,7 +65,7 @@ END = (
         "paired",
         "",
         "let both keys be renewed while the ends run (`tunnelkit pair --again`): in the files of "
-        "--identity and --config",
+        "--identity and --config; and count how often the two meet, so that a copied key shows",
     ),
     CRL,
     NO_CRL,

@@ -30,7 +30,7 @@ from tunnelkit.net.channels.connection import TunnelConnection
 from tunnelkit.net.channels.contracts import Connection
 from tunnelkit.net.channels.tunnel import Tunnel
 from tunnelkit.net.tls.context import certificate_name, spki_pin
-from tunnelkit.policy.files import reason
+from tunnelkit.policy.files import make_durable, reason
 from tunnelkit.policy.identity import (
     PIN_PREFIX,
     Identity,
@@ -40,7 +40,7 @@ from tunnelkit.policy.identity import (
     load_identity,
     renewal,
 )
-from tunnelkit.policy.key_directory import make_durable, write_over
+from tunnelkit.policy.key_directory import write_over
 from tunnelkit.policy.keys import self_signed
 from tunnelkit.policy.passphrases import where_of
 from tunnelkit.policy.pinned_file import replace_pins

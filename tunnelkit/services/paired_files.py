@@ -144,9 +144,8 @@ def _toml(settings: Mapping[str, str | Iterable[str]], peer: str, way: str) -> s
             lines.append(f"{key} = {_text(value)}")
         elif values := list(value):
             lines += [f"{key} = [", *(f"    {_text(one)}," for one in values), "]"]
-    if way == PINNED:
-        # Each end takes the other's new key here: `tunnelkit pair --again`.
-        lines.append("paired = true")
+    # The end takes new keys here (`tunnelkit pair --again`), and counts its meetings beside it.
+    lines.append("paired = true")
     lines += [f"{way} = [", f"    {_text(peer)},", "]"]
     return "\n".join(lines) + "\n"
 

@@ -95,7 +95,8 @@ _GRAMMAR: Grammar[Message, State, Input, Action] = Grammar(
     TABLE,
     {Renew: Input.RENEW, Kept: Input.KEPT, Refuse: Input.REFUSE},
     MESSAGES,
-    frozenset({State.DONE, State.ENDED}),
+    State.DONE,
+    State.ENDED,
 )
 
 Renewal = Talk[Message, State, Input, Action]

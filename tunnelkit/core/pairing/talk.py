@@ -35,7 +35,10 @@ class Grammar(Generic[M, State, Input, Action]):
     inputs: Mapping[type[M], Input]
     """Of each message, what it is to the table."""
     messages: MessageSet[M]
-    ends: frozenset[State]
+    done: State
+    """All has been said."""
+    ended: State
+    """One of the two has said no."""
 
 
 class Talk(Generic[M, State, Input, Action]):
@@ -56,6 +59,11 @@ class Talk(Generic[M, State, Input, Action]):
     def over(self) -> bool:
         """Nothing more is said."""
         return self._deadline is None
+
+    @property
+    def succeeded(self) -> bool:
+        """All has been said."""
+        return self.state is self._grammar.done
 
     def data_to_send(self) -> bytes:
         """What has to go out now; empties the queue."""
@@ -105,7 +113,8 @@ class Talk(Generic[M, State, Input, Action]):
         self._refuse(code, reason)
 
     def _goes_on(self, now: float) -> None:
-        self._deadline = None if self.state in self._grammar.ends else now + STEP_LIMIT
+        over = self.state in (self._grammar.done, self._grammar.ended)
+        self._deadline = None if over else now + STEP_LIMIT
 
     def _refuse(self, code: Code, reason: str) -> None:
         refusal: MessageSet[Refuse] = MessageSet((Refuse,))
