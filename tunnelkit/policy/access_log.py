@@ -12,6 +12,7 @@ at 256 bytes, and quoted where they have blanks (rule X14).
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import deque
 from functools import lru_cache
@@ -43,6 +44,8 @@ _ENVELOPE = {
     "log_namespace": _log.namespace,
     "log_source": None,
 }
+_ADDRESS = re.compile(r"[0-9A-Za-z.:\[\]]{1,64}").fullmatch
+"""What can be shown as it is: origins do not come again, so remembering them gains nothing."""
 _OTHERS = "(other peers)"
 _ATTRIBUTE = "_tunnelkit_access_log"
 _RUN = secrets.token_hex(3)
@@ -149,7 +152,9 @@ def outcome_of(record: ChannelRecord) -> str:
 def _opening(opening: ChannelOpening) -> dict[str, object]:
     peer, said_peer = _shown(opening.peer)
     destination, said_destination = _shown(opening.destination)
-    origin, said_origin = _shown(opening.origin)
+    origin = said_origin = opening.origin
+    if _ADDRESS(origin) is None:
+        origin, said_origin = _shown(origin)
     direction = "in" if opening.inbound else "out"
     number = f"{_RUN}.{opening.serial}"
     text = (
@@ -173,7 +178,9 @@ def _record(record: ChannelRecord) -> dict[str, object]:
     peer, said_peer = _shown(record.peer)
     destination, said_destination = _shown(record.destination)
     reason, said_reason = _shown(record.reason)
-    origin, said_origin = _shown(record.origin)
+    origin = said_origin = record.origin
+    if _ADDRESS(origin) is None:
+        origin, said_origin = _shown(origin)
     direction = "in" if record.inbound else "out"
     number = f"{_RUN}.{record.serial}"
     seconds = round(record.seconds, 3)

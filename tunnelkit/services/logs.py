@@ -83,6 +83,7 @@ class LineObserver:
     def __init__(self, out: TextIO | LogFile, as_line: Format) -> None:
         self._out = out
         self._as_line = as_line
+        self._plain = as_line is format_text
         self.writer = Writer()
         """Named in every line."""
         self.front: ILogObserver = self
@@ -102,7 +103,11 @@ class LineObserver:
             text = event.get("log_text")
             if text is None or not text.isprintable() or len(text) > MAX_MESSAGE:
                 text = message_of(event)
-            line = self._as_line(event, when, name, text, self.writer)
+            if self._plain and "log_failure" not in event:
+                # As `format_text` has it, for nearly all there is to write.
+                line = f"{when} {name:<5} {self.writer.text}{text}"
+            else:
+                line = self._as_line(event, when, name, text, self.writer)
         except Exception as error:
             line = f"an event could not be formatted: {type(error).__name__}"
         try:

@@ -27,20 +27,15 @@ class ChannelLog:
     ``serials`` are those of the process.
     """
 
-    __slots__ = ("_far_address", "_owner", "_peer", "_serials")
+    __slots__ = ("_far_address", "_owner", "_peer", "serials")
 
     def __init__(
         self, peer: str, far_address: str, serials: Iterator[int], owner: ChannelLogOwner
     ) -> None:
         self._peer = peer
         self._far_address = far_address
-        self._serials = serials
+        self.serials = serials
         self._owner = owner
-
-    def enter(self, channel: Channel, origin: str) -> None:
-        """The channel is there; it is open once it `began`."""
-        channel.serial = next(self._serials)
-        channel.origin = origin
 
     def began(self, channel: Channel, seconds: float) -> None:
         """The channel is open, ``seconds`` after it was asked for."""
@@ -90,7 +85,7 @@ class ChannelLog:
                 code,
                 reason,
                 refused=True,
-                serial=next(self._serials),
+                serial=next(self.serials),
                 origin=request.origin or self._far_address,
             )
         )
@@ -98,7 +93,7 @@ class ChannelLog:
     def flow_began(self, destination: str, inbound: bool, near: str) -> ChannelOpening:
         """A flow without a channel has begun, here for ``near``."""
         origin = self._far_address if inbound else near
-        serial = next(self._serials)
+        serial = next(self.serials)
         opening = ChannelOpening(serial, self._peer, destination, inbound, "", origin)
         self._owner.channel_began(opening)
         return opening

@@ -31,7 +31,8 @@ class ChannelTable:
         """This end has asked for ``channel``; the result is that of `TunnelConnection.open`."""
         side = channel.side
         opening: Deferred[str] = Deferred()
-        self._log.enter(channel, side.origin() if isinstance(side, HasOrigin) else "")
+        channel.serial = next(self._log.serials)
+        channel.origin = side.origin() if isinstance(side, HasOrigin) else ""
         self.by_number[channel.id] = channel
         self._openings[channel.id] = opening
         return opening
@@ -46,7 +47,8 @@ class ChannelTable:
 
     def accepted(self, channel: Channel, origin: str, waited: float) -> None:
         """This end has accepted ``channel``, ``waited`` seconds after it was asked for."""
-        self._log.enter(channel, origin)
+        channel.serial = next(self._log.serials)
+        channel.origin = origin
         self.by_number[channel.id] = channel
         self._log.began(channel, waited)
 

@@ -68,6 +68,7 @@ class TunnelConnection:
     ) -> None:
         self.stream = stream
         self.mux = mux
+        self._ask = mux.open
         self.peer = peer
         self.up = False
         self.draining = False
@@ -147,9 +148,9 @@ class TunnelConnection:
         """
         if via:
             return self._open(
-                destination, side, lambda now: t.open_onward(self.mux, destination, via, now)
+                destination, side, lambda to, now: t.open_onward(self.mux, to, via, now)
             )
-        return self._open(destination, side, lambda now: self.mux.open(destination, now))
+        return self._open(destination, side, self._ask)
 
     def lacks(self, destination: str) -> str:
         """Why the far side cannot be asked for ``destination``, whatever it allows; empty if it
@@ -163,19 +164,20 @@ class TunnelConnection:
         """
         number = listener.id
         return self._open(
-            listener.destination, side, lambda now: self.mux.open_accepted(number, origin, now)
+            listener.destination, side, lambda _, now: self.mux.open_accepted(number, origin, now)
         )
 
     def _open(
-        self, destination: str, side: LocalSide, ask: Callable[[float], int]
+        self, destination: str, side: LocalSide, ask: Callable[[str, float], int]
     ) -> Deferred[str]:
+        now = self.clock()
         try:
-            number = ask(self.clock())
+            number = ask(destination, now)
         except ProtocolError as error:
             code = getattr(error, "code", Code.INTERNAL)
             side.reset(code, str(error))
             return fail(ChannelRefused(code, str(error)))
-        channel = Channel(self, number, side, destination, False, self.clock())
+        channel = Channel(self, number, side, destination, False, now)
         opening = self._channels.asked(channel)
         side.attach(channel)
         self._scheduler.want()

@@ -186,8 +186,11 @@ class Tunnel:
 
     def _pick(self, peers: Peers) -> TunnelConnection | None:
         """The connection to open the next channel on: of ``peers`` the newest's least busy one."""
+        connections = self._connections
+        if len(connections) == 1 and peers is None:
+            return connections[0] if connections[0].up else None
         # One that is over stays here until the end of the reactor's turn.
-        connections = [one for one in self._connections if one.up and is_of(one, peers)]
+        connections = [one for one in connections if one.up and is_of(one, peers)]
         if len(connections) < 2:
             return connections[0] if connections else None
         peer = connections[-1].peer
