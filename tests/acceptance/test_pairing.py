@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import stat
 import time
 from pathlib import Path
@@ -24,9 +25,17 @@ from tests.acceptance.processes import (
     fetches,
     free_port,
 )
+from tunnelkit.core.pairing.code import rendezvous_id
 from tunnelkit.core.pairing.words import WORDS
+from tunnelkit.wire.lstp import CommonUniqueInfo, Hop, TopologyExchange
+from tunnelkit.wire.lstp import encode as encode_lstp
+from tunnelkit.wire.pairing import Pake, encode
 
 CODE = r"The code is +(\S+)"
+PAKE_OF_A_STRANGER = Pake(
+    "CPACE-X25519-SHA512", bytes(16), "stranger", "joiner", f"sha256:{'0' * 64}"
+)
+"""Half of what would be a try: it has no share."""
 
 
 def pair(processes: Processes, name: str, *words: object) -> Process:
@@ -123,26 +132,64 @@ def test_a_middle_with_a_connection_to_each_pairs_nobody(
     assert not list(processes.directory.glob("*-keys"))
 
 
-@pytest.mark.parametrize("others", [2, 3])
-def test_who_does_not_pair_takes_no_try_and_a_third_one_ends_it(
-    processes: Processes, others: int
+def anybody(alpn: str) -> ssl.SSLContext:
+    """The TLS of one who judges nobody and has no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([alpn])
+    return context
+
+
+def test_strangers_at_the_port_take_no_try_and_hold_nobody_up(
+    processes: Processes, identities: Identities
 ) -> None:
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    words = ("--listen", address, "--allow", "tcp:127.0.0.1:1", "--once")
+    address = ("127.0.0.1", free_port())
+    there = f"127.0.0.1:{address[1]}"
+    words = ("--listen", there, "--allow", "tcp:127.0.0.1:1", "--once")
     office, code = inside(processes, *words)
-    for _ in range(others):
-        with connected(("127.0.0.1", port)) as stranger:
-            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            with contextlib.suppress(ConnectionResetError):
+    with contextlib.ExitStack() as stack:
+        # More than there may be of one address, who say nothing or a part, and stay.
+        for number in range(20):
+            stranger = stack.enter_context(connected(address))
+            if number % 2:
+                stranger.sendall(b"\x16\x03\x01\x02\x00\x01")
+        for hello in (b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-scan\r\n", b"", b"\0" * 1000):
+            with connected(address) as stranger, contextlib.suppress(OSError):
+                stranger.sendall(hello)
+                stranger.shutdown(socket.SHUT_WR)
                 while stranger.recv(1000):
                     pass
-    if others == 3:
-        assert office.wait() == 2
-        office.wait_for("3 others came, none with a code")
-        return
-    laptop = pair(processes, "laptop", "--gate", address, "--once", code)
-    assert office.wait() == laptop.wait() == 0
+        context = anybody("tunnelkit-pair/1")
+        context.load_cert_chain(identities("mallory"))
+        for said in (b"", b"\0" * 12, encode(PAKE_OF_A_STRANGER), b"GET / HTTP/1.1\r\n\r\n"):
+            raw = stack.enter_context(connected(address))
+            stranger = stack.enter_context(context.wrap_socket(raw))
+            stranger.sendall(said)
+            stranger.settimeout(START_LIMIT)
+            # The inside has begun to speak with it.
+            assert stranger.recv(1000)
+        laptop = pair(processes, "laptop", "--gate", there, "--once", code)
+        assert office.wait() == laptop.wait() == 0
+        laptop.wait_for("Paired with office")
+
+
+def test_a_third_one_under_the_number_who_does_not_pair_ends_it(
+    processes: Processes, middle: Role
+) -> None:
+    there = middle.address("listening on")
+    office, code = inside(processes, "--middle", there, "--allow", "tcp:127.0.0.1:1")
+    common = rendezvous_id(int(code.partition("-")[0]))
+    hop = Hop("pairing", "client-end", "", "0" * 32)
+    hello = encode_lstp(CommonUniqueInfo(common, "pairing", "client-end"))
+    hello += encode_lstp(TopologyExchange((hop,)))
+    for _ in range(3):
+        with connected(("127.0.0.1", middle.port("listening on"))) as stranger:
+            stranger.settimeout(START_LIMIT)
+            stranger.sendall(hello)
+            assert stranger.recv(1000)
+    assert office.wait() == 2
+    office.wait_for("3 others came, none with a code")
 
 
 def test_a_server_that_lets_nobody_pair_says_so_and_a_joiner_is_told_of_a_wrong_number(

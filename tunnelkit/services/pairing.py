@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from tunnelkit.core.pairing.code import LIFETIME, PairingCode
 from tunnelkit.core.pairing.exchange import Party
 from tunnelkit.errors import Code, ConfigError, PairingFailed, PeerNotTrusted, TunnelkitError
+from tunnelkit.interfaces import IMeeting
 from tunnelkit.net.pairing.session import PairingSession
 from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import Credentials, TlsContext, certificate_name
@@ -28,13 +29,15 @@ from tunnelkit.policy.identity import Identity, fingerprint
 from tunnelkit.policy.key_requests import Request, request_for
 from tunnelkit.policy.keys import self_signed
 from tunnelkit.policy.printable import printable
+from tunnelkit.services.pairing_door import PairingDoor
 from tunnelkit.services.pairing_ways import NO_NAME, PairingWay
 from tunnelkit.wire.pairing import ALPN, INSIDE, JOINER, Offer
 
 _log = Logger()
 
 MOST_MEETINGS = 3
-"""Others than the one with the code that an inside meets before it gives up."""
+"""Others than the one with the code that an inside meets under its number before it gives up.
+Strangers at its own port are not among them: `PairingDoor`."""
 JOINER_PATIENCE = 30.0
 """Seconds in which a joiner has to meet the inside."""
 
@@ -110,28 +113,48 @@ async def pair(
             told = True
             on_waiting()
 
+    def begin(meeting: IMeeting) -> PairingSession:
+        return PairingSession(shared, meeting, context, own.party(), code.secret, judge)
+
     until = reactor.seconds() + (LIFETIME if own.inside else JOINER_PATIENCE)
+    door = PairingDoor(reactor.seconds, begin)
+    others = 0
     try:
-        for _ in range(MOST_MEETINGS if own.inside else 1):
-            meeting = await _in_time(reactor, until, rendezvous.meet(waits), own)
-            session = PairingSession(shared, meeting, context, own.party(), code.secret, judge)
+        while others < MOST_MEETINGS:
+            meeting = await _in_time(reactor, until, rendezvous.meet(waits), own, door)
+            if meeting is None:
+                return await door.outcome
+            if own.inside and meeting.host:
+                door.enter(meeting)
+                continue
+            session = begin(meeting)
             try:
                 return await session.done
             except TunnelkitError as error:
                 if session.tried or not own.inside:
                     raise
                 _log.warn("Somebody came who did not get as far as a try: {error}", error=error)
+                others += 1
     finally:
+        door.close()
         if part is not None:
             await maybeDeferred(part.stopService)
     raise PairingFailed(f"{MOST_MEETINGS} others came, none with a code: begin again", Code.CROWDED)
 
 
-async def _in_time(reactor: Any, until: float, meeting: Any, own: Own) -> Any:
-    waiting: Deferred[Any] = ensureDeferred(meeting)
+async def _in_time(
+    reactor: Any, until: float, meeting: Any, own: Own, door: PairingDoor
+) -> IMeeting | None:
+    """The next meeting; None: somebody at the door has had his try, so there is none."""
+    waiting: Deferred[IMeeting] = ensureDeferred(meeting)
     waiting.addTimeout(max(0.0, until - reactor.seconds()), reactor)
+    door.on_closed = waiting.cancel
     try:
         return await waiting
+    except defer.CancelledError:
+        if not door.closed:
+            raise
+        return None
     except defer.TimeoutError:
         if own.inside:
             reason = "nobody came with the code within 10 minutes; it is not good any more"

@@ -174,7 +174,8 @@ class Exchange:
         self._outbound = bytearray()
         self._deadline: float | None = now + STEP_LIMIT
         self.tried = False
-        """Whether somebody has had his try: half of his key exchange has come."""
+        """Whether somebody has had his try: all of his half of the key exchange has come, so that
+        the inside's proof, by which he can tell whether he has guessed right, goes to him."""
         self.state = State.GREETING if party.role == JOINER else State.SHARING
         if party.role == INSIDE:
             self._send(self._own_half(None))
@@ -281,7 +282,6 @@ class Exchange:
         self._other = other
 
     def _take_share(self, other: Pake) -> None:
-        self.tried = True
         if self._other is None:
             self._meet(other)
             run = self._begin()
@@ -294,6 +294,7 @@ class Exchange:
         if other.share is None:
             raise RemoteProtocolError("PAKE: field share is absent")
         run.take(other.share, _about(other))
+        self.tried = True
         if self._party.role == INSIDE:
             self._send(Confirm(run.tag()))
 

@@ -52,6 +52,9 @@ class PairingSession:
         self._offer: Offer | None = None
         self._unsent = b""
         self._timer = Timer(shared.reactor, self._deadline)
+        self._told = False
+        self.on_tried: Callable[[PairingSession], object] = _nobody_listens
+        """Told, once, when `tried` becomes true."""
         self.done: Deferred[Offer] = Deferred(self._cancel)
         self._stream = TlsStream(
             shared, meeting.carrier, TlsEngine(context, meeting.tls_client), self
@@ -130,6 +133,9 @@ class PairingSession:
         self._fail(error)
 
     def _go_on(self) -> None:
+        if self.tried and not self._told:
+            self._told = True
+            self.on_tried(self)
         self._flush()
         self._timer.stop()
         due = self._exchange.next_deadline() if self._exchange is not None else None
@@ -163,3 +169,7 @@ class PairingSession:
     def _cancel(self, _done: Deferred[Offer]) -> None:
         self._timer.stop()
         self._stream.abort()
+
+
+def _nobody_listens(session: PairingSession) -> None:
+    """Until somebody does."""
