@@ -10,28 +10,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from tunnelkit.core.wtls.coap_blocks import Response
 from tunnelkit.core.wtls.coap_server import Request
 from tunnelkit.core.wtls.domain import Announced, Event, Mappings, Over, Send
 from tunnelkit.core.wtls.http_mapping import Url, error_response, url_of
-from tunnelkit.frontends.wtls.answers import DRAIN, WebAnswers, who
+from tunnelkit.frontends.wtls.answers import who
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.paths import Way
-from tunnelkit.net.sockets.datagram_port import Address, DatagramPort
-from tunnelkit.net.sockets.poll import Poller
-from tunnelkit.net.sockets.timer import Timer, on_monotonic_clock
-from tunnelkit.net.sockets.udp import bind_udp
-from tunnelkit.net.tls.dtls_server import DtlsServer
-from tunnelkit.net.wtls.coap_association import CoapAssociation, KeptBodies
-from tunnelkit.policy.access_log import AccessLog
+from tunnelkit.frontends.wtls.proxy_port import ProxyPort
+from tunnelkit.net.sockets.datagram_port import Address
+from tunnelkit.net.wtls.coap_association import CoapAssociation
 from tunnelkit.policy.acl import PolicyHolder
-from tunnelkit.policy.destination import UDP
 from tunnelkit.wire.coap import Code
 from tunnelkit.wire.dtls_records import Kind, classify
 from tunnelkit.wire.wtls_map import is_map
@@ -59,56 +51,18 @@ class DomainConfig:
     """None: no operator can announce devices."""
 
 
-class DomainProxy(Service, Factory):
-    """One port for devices; bound when it is made (`BindError` if it is taken)."""
-
-    noisy = False
+class DomainProxy(ProxyPort):
+    """A domain's."""
 
     def __init__(
         self, reactor: Any, way: Way, policy: PolicyHolder, keys: ProxyKeys, config: DomainConfig
     ) -> None:
-        self._reactor = on_monotonic_clock(reactor)
-        self._policy = policy
-        self._keys = keys
+        super().__init__(reactor, way, policy, keys, config.address, config.port)
         self.origins = config.origins
-        sock = bind_udp(policy.own(config.address, config.port, UDP))
-        self._port = DatagramPort(Poller.of(reactor), sock, self._received)
-        self._own = (UDP, config.address, self._port.port)
-        policy.listeners.add(*self._own)
-        self.server = DtlsServer(self._reactor, keys.context, self, is_real=self._is_mapped)
-        transport: Any = self._port
-        self.server.makeConnection(transport)
         self._mappings = None if config.map_key is None else Mappings(config.map_key)
-        self._answers = WebAnswers(self._reactor, way.stream_to)
-        self._kept = KeptBodies()
         self._associations: dict[Address, CoapAssociation] = {}
-        self._timer = Timer(self._reactor, self._due)
-        self.grace = DRAIN
-        """Seconds, to be set: in these what is under way may be answered when it stops."""
-        self.address = self._port.address
         self.description = f"listening on {self.address}"
         """For the role's ready line."""
-
-    # -- Service ----------------------------------------------------------
-
-    def startService(self) -> None:
-        """Take datagrams."""
-        Service.startService(self)
-        self._port.start()
-        self._keys.serve(self.server)
-
-    def stopService(self) -> Deferred[None]:
-        """Answer what is under way, take nothing new; then close the port and all that is there."""
-        Service.stopService(self)
-        return self._answers.finish(self.grace).addCallback(self._close_port)
-
-    def _close_port(self, answered: None) -> None:
-        self._keys.stop()
-        self.server.close()
-        AccessLog.of(self._reactor).close()
-        self._timer.stop()
-        self._policy.listeners.discard(*self._own)
-        self._port.close()
 
     def status(self) -> dict[str, int]:
         """What is there now."""
@@ -188,7 +142,7 @@ class DomainProxy(Service, Factory):
         if self._mappings is not None and self.running and not self.server.knows(address):
             self._do(self._mappings.end(address, self._reactor.seconds()))
 
-    def _is_mapped(self, address: Address) -> bool:
+    def _is_real(self, address: Address) -> bool:
         if self._mappings is None:
             return False
         return self._mappings.seconds_left(address, 0.0) is not None

@@ -11,10 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from tunnelkit.core.wtls.coap_blocks import Response
@@ -34,22 +31,18 @@ from tunnelkit.core.wtls.gateway import Gateway
 from tunnelkit.core.wtls.http_mapping import CannotBeServed, error_response, url_of
 from tunnelkit.core.wtls.mapping import Mapping
 from tunnelkit.errors import Code as Reason
-from tunnelkit.frontends.wtls.answers import DRAIN, WebAnswers, who
+from tunnelkit.frontends.wtls.answers import who
 from tunnelkit.frontends.wtls.keys import ProxyKeys
 from tunnelkit.frontends.wtls.learning import Mirrors
 from tunnelkit.frontends.wtls.paths import Path, Way
+from tunnelkit.frontends.wtls.proxy_port import ProxyPort
 from tunnelkit.net.channels.contracts import ChannelOpening, ChannelRecord
 from tunnelkit.net.sockets.context import Shared
-from tunnelkit.net.sockets.datagram_port import Address, DatagramPort
-from tunnelkit.net.sockets.poll import Poller
+from tunnelkit.net.sockets.datagram_port import Address
 from tunnelkit.net.sockets.tcp import format_address
-from tunnelkit.net.sockets.timer import Timer, on_monotonic_clock
-from tunnelkit.net.sockets.udp import bind_udp
-from tunnelkit.net.tls.dtls_server import DtlsServer
-from tunnelkit.net.wtls.coap_association import ANONYMOUS, CoapAssociation, KeptBodies
+from tunnelkit.net.wtls.coap_association import ANONYMOUS, CoapAssociation
 from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import PolicyHolder
-from tunnelkit.policy.destination import UDP
 from tunnelkit.wire.coap import Code
 from tunnelkit.wire.dtls_records import Kind, classify
 
@@ -76,10 +69,8 @@ class OperatorConfig:
     """Hosts under these are asked for by their mirrors."""
 
 
-class OperatorProxy(Service, Factory):
-    """One port for devices; bound when it is made (`BindError` if it is taken)."""
-
-    noisy = False
+class OperatorProxy(ProxyPort):
+    """An operator's; ``drains``: see `ProxyPort`."""
 
     def __init__(
         self,
@@ -91,57 +82,18 @@ class OperatorProxy(Service, Factory):
         name: str = "wtls",
         drains: bool = True,
     ) -> None:
-        """``drains``: when it stops it keeps the port until what is under way is answered. A
-        reload that opens the same port again at once cannot wait for that."""
-        self._reactor = on_monotonic_clock(reactor)
+        super().__init__(reactor, way, policy, keys, config.address, config.port, drains)
         self._way = way
-        self._policy = policy
-        self._keys = keys
-        self._drains = drains
-        sock = bind_udp(policy.own(config.address, config.port, UDP))
-        self._port = DatagramPort(Poller.of(reactor), sock, self._received)
-        self._own = (UDP, config.address, self._port.port)
-        policy.listeners.add(*self._own)
         self.gateway = Gateway(config.gateway, os.urandom)
-        is_real = self.gateway.was_tunnelled
-        self.server = DtlsServer(self._reactor, keys.context, self, is_real=is_real)
-        transport: Any = self._port
-        self.server.makeConnection(transport)
-        self._answers = WebAnswers(self._reactor, way.stream_to)
         self._mirrors = Mirrors(self._reactor, way.stream_to, config.suffixes)
         self._paths: dict[Mapping, Path] = {}
         self._names: dict[Mapping, str] = {}
         self._serials: dict[Mapping, int] = {}
-        self._kept = KeptBodies()
-        self._timer = Timer(self._reactor, self._due)
-        self.grace = DRAIN
-        """Seconds, to be set: in these what is under way may be answered when it stops."""
-        self.address = self._port.address
         self.description = f"{name} {self.address}"
         """For the role's ready line."""
 
-    # -- Service ----------------------------------------------------------
-
-    def startService(self) -> None:
-        """Take datagrams."""
-        Service.startService(self)
-        self._port.start()
-        self._keys.serve(self.server)
-
-    def stopService(self) -> Deferred[None]:
-        """Answer what is under way, take nothing new; then close the port and all that is there."""
-        Service.stopService(self)
-        finished = self._answers.finish(self.grace) if self._drains else succeed(None)
-        return finished.addCallback(self._close_port)
-
-    def _close_port(self, answered: None) -> None:
-        self._keys.stop()
-        self.server.close()
+    def _close_paths(self) -> None:
         self._do(self.gateway.close())
-        AccessLog.of(self._reactor).close()
-        self._timer.stop()
-        self._policy.listeners.discard(*self._own)
-        self._port.close()
 
     def reconfigure(self, gateway: GatewayConfig, suffixes: tuple[str, ...]) -> None:
         """Go by other settings from now on; what is in tunnel mode stays so."""
@@ -194,6 +146,9 @@ class OperatorProxy(Service, Factory):
             why=why,
         )
         self._do(self.gateway.path_failed(mapping, why, self._reactor.seconds()))
+
+    def _is_real(self, address: Address) -> bool:
+        return self.gateway.was_tunnelled(address)
 
     def _due(self) -> None:
         self._do(self.gateway.deadline_passed(self._reactor.seconds()))
