@@ -17,7 +17,7 @@ _LONGEST = 1 << 20
 
 
 class StateFile:
-    """``path``; everything raises `OSError` where its directory does not let it be kept."""
+    """``path``; everything raises ``OSError`` where its directory does not let it be kept."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)

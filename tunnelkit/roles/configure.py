@@ -30,7 +30,7 @@ from tunnelkit.policy.printable import printable
 from tunnelkit.policy.revocation import known_authorities, list_beside, load_revocations
 from tunnelkit.policy.rules import parse_network, parse_rule
 from tunnelkit.policy.settings import Given, Settings
-from tunnelkit.roles.end import EndConfig
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.roles.live_ports import parse_allowed
 from tunnelkit.roles.registry import named, protocol_makers
 

@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelkit.core.dns_exchange import Server
 from tunnelkit.egress.bench import BenchEgress
 from tunnelkit.egress.dial import Egress
 from tunnelkit.egress.dns import DnsEgress
@@ -27,12 +26,10 @@ from tunnelkit.egress.names import use_system_resolver
 from tunnelkit.egress.udp import UdpEgress
 from tunnelkit.egress.x11 import X11Connect
 from tunnelkit.errors import ConfigError
-from tunnelkit.frontends.registry import Wanted
 from tunnelkit.interfaces import (
     IChannelProtocol,
     IEndService,
     IOpensPorts,
-    IProtocolMaker,
     IRendezvous,
     IRenewsKeys,
     ISteered,
@@ -41,16 +38,15 @@ from tunnelkit.interfaces import (
 from tunnelkit.net.channels.end import ADVICE, TunnelEnd, context_for
 from tunnelkit.net.channels.request import ChannelRequest
 from tunnelkit.net.channels.tunnel import Tunnel
-from tunnelkit.net.sockets.context import HALF_CLOSED_LIMIT, Shared
+from tunnelkit.net.sockets.context import Shared
 from tunnelkit.net.tls.context import TlsContext
 from tunnelkit.net.traffic import Traffic
 from tunnelkit.policy.access_log import AccessLog
 from tunnelkit.policy.acl import Policy, PolicyHolder
-from tunnelkit.policy.identity import STRICT, Identity, Terms
-from tunnelkit.policy.mapping import MapRule, Maps
-from tunnelkit.policy.rules import Rule
-from tunnelkit.policy.special import Network
+from tunnelkit.policy.identity import Identity
+from tunnelkit.policy.mapping import Maps
 from tunnelkit.roles.credential_watch import CredentialWatch
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.keyhole import Keyhole
 from tunnelkit.roles.live_ports import LivePorts
@@ -64,56 +60,6 @@ _log = Logger()
 
 GRACE = 30.0
 """Seconds in which what is open may finish when a role is told to stop, unless it is said."""
-
-
-@attrs.frozen(kw_only=True)
-class EndConfig:
-    """What every end is told."""
-
-    identity: Identity
-    identity_file: str
-    """Where ``identity`` was read from, to read it again when it changes."""
-    unlocking: str = ""
-    """What brings its passphrase, if its key is encrypted, to an end that runs, in words (K6)."""
-    terms: Terms = STRICT
-    """What is let pass with it."""
-    state_dir: str | None = None
-    """Where numbers of revocation lists are remembered; None: beside the identity."""
-    peers: frozenset[str]
-    """Names, one of which the other end's certificate must have; none where ``pins`` say who."""
-    pins: Mapping[bytes, str] = attrs.field(factory=dict)
-    """Keys (SHA-256 of the SubjectPublicKeyInfo), one of which is the other end's, and the names
-    they go by (rows K3, X28)."""
-    paired: bool = False
-    """Meetings are counted, and ``pins_file`` says where keys are renewed (row Q2)."""
-    pins_file: str = ""
-    """The settings file in which renewed keys take the place of these; empty: keys stay."""
-    crl_file: str | None = None
-    """The revocation list; None: nobody is revoked."""
-    protocols: tuple[IProtocolMaker, ...] = ()
-    """What to speak, the best one first; empty: the role's own."""
-    front_ends: tuple[Wanted, ...] = ()
-    """The ports here, and to whom they lead."""
-    rules: tuple[Rule, ...] = ()
-    """What the other end may reach from here."""
-    sources: tuple[Network, ...] = ()
-    """Networks whose programs may enter the ports opened here; empty: all."""
-    manual: bool = False
-    """Connect only when told to (row L14)."""
-    dns_servers: tuple[Server, ...] = ()
-    """Resolvers for ``service:@dns``; empty: those of this machine."""
-    maps: tuple[MapRule, ...] = ()
-    """What requests of the other end mean here (row P6)."""
-    half_closed_limit: int = HALF_CLOSED_LIMIT
-    """Seconds that a channel may stand still whose one direction is over."""
-    keepalive: int = 10
-    """This end sends something through each tunnel at least every so many seconds."""
-    ports_allowed: tuple[Rule, ...] = ()
-    """Where ports may be opened from its page (row U15); empty: on loopback."""
-    ports_file: str = ""
-    """Where those are kept; empty: nowhere."""
-    system_resolver: bool = False
-    """Look names up as nsswitch.conf says, in threads, rather than with the own resolver."""
 
 
 @implementer(IEndService, ISteered, IOpensPorts, IUnlocks, IRenewsKeys)

@@ -40,7 +40,8 @@ from tunnelkit.roles.configure import (
     require_use,
     to_tunnel_name,
 )
-from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.end import EndService
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.roles.lstp_middle import LstpMiddleConfig, LstpMiddleService
 from tunnelkit.roles.lstp_rendezvous import meet_as
 from tunnelkit.roles.way_out import WayOut

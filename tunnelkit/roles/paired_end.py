@@ -14,8 +14,8 @@ from tunnelkit.roles.paired_meetings import PairedMeetings
 class PairedEnd:
     """Of one end; one that is not paired says so to those who ask.
 
-    ``paired`` and ``pins_file`` are as `tunnelkit.roles.end.EndConfig` has them, ``stays`` as
-    `PairedKeys`.
+    ``paired`` and ``pins_file`` are as `tunnelkit.roles.end_config.EndConfig` has them, ``stays``
+    is as `PairedKeys` has it.
     """
 
     def __init__(

@@ -39,7 +39,8 @@ from tunnelkit.roles.configure import (
     count,
     end_parts,
 )
-from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.end import EndService
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.roles.secure_proxy_link import (
     NO_SERVER_CA,
     LinkConfig,

@@ -12,7 +12,8 @@ from tunnelkit.interfaces import IHasPorts, IRendezvousMaker, IUsesIdentity
 from tunnelkit.policy.identity import Identity
 from tunnelkit.policy.settings import Settings
 from tunnelkit.roles.configure import end_parts, require_use
-from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.end import EndService
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.roles.registry import named, protocol_makers, rendezvous_makers
 
 

@@ -37,7 +37,8 @@ from tunnelkit.roles.configure import (
     require_rule,
     to_server_name,
 )
-from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.end import EndService
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.roles.end_status import EndStatus
 from tunnelkit.roles.usher_onward import OnwardConfig, OnwardTunnel
 from tunnelkit.version import __version__

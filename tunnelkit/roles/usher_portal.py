@@ -21,7 +21,8 @@ from tunnelkit.roles.configure import (
     require_use,
     to_server_name,
 )
-from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.end import EndService
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.roles.way_out import WayOut
 from tunnelkit.version import __version__
 

@@ -97,7 +97,7 @@ class TlsEngine:
         self._context = context
         self._connection, self._verdict = context.new_connection(client)
         self.calls = Calls(self._connection)
-        """For `Calls.decrypt` and `Calls.encrypt`, one step for a message each, while it is
+        """For ``Calls.decrypt`` and ``Calls.encrypt``, one step for a message each, while it is
         ``established`` and `shutdown` has not been called. What stopped them is told by
         `read_into` and `write_failed`."""
         self.drain_into = self.calls.drain_into
@@ -258,7 +258,7 @@ class TlsEngine:
             self.write_failed()
 
     def write_failed(self) -> None:
-        """`Calls.encrypt` or `Calls.write` failed: raises why."""
+        """``Calls.encrypt`` or ``Calls.write`` failed: raises why."""
         stopped = self.calls.stopped
         assert stopped is not None
         self._stopped(stopped)

@@ -15,7 +15,7 @@ from tunnelkit.errors import ConfigError
 from tunnelkit.net.tls.context import certificate_name, moment
 from tunnelkit.policy.passphrases import is_unlocked
 from tunnelkit.policy.revocation import list_in_force, load_revocations
-from tunnelkit.roles.end import EndConfig
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.services.doctor.finding import Finding, State, wrong
 from tunnelkit.services.libraries import FLOORS, check_libraries
 from tunnelkit.services.options import RoleOptions

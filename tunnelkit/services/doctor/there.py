@@ -31,7 +31,8 @@ from tunnelkit.net.channels.end import TunnelEnd
 from tunnelkit.net.channels.establish import secure
 from tunnelkit.net.channels.protocol_side import ChannelTransport, TunnelAddress
 from tunnelkit.net.channels.request import ChannelRequest
-from tunnelkit.roles.end import EndConfig, EndService
+from tunnelkit.roles.end import EndService
+from tunnelkit.roles.end_config import EndConfig
 from tunnelkit.roles.way_out import WayOut
 from tunnelkit.services.doctor.finding import Finding, State, wrong
 from tunnelkit.services.doctor.here import validity
