@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from tests.net.channels.ends import FAR, NEAR, PROTOCOLS, EndsCase, reactor
 from tunnelkit.core.lstp.middle import Lobby
-from tunnelkit.errors import PeerNotTrusted
+from tunnelkit.errors import ChannelRefused, Code, PeerNotTrusted
 from tunnelkit.net.channels.unproved import (
     HANDSHAKE_BURST,
     HANDSHAKE_RATE,
@@ -147,6 +149,18 @@ class GateTests(EndsCase):
         theirs.setblocking(False)
         gate.accept(theirs, ("192.0.2.1", 4000))
         assert _is_closed(ours)
+
+    async def test_who_waits_for_a_tunnel_is_told_at_once_when_there_will_be_none(self) -> None:
+        place = await self.place("usher")
+        end = self.end(NEAR, place.far, [PROTOCOLS["usher_1_1"]()])
+        for over in (lambda: end.disconnect(0.5), lambda: end.stop(0.5)):
+            opening = connectProtocol(end.tunnel.channel_to("service:echo"), Protocol())
+            assert not opening.called
+            over()
+            assert opening.called
+            with pytest.raises(ChannelRefused) as refused:
+                await opening
+            assert refused.value.code is Code.UNREACHABLE
 
     async def test_where_the_name_of_a_stranger_ends_is_to_be_seen_in_the_log(self) -> None:
         said: list[str] = []

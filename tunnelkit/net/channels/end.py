@@ -134,6 +134,7 @@ class TunnelEnd:
         done: Deferred[None] = Deferred()
         self._drained.append(done)
         self._shut_down(grace, "this end is stopping")
+        self.tunnel.refuse_waiting("this end is stopping")
         self._check_drained()
         return done
 
@@ -163,7 +164,7 @@ class TunnelEnd:
         self.progress.at(Stage.DOWN)
         self.progress.settled()
         self._shut_down(grace, "disconnected by hand")
-        self.tunnel.is_down("disconnected by hand")
+        self.tunnel.refuse_waiting("disconnected by hand")
         _log.info(
             "Disconnected by hand: {count} channels may finish, for {grace:g} s at most",
             count=self.draining,

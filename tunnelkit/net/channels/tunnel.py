@@ -231,6 +231,13 @@ class Tunnel:
         if not self._connections:
             self.last_error = why
 
+    def refuse_waiting(self, why: str) -> None:
+        """There will be no connection for those who wait for one: ``why``."""
+        self.is_down(why)
+        for one in list(self._waiting):
+            one.timer.stop()
+            one.give_up()
+
     def watch(self, came: Callable[[Connection], object]) -> None:
         """Call ``came`` with each connection, those that are up and each one to come."""
         self._watching.append(came)
