@@ -50,6 +50,10 @@ from tunnelkit.wire.checkpoint import Checkpoint
 from tunnelkit.wire.lstp import FLAG_COMPRESSED, HEADER, HEADER_SIZE
 from tunnelkit.wire.lstp import MessageType as M
 
+_TYPE_AT = 4
+"""Where the type is in a header."""
+_SERVICE_DATA = int(M.SERVICE_DATA)
+
 
 class LstpMux:
     """Sans-IO multiplexer for one tunnel connection.
@@ -270,7 +274,8 @@ class LstpMux:
     def receive_data(self, data: memoryview, now: float) -> int:
         """See `contract.Mux`."""
         life = self.life
-        if life.over:
+        # What begins with another message is nothing for the fast path.
+        if life.over or len(data) <= HEADER_SIZE or data[_TYPE_AT] != _SERVICE_DATA:
             return 0
         receiver = self.receiver
         channel = receiver.cutter.only_data(data, receiver)

@@ -162,10 +162,9 @@ class TunnelConnection:
 
         ``listener`` is the channel by which it has this end listen, ``origin`` the client.
         """
-        number = listener.id
-        return self._open(
-            listener.destination, side, lambda _, now: self.mux.open_accepted(number, origin, now)
-        )
+        number, destination = listener.id, listener.destination
+        ask = self.mux.open_accepted
+        return self._open(destination, side, lambda _, now: ask(number, origin, now))
 
     def _open(
         self, destination: str, side: LocalSide, ask: Callable[[str, float], int]
@@ -335,7 +334,7 @@ class TunnelConnection:
 
     def _on_writable(self, event: t.Writable) -> None:
         channel = self._channels.by_number.get(event.channel)
-        if channel is not None:
+        if channel is not None and not channel.scheduled:
             channel.ready()
 
     def _on_requested(self, event: t.ChannelRequested) -> None:
