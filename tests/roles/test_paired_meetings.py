@@ -160,19 +160,22 @@ def test_several_connections_at_once_are_counted_one_after_the_other(
     assert warnings == []
 
 
+@pytest.mark.parametrize("in_step", [True, False])
 def test_two_programs_with_one_identity_wait_for_each_other(
-    place: Path, warnings: list[str]
+    place: Path, warnings: list[str], in_step: bool
 ) -> None:
     meet(place)
     office, wires = end(place, "office"), (Wire(), Wire())
     others = [end(place, "laptop"), end(place, "laptop")]
     for other, wire in zip(others, wires, strict=True):
         connect(office, other, wire)
-    # Both have told what they know before either goes on.
-    while any(wire.halves for wire in wires):
+    # Both have said what they know; what the second has said is still on the way, or is not.
+    while in_step and any(wire.halves for wire in wires):
         for wire in wires:
             if wire.halves:
                 wire.halves.popleft().move()
+    for wire in wires:
+        wire.run()
     for each in (office, *others):
         each.clock.advance(AGAIN)
     for wire in wires:
