@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import TestCase
 
 from tunnelkit.net.sockets.loop_poller import LoopPoller
@@ -272,3 +273,18 @@ class ReactorPollerTests(PollerTests):
 
     def make(self) -> Poller:
         return ReactorPoller(reactor)
+
+
+def test_it_outlives_what_empties_its_reactor() -> None:
+    """As trial does after a test that has left a socket behind."""
+    emptied: Any = EPollReactor()
+    (left, _other), (ours, theirs) = pair(), pair()
+    Poller.of(emptied).add(left.fileno(), Recorder(), True, False)
+    emptied.removeAll()
+    poller = Poller.of(emptied)
+    poller.add(ours.fileno(), Recorder(emptied.stop), True, False)
+    theirs.send(b"x")
+    late = emptied.callLater(20, emptied.stop)
+    emptied.run(installSignalHandlers=False)
+    assert late.active(), "nobody was told anything"
+    late.cancel()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 
-from tunnelkit.net.sockets.timer import Timer
+from tunnelkit.net.sockets.timer import Timer, on_monotonic_clock
 
 
 def test_a_timer_fires_once_when_it_is_due() -> None:
@@ -119,3 +121,15 @@ def test_importing_the_package_touches_no_reactor() -> None:
         "assert reactor.seconds is before and not reactor.getDelayedCalls()\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_the_clock_outlives_what_empties_its_reactor() -> None:
+    """As trial does after a test that has left a timer behind."""
+    reactor: Any = SelectReactor()
+    on_monotonic_clock(reactor).callLater(0.01, lambda: None)
+    reactor.removeAll()
+    on_monotonic_clock(reactor).callLater(0.02, reactor.stop)
+    late = reactor.callLater(20, reactor.stop)
+    reactor.run(installSignalHandlers=False)
+    assert late.active(), "nothing was due any more"
+    late.cancel()

@@ -62,6 +62,8 @@ class Shared:
         if shared is None:
             shared = Shared(reactor)
             setattr(reactor, _ATTRIBUTE, shared)
+        else:
+            Poller.of(reactor)  # for what it does for a reactor that has been emptied
         return shared
 
     def relieve(self) -> None:

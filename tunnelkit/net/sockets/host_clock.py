@@ -31,6 +31,9 @@ class _Alarm(Protocol):
     def set(self, due: float | None) -> None:
         """Ring at ``due`` (`time.monotonic`), and not when it was to ring before; None: never."""
 
+    def come_back(self) -> None:
+        """Ring though somebody may have emptied the reactor without a word."""
+
 
 class _ReactorAlarm:
     """The reactor's own timer."""
@@ -38,15 +41,21 @@ class _ReactorAlarm:
     def __init__(self, reactor: Any, ring: Callable[[], object]) -> None:
         self._reactor = reactor
         self._ring = ring
+        self._due: float | None = None
         self._call: IDelayedCall | None = None
 
     def set(self, due: float | None) -> None:
+        self._due = due
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
         if due is not None:
             delay = min(max(0.0, due - time.monotonic()), LONGEST_SLEEP)
             self._call = self._reactor.callLater(delay, self._ring)
+
+    def come_back(self) -> None:
+        if self._call is not None and not self._call.active():
+            self.set(self._due)
 
 
 class _Itimerspec(ctypes.Structure):
@@ -89,6 +98,10 @@ class _TimerFd:
         nanoseconds = max(1, int(due * 1_000_000_000))
         value = _Itimerspec(0, 0, *divmod(nanoseconds, 1_000_000_000))
         self._library.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(value), None)
+
+    def come_back(self) -> None:
+        if self._watched:
+            self._reactor.addReader(self)
 
     def fileno(self) -> int:
         return self._fd
@@ -151,6 +164,11 @@ class HostClock:
     def getDelayedCalls(self) -> list[IDelayedCall]:
         """See `IReactorTime`."""
         return [call for due, _, call in self._waiting if call.active() and call.getTime() == due]
+
+    def come_back(self) -> None:
+        """Go on, though somebody may have emptied the reactor, as trial does after a test that has
+        left something: what else goes by this clock would wait for ever."""
+        self._alarm.come_back()
 
     def add(self, call: HostCall) -> None:
         """``call`` has a (new) time."""

@@ -68,6 +68,9 @@ class LoopPoller(EpollPoller):
             self._epoll.close()
             self._epoll = None
 
+    def come_back(self) -> None:
+        """It is not in the reactor."""
+
     def _close(self) -> None:
         """Nothing is watched: the reactor still is."""
 

@@ -88,7 +88,14 @@ class Poller:
         if poller is None:
             poller = EpollPoller(reactor) if _HAS_EPOLL else ReactorPoller(reactor)
             setattr(reactor, _ATTRIBUTE, poller)
+        else:
+            on_monotonic_clock(reactor)
+            poller.come_back()
         return poller
+
+    def come_back(self) -> None:
+        """Go on, though somebody may have emptied the reactor, as trial does after a test that has
+        left something there: whatever is watched later would never be told anything."""
 
     def __len__(self) -> int:
         """Descriptors watched, also those with neither interest."""
@@ -150,6 +157,10 @@ class EpollPoller(Poller):
         # Descriptors added during the current batch: an event fetched before that belongs to
         # an earlier owner of the same number.
         self._fresh: set[int] = set()
+
+    def come_back(self) -> None:
+        if self._epoll is not None:
+            self.reactor.addReader(self)
 
     def add(self, fd: int, handler: Handler, read: bool, write: bool) -> None:
         epoll = self._epoll

@@ -95,4 +95,5 @@ def on_monotonic_clock(reactor: Any) -> Any:
     found = _clocks.get(reactor)
     if found is None:
         found = _clocks[reactor] = HostClock(reactor)
+    found.come_back()
     return found
