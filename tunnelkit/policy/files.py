@@ -1,10 +1,14 @@
-"""Reading files that keep secrets, and files that everybody may read (rows X13, X22, X31)."""
+"""Reading files that keep secrets, and files that everybody may read (rows X13, X22, X31); writing
+either whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tunnelkit.errors import ConfigError
@@ -114,6 +118,22 @@ def _read(path: str | os.PathLike[str], where: str, largest: int, private: bool)
         raise ConfigError(f"{where}: cannot be read: {reason(error)}") from None
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def written_beside(path: Path, content: bytes) -> Iterator[str]:
+    """``content`` in a new file (0600) in the directory of ``path``, on the disk, gone at the end;
+    raises ``OSError``."""
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        yield name
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
 
 
 def make_durable(path: Path) -> None:

@@ -18,7 +18,6 @@ import fcntl
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import partial
@@ -31,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tunnelkit.errors import ConfigError
-from tunnelkit.policy.files import make_durable, read_private_file, reason
+from tunnelkit.policy.files import make_durable, read_private_file, reason, written_beside
 from tunnelkit.policy.identity import (
     SECRET_BYTES,
     Identity,
@@ -366,22 +365,14 @@ def write_over(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 @contextlib.contextmanager
 def _temporary(path: Path, content: bytes) -> Iterator[str]:
-    """``content`` in a new file (0600) beside ``path``, on the disk, gone at the end."""
-    name = ""
+    """See `written_beside`; raises `ConfigError`."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        yield name
+        with written_beside(path, content) as name:
+            yield name
     except OSError as error:
         raise ConfigError(
             f"{printable(os.fspath(path))}: cannot be written: {reason(error)}"
         ) from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
 
 
 def authority_pem(authority: Authority, passphrase: bytes | None = None) -> bytes:

@@ -6,12 +6,11 @@ import contextlib
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunnelkit.policy.files import make_durable
+from tunnelkit.policy.files import make_durable, written_beside
 
 _LONGEST = 1 << 20
 
@@ -43,15 +42,6 @@ class StateFile:
 
     def write(self, known: Mapping[str, Any]) -> None:
         """Whole or not at all, on the disk when this returns; its owner's alone."""
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".new", dir=self.path.parent)
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                json.dump(known, file)
-                file.flush()
-                os.fsync(descriptor)
+        with written_beside(self.path, json.dumps(known).encode("ascii")) as name:
             os.replace(name, self.path)
             make_durable(self.path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
