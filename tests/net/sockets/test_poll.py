@@ -278,7 +278,7 @@ class ReactorPollerTests(PollerTests):
 def test_it_outlives_what_empties_its_reactor() -> None:
     """As trial does after a test that has left a socket behind."""
     emptied: Any = EPollReactor()
-    (left, _other), (ours, theirs) = pair(), pair()
+    (left, other), (ours, theirs) = pair(), pair()
     Poller.of(emptied).add(left.fileno(), Recorder(), True, False)
     emptied.removeAll()
     poller = Poller.of(emptied)
@@ -286,5 +286,7 @@ def test_it_outlives_what_empties_its_reactor() -> None:
     theirs.send(b"x")
     late = emptied.callLater(20, emptied.stop)
     emptied.run(installSignalHandlers=False)
+    for sock in (left, other, ours, theirs):
+        sock.close()
     assert late.active(), "nobody was told anything"
     late.cancel()

@@ -84,7 +84,6 @@ class TunnelConnection:
         self._channels = ChannelTable(self._channel_log)
         self._requests = UnansweredRequests(shared.early_data, owner.channel_requested)
         self._scheduler = Scheduler(self, shared)
-        self.schedule = self._scheduler.schedule
         self._half_closed = HalfClosedChannels(
             shared.reactor, shared.half_closed_limit, self._channels.by_number, self.abort
         )

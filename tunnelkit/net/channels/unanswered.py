@@ -79,9 +79,7 @@ class UnansweredRequests:
         ended it already. So this is done when all events of one reading are known.
         """
         self.unsettled = False
-        early_data = self._early_data
-        if early_data.total * 4 > early_data.budget.limit:
-            early_data.relieve()
+        self._early_data.relieve()
         unasked, self._unasked = self._unasked, []
         for request in unasked:
             listener = request.listener

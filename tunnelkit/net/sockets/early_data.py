@@ -25,7 +25,7 @@ class EarlyData:
     """Who holds how much of it, in bytes."""
 
     def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+        self._budget = budget
         self._sizes: dict[str, int] = {}
         self._requests: dict[str, dict[Unanswered, int]] = {}
         """By peer; in the order in which their data began to come."""
@@ -52,6 +52,6 @@ class EarlyData:
 
     def relieve(self) -> None:
         """While there is too much, the newest request of whoever holds most is refused."""
-        while self.total * 4 > self.budget.limit:
+        while self.total * 4 > self._budget.limit:
             most = max(self._sizes, key=self._sizes.__getitem__)
             next(reversed(self._requests[most])).give_way()

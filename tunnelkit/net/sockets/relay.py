@@ -343,8 +343,7 @@ class Relay:
         if self._over:
             return
         a, b = self._a, self._b
-        a_stalls = a.held is not None or a.pipe is not None
-        b_stalls = b.held is not None or b.pipe is not None
+        a_stalls, b_stalls = a.stalled(), b.stalled()
         self._poller.change(a.fd, not (a.ended or a_stalls), b_stalls)
         self._poller.change(b.fd, not (b.ended or b_stalls), a_stalls)
 
